@@ -1,0 +1,88 @@
+//! Who advances in the next step, and by how much.
+
+use super::sequence::SequenceId;
+
+/// A sequence that could advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub sequence: SequenceId,
+    /// Its owner.
+    pub owner: u64,
+    /// Its priority; more is sooner.
+    pub priority: i32,
+    /// Tokens in the cache.
+    pub computed: usize,
+    /// Tokens that have to go through the model before its logits can be had, at least 1.
+    pub pending: usize,
+}
+
+/// What a step can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Rows of a batch.
+    pub rows: usize,
+    /// Cache blocks that can be had.
+    pub blocks: usize,
+}
+
+/// Decides, step by step, which sequences advance. Rows beyond the capacity or a sequence's
+/// pending tokens are cut off.
+pub trait Policy {
+    /// Sequences with rows for each; those left out wait. `waiting` is in order of arrival.
+    fn plan(&mut self, waiting: &[Waiting], capacity: Capacity) -> Vec<(SequenceId, usize)>;
+}
+
+impl<F: FnMut(&[Waiting], Capacity) -> Vec<(SequenceId, usize)>> Policy for F {
+    fn plan(&mut self, waiting: &[Waiting], capacity: Capacity) -> Vec<(SequenceId, usize)> {
+        self(waiting, capacity)
+    }
+}
+
+/// Higher priorities first, and within one priority those nearest to their logits: conversations
+/// that decode go on while a long prompt fills what is left of each batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DecodeFirst;
+
+impl Policy for DecodeFirst {
+    fn plan(&mut self, waiting: &[Waiting], capacity: Capacity) -> Vec<(SequenceId, usize)> {
+        let mut order: Vec<&Waiting> = waiting.iter().collect();
+        // Speculative rows are few; a prompt is one by being longer. Prompts go by arrival.
+        order.sort_by_key(|w| (-i64::from(w.priority), w.pending > 32, w.sequence));
+        let mut rows = capacity.rows;
+        let mut plan = Vec::new();
+        for waiting in order {
+            let taken = waiting.pending.min(rows);
+            if taken == 0 {
+                break;
+            }
+            rows -= taken;
+            plan.push((waiting.sequence, taken));
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_goes_on_while_a_prompt_fills_the_rest() {
+        let waiting = |id, priority, pending| Waiting {
+            sequence: SequenceId(id),
+            owner: 0,
+            priority,
+            computed: 0,
+            pending,
+        };
+        let check = |all: &[Waiting], expected: &[(u64, usize)]| {
+            let plan = DecodeFirst.plan(all, Capacity { rows: 100, blocks: 9 });
+            let plan: Vec<(u64, usize)> = plan.iter().map(|(id, rows)| (id.0, *rows)).collect();
+            assert_eq!(plan, expected);
+        };
+        check(&[waiting(0, 0, 500), waiting(1, 0, 1), waiting(2, 0, 4)], &[(1, 1), (2, 4), (0, 95)]);
+        check(&[waiting(0, 0, 1), waiting(1, 5, 300), waiting(2, 0, 1)], &[(1, 100)]);
+        check(&[waiting(0, 0, 60), waiting(1, 0, 60)], &[(0, 60), (1, 40)]);
+    }
+}

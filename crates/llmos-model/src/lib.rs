@@ -1,0 +1,18 @@
+//! # Room card: llmos-model
+//!
+//! **What it is.** Tokens to logits to tokens: model files (GGUF, safetensors, llama2.c), the one
+//! decoder and its config, the paged KV cache, the engine, samplers and grammars.
+//!
+//! **May touch.** Model files; a memory map, in `file/map.rs` alone.
+//!
+//! **Never.** Text (the caller tokenises), clocks, the network, the terminal.
+//!
+//! **Invariants.**
+//! - One decoder serves all architectures; an architecture is a function from metadata to [`Config`].
+//! - A file is never trusted: each count, offset and size is checked against its length.
+//! - Forking, paging out and back, and sharing a prefix leave logits bit-identical.
+//! - The same seed, thread count and instruction set give the same tokens.
+
+pub mod config;
+
+pub use config::Config;

@@ -1,0 +1,119 @@
+//! Memory for packed weights: large chunks on huge pages, handed out piece by piece.
+//!
+//! Decoding reads every weight once a token; with 4 KiB pages a good part of that time goes to
+//! translation misses. A chunk is advised to use 2 MiB pages and is cut into 64-byte aligned
+//! pieces, so that small matrices share a huge page.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Alignment of a chunk: the size of a huge page on x86-64 and most arm64.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Bytes asked from the system at once; untouched ones cost nothing.
+const CHUNK: usize = 64 << 20;
+
+/// Alignment of a piece: a cache line, and the widest vector.
+pub(crate) const ALIGN: usize = 64;
+
+/// A piece of zeroed memory, 64-byte aligned, owned by whoever holds it.
+pub(crate) struct Buffer {
+    chunk: Arc<Chunk>,
+    offset: usize,
+    len: usize,
+}
+
+struct Chunk {
+    start: *mut u8,
+    layout: Layout,
+}
+
+// SAFETY: a chunk is plain memory; pieces of it never overlap, and each is reached only through
+// its one `Buffer`.
+unsafe impl Send for Chunk {}
+// SAFETY: as above; shared access to a `Buffer` only reads.
+unsafe impl Sync for Chunk {}
+
+impl Chunk {
+    fn new(bytes: usize) -> Chunk {
+        let Ok(layout) = Layout::from_size_align(bytes, HUGE_PAGE) else {
+            panic!("a chunk of {bytes} bytes cannot be laid out");
+        };
+        // SAFETY: the layout's size is not zero: `bytes` is at least one huge page.
+        let start = unsafe { alloc_zeroed(layout) };
+        if start.is_null() {
+            handle_alloc_error(layout);
+        }
+        #[cfg(target_os = "linux")]
+        // SAFETY: the range was just allocated; the advice changes no contents.
+        unsafe {
+            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+        }
+        Chunk { start, layout }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: `start` came from `alloc_zeroed` with this very layout.
+        unsafe { dealloc(self.start, self.layout) };
+    }
+}
+
+impl Buffer {
+    /// The bytes.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        // SAFETY: the piece lies within its chunk and was zeroed when the chunk was made.
+        unsafe { std::slice::from_raw_parts(self.chunk.start.add(self.offset), self.len) }
+    }
+
+    /// The bytes, to be written.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `&mut self` is the only way to this piece.
+        unsafe { std::slice::from_raw_parts_mut(self.chunk.start.add(self.offset), self.len) }
+    }
+}
+
+/// Hands out pieces of chunks.
+#[derive(Default)]
+pub(crate) struct Arena {
+    open: Mutex<Option<(Arc<Chunk>, usize)>>,
+}
+
+impl Arena {
+    /// A zeroed piece of `len` bytes.
+    pub(crate) fn take(&self, len: usize) -> Buffer {
+        let size = len.next_multiple_of(ALIGN).max(ALIGN);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((chunk, used)) = open.as_mut() {
+            if chunk.layout.size() - *used >= size {
+                let buffer = Buffer { chunk: chunk.clone(), offset: *used, len };
+                *used += size;
+                return buffer;
+            }
+        }
+        let chunk = Arc::new(Chunk::new(size.max(CHUNK).next_multiple_of(HUGE_PAGE)));
+        let buffer = Buffer { chunk: chunk.clone(), offset: 0, len };
+        *open = Some((chunk, size));
+        buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_aligned_zeroed_and_apart() {
+        let arena = Arena::default();
+        let mut pieces: Vec<Buffer> = [1, 63, 64, 65, 100_000].map(|n| arena.take(n)).into();
+        for (i, piece) in pieces.iter_mut().enumerate() {
+            assert_eq!(piece.as_slice().as_ptr() as usize % ALIGN, 0);
+            assert!(piece.as_slice().iter().all(|&b| b == 0));
+            piece.as_mut_slice().fill(i as u8 + 1);
+        }
+        for (i, piece) in pieces.iter().enumerate() {
+            assert!(piece.as_slice().iter().all(|&b| b == i as u8 + 1));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Weights as matrices, and products of activations with them.
+
+mod activations;
+mod format;
+mod kernel;
+mod pack;
+mod product;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+pub(crate) use product::Workspace;
+pub use product::{matmul, matmul_gated};
+
+use crate::buffer::Buffer;
+use crate::device::Device;
+use crate::{DType, Error};
+use activations::Shared;
+use kernel::ROWS;
+
+/// A weight matrix `(rows, cols)` = `(out, in)`, packed for this device's kernels.
+pub struct Matrix {
+    rows: usize,
+    cols: usize,
+    dtype: DType,
+    /// Bytes of a group of 16 rows.
+    group_bytes: usize,
+    data: Buffer,
+}
+
+impl Matrix {
+    /// Packs a matrix from a file's row-major bytes.
+    ///
+    /// # Errors
+    /// [`Error::Row`] if a row does not divide into blocks, [`Error::Length`] if `bytes` has not
+    /// the length that the shape asks for, [`Error::Overflow`] if that cannot be represented.
+    pub fn pack(
+        device: &Device,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Matrix, Error> {
+        let operation = "pack a matrix";
+        let row_bytes = dtype.row_bytes(cols).ok_or(Error::Row {
+            operation,
+            dtype,
+            cols,
+            block: dtype.block_len(),
+        })?;
+        let overflow = Error::Overflow { operation, rows, cols };
+        let expected = row_bytes.checked_mul(rows).ok_or(overflow)?;
+        if bytes.len() != expected {
+            return Err(Error::Length { operation, dtype, expected, got: bytes.len() });
+        }
+        let group_bytes = group_bytes(device, dtype, cols);
+        let groups = rows.div_ceil(ROWS);
+        let size = group_bytes
+            .checked_mul(groups)
+            .filter(|&size| size <= isize::MAX as usize / 2)
+            .ok_or(Error::Overflow { operation, rows, cols })?;
+        let mut data = device.arena().take(size);
+        let out = Shared(data.as_mut_slice().as_mut_ptr());
+        device.threads().for_each(groups, &|g| {
+            let first = g * ROWS;
+            let count = ROWS.min(rows - first);
+            let mut group: [&[u8]; ROWS] = [&[]; ROWS];
+            for (r, row) in group.iter_mut().enumerate().take(count) {
+                *row = &bytes[(first + r) * row_bytes..][..row_bytes];
+            }
+            // SAFETY: groups are disjoint ranges of the buffer taken above.
+            let out = unsafe {
+                std::slice::from_raw_parts_mut(out.get().add(g * group_bytes), group_bytes)
+            };
+            pack::pack_group(dtype, &group[..count], cols, out);
+        });
+        Ok(Matrix { rows, cols, dtype, group_bytes, data })
+    }
+
+    /// Rows, the width of the output.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns, the width of the input.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The format that it was packed from.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Bytes that one pass reads.
+    pub fn bytes(&self) -> usize {
+        self.data.as_slice().len()
+    }
+
+    /// Row groups.
+    fn groups(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+}
+
+/// Bytes of a row group.
+fn group_bytes(device: &Device, dtype: DType, cols: usize) -> usize {
+    match kernel::quantised(device.isa(), dtype) {
+        Some(kernels) => (kernels.group_bytes)(cols),
+        None => cols * ROWS * dtype.block_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! Products of activations with matrices, spread over the device's threads.
+//!
+//! A task is a few row groups; each output value is computed by one thread in one order, so that
+//! results depend on neither the thread count nor the number of tokens.
+
+use std::cell::RefCell;
+
+use super::Matrix;
+use super::activations::{Dense, Quantised, Shared};
+use super::kernel::{self, QuantisedKernels, ROWS, Target};
+use crate::device::Device;
+use crate::ops::{self, Activation};
+
+/// Weight bytes of a decoding task: enough to hide its claim, few enough to balance threads.
+const TASK_BYTES: usize = 128 << 10;
+
+/// Bytes of quantised activations that a row group is multiplied with before the next one's turn:
+/// they stay in the second-level cache.
+const BLOCK_BYTES: usize = 512 << 10;
+
+/// Activations in the forms that kernels read, kept between calls.
+#[derive(Default)]
+pub(crate) struct Workspace {
+    direct: Quantised,
+    dense: Dense,
+    tasks: Vec<Task>,
+}
+
+/// Row groups of one of the product's matrices.
+#[derive(Clone, Copy)]
+struct Task {
+    job: usize,
+    first: usize,
+    groups: usize,
+}
+
+thread_local! {
+    /// A panel, and the second half of a gated product.
+    static SCRATCH: RefCell<(Vec<u64>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// Multiplies `x` (tokens, cols) with each matrix: `out` (tokens, rows) is `x` times its transpose.
+///
+/// # Panics
+/// If a length does not fit its shape, or the matrices differ in their columns.
+pub fn matmul(device: &Device, x: &[f32], tokens: usize, jobs: &mut [(&Matrix, &mut [f32])]) {
+    let Some(cols) = jobs.first().map(|(matrix, _)| matrix.cols) else { return };
+    assert_eq!(x.len(), tokens * cols, "activations are (tokens, cols)");
+    for (matrix, out) in jobs.iter() {
+        assert_eq!(matrix.cols, cols, "matrices of one product share their columns");
+        assert_eq!(out.len(), tokens * matrix.rows, "the product is (tokens, rows)");
+    }
+    if tokens == 0 || cols == 0 {
+        jobs.iter_mut().for_each(|(_, out)| out.fill(0.0));
+        return;
+    }
+    let jobs: Vec<(&Matrix, Shared<f32>)> =
+        jobs.iter_mut().map(|(matrix, out)| (*matrix, Shared(out.as_mut_ptr()))).collect();
+    let matrices: Vec<&Matrix> = jobs.iter().map(|(matrix, _)| *matrix).collect();
+    let mut workspace = device.workspace();
+    let product = Product::prepare(device, &mut workspace, x, tokens, cols, &matrices);
+    product.run(device, &|task, piece| {
+        let (matrix, out) = jobs[task.job];
+        // SAFETY: the task's rows of these tokens belong to it alone.
+        let target = unsafe { target(matrix, out.get(), task, 0) };
+        product.multiply(matrix, task, piece, target);
+    });
+}
+
+/// `out` (tokens, d_ff) becomes `activation(x * gate) * (x * up)`.
+///
+/// # Panics
+/// If a length does not fit its shape, or the matrices differ in shape.
+pub fn matmul_gated(
+    device: &Device,
+    activation: Activation,
+    x: &[f32],
+    tokens: usize,
+    gate: &Matrix,
+    up: &Matrix,
+    out: &mut [f32],
+) {
+    let (rows, cols) = (gate.rows, gate.cols);
+    assert_eq!((up.rows, up.cols), (rows, cols), "gate and up have one shape");
+    assert_eq!(x.len(), tokens * cols, "activations are (tokens, cols)");
+    assert_eq!(out.len(), tokens * rows, "the product is (tokens, rows)");
+    if tokens == 0 || cols == 0 {
+        out.fill(0.0);
+        return;
+    }
+    let mut workspace = device.workspace();
+    let product = Product::prepare(device, &mut workspace, x, tokens, cols, &[gate]);
+    let up_needs = Product::forms(up);
+    assert!(
+        up_needs == Product::forms(gate) || product.has(up_needs),
+        "gate and up are both quantised or both not"
+    );
+    let out = Shared(out.as_mut_ptr());
+    let isa = device.isa();
+    product.run(device, &|task, piece| {
+        let width = task.groups * ROWS;
+        // SAFETY: the task's rows of these tokens belong to it alone.
+        let gate_target = unsafe { target(gate, out.get(), task, 0) };
+        product.multiply(gate, task, piece, gate_target);
+        let mut second = SCRATCH.with_borrow_mut(|(_, second)| std::mem::take(second));
+        let (first_token, count) = product.tokens_of(piece);
+        second.resize(count * width, 0.0);
+        let up_target = Target {
+            // The kernels address tokens from the first of all; the scratch begins at the piece's.
+            start: second.as_mut_ptr().wrapping_sub(first_token * width),
+            stride: width,
+            rows: gate_target.rows,
+        };
+        product.multiply(up, task, piece, up_target);
+        let rows_here = gate_target.rows.min(width);
+        for t in 0..count {
+            // SAFETY: as above.
+            let gate_row = unsafe {
+                std::slice::from_raw_parts_mut(
+                    gate_target.start.add((first_token + t) * gate_target.stride),
+                    rows_here,
+                )
+            };
+            ops::activation_gate_in_place(isa, activation, gate_row, &second[t * width..][..rows_here]);
+        }
+        SCRATCH.with_borrow_mut(|(_, slot)| *slot = second);
+    });
+}
+
+/// Where a task's rows lie in its output.
+///
+/// # Safety
+/// `out` is (tokens, rows) of that matrix.
+unsafe fn target(matrix: &Matrix, out: *mut f32, task: Task, token: usize) -> Target {
+    let first = task.first * ROWS;
+    Target {
+        // SAFETY: the first row of a task exists.
+        start: unsafe { out.add(token * matrix.rows + first) },
+        stride: matrix.rows,
+        rows: (matrix.rows - first).min(task.groups * ROWS),
+    }
+}
+
+/// A consecutive range of tiles.
+#[derive(Clone, Copy)]
+struct Piece {
+    first: usize,
+    count: usize,
+}
+
+/// One product's activations and tasks.
+struct Product<'a> {
+    workspace: &'a Workspace,
+    isa: crate::Isa,
+    blocks: usize,
+    cols: usize,
+    panels: bool,
+    pieces: Vec<Piece>,
+    quantised: bool,
+    dense: bool,
+}
+
+impl<'a> Product<'a> {
+    /// True if a matrix wants scaled bytes, false if it wants full precision.
+    fn forms(matrix: &Matrix) -> bool {
+        matrix.dtype.is_quantised()
+    }
+
+    fn has(&self, quantised: bool) -> bool {
+        if quantised { self.quantised } else { self.dense }
+    }
+
+    fn prepare(
+        device: &Device,
+        workspace: &'a mut Workspace,
+        x: &[f32],
+        tokens: usize,
+        cols: usize,
+        matrices: &[&Matrix],
+    ) -> Product<'a> {
+        let widths = kernel::widths(device.isa());
+        let quantised = matrices.iter().any(|m| Product::forms(m));
+        let dense = matrices.iter().any(|m| !Product::forms(m));
+        let panels = tokens >= widths.panel_from;
+        if quantised {
+            let tiles = if panels { widths.panel } else { widths.direct };
+            workspace.direct.fill(device, x, cols, tiles);
+        }
+        if dense {
+            workspace.dense.fill(device, x, cols, widths.dense);
+        }
+        // With both forms the tiles differ; all tokens are then one piece.
+        let tiles = if quantised { &workspace.direct.tiles } else { &workspace.dense.tiles };
+        let mut pieces = Vec::new();
+        if quantised && dense {
+            pieces.push(Piece { first: 0, count: usize::MAX });
+        } else {
+            let bytes = if quantised { cols / 32 * 48 } else { cols * 4 };
+            let at_most = (BLOCK_BYTES / bytes.max(1)).max(1);
+            let (mut first, mut held) = (0, 0);
+            for (i, tile) in tiles.iter().enumerate() {
+                if held > 0 && held + tile.tokens > at_most.max(tile.tokens) {
+                    pieces.push(Piece { first, count: i - first });
+                    (first, held) = (i, 0);
+                }
+                held += tile.tokens;
+            }
+            pieces.push(Piece { first, count: tiles.len() - first });
+        }
+        workspace.tasks.clear();
+        for (job, matrix) in matrices.iter().enumerate() {
+            let step = if tokens >= 8 {
+                2
+            } else {
+                (TASK_BYTES / matrix.group_bytes.max(1)).clamp(1, 64).next_multiple_of(4)
+            };
+            for first in (0..matrix.groups()).step_by(step) {
+                let groups = step.min(matrix.groups() - first);
+                workspace.tasks.push(Task { job, first, groups });
+            }
+        }
+        Product {
+            workspace,
+            isa: device.isa(),
+            blocks: cols / 32,
+            cols,
+            panels,
+            pieces,
+            quantised,
+            dense,
+        }
+    }
+
+    /// Calls `body` for each (task, piece), on all threads.
+    fn run(&self, device: &Device, body: &(dyn Fn(Task, Piece) + Sync)) {
+        let tasks = &self.workspace.tasks;
+        device.threads().for_each(tasks.len() * self.pieces.len(), &|i| {
+            body(tasks[i % tasks.len()], self.pieces[i / tasks.len()]);
+        });
+    }
+
+    /// First token and number of tokens of a piece.
+    fn tokens_of(&self, piece: Piece) -> (usize, usize) {
+        let tiles =
+            if self.quantised { &self.workspace.direct.tiles } else { &self.workspace.dense.tiles };
+        let tiles = &tiles[piece.first..(piece.first.saturating_add(piece.count)).min(tiles.len())];
+        let first = tiles.first().map_or(0, |tile| tile.first);
+        (first, tiles.iter().map(|tile| tile.tokens).sum())
+    }
+
+    /// Multiplies a task's row groups with a piece's tokens.
+    fn multiply(&self, matrix: &Matrix, task: Task, piece: Piece, target: Target) {
+        let weights = matrix.data.as_slice()[task.first * matrix.group_bytes..]
+            [..task.groups * matrix.group_bytes]
+            .as_ptr();
+        match kernel::quantised(self.isa, matrix.dtype) {
+            Some(kernels) => self.multiply_quantised(&kernels, weights, matrix, task, piece, target),
+            None => {
+                let kernel = kernel::dense(self.isa, matrix.dtype);
+                let tiles = &self.workspace.dense;
+                let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
+                for index in piece.first..end {
+                    let (tile, x) = tiles.tile(index);
+                    // SAFETY: weights and activations have the lengths that their shapes say; the
+                    // target holds these rows of all tokens; the kernel exists here (`Isa`).
+                    unsafe {
+                        kernel(
+                            weights,
+                            matrix.group_bytes,
+                            task.groups,
+                            self.cols,
+                            tile,
+                            x,
+                            at_token(target, tile.first),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn multiply_quantised(
+        &self,
+        kernels: &QuantisedKernels,
+        weights: *const u8,
+        matrix: &Matrix,
+        task: Task,
+        piece: Piece,
+        target: Target,
+    ) {
+        let tiles = &self.workspace.direct;
+        let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
+        if !self.panels {
+            for index in piece.first..end {
+                let x = tiles.tile(index);
+                // SAFETY: as for unquantised ones.
+                unsafe {
+                    (kernels.direct)(
+                        weights,
+                        matrix.group_bytes,
+                        task.groups,
+                        self.blocks,
+                        x,
+                        at_token(target, x.tile.first),
+                    );
+                }
+            }
+            return;
+        }
+        SCRATCH.with_borrow_mut(|(panel, _)| {
+            panel.resize((self.blocks * kernels.panel_block).div_ceil(8), 0);
+            let panel = panel.as_mut_ptr().cast::<u8>();
+            for g in 0..task.groups {
+                // SAFETY: the panel holds `blocks` blocks; the rest as for unquantised ones.
+                unsafe {
+                    (kernels.unpack)(weights.add(g * matrix.group_bytes), self.blocks, panel);
+                    for index in piece.first..end {
+                        let x = tiles.tile(index);
+                        let rows = Target {
+                            start: target.start.wrapping_add(g * ROWS),
+                            rows: target.rows - g * ROWS,
+                            ..target
+                        };
+                        (kernels.panel)(panel, self.blocks, x, at_token(rows, x.tile.first));
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// The target moved to a token.
+fn at_token(target: Target, token: usize) -> Target {
+    Target { start: target.start.wrapping_add(token * target.stride), ..target }
+}

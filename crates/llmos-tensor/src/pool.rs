@@ -1,0 +1,241 @@
+//! A pool of pinned threads for short parallel regions.
+//!
+//! A decoded token takes hundreds of regions of some microseconds each, so a worker spins for a
+//! while after its last region and only then sleeps: waking a sleeper costs more than the region.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+/// Turns of the spin loop before a worker sleeps, about 100 microseconds: longer than the serial
+/// pieces between two regions of a decoded token, short enough to leave an idle machine idle.
+const SPIN_TURNS: usize = 20_000;
+
+/// A fixed number of threads, the calling one included.
+pub struct Threads {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held while a region runs: a second caller waits.
+    region: Mutex<()>,
+}
+
+/// A region's body, its lifetime erased.
+#[derive(Clone, Copy)]
+struct Task(*const (dyn Fn(usize) + Sync));
+
+// SAFETY: the pointee is Sync, and `run` keeps it alive until every worker has left the region.
+unsafe impl Send for Task {}
+
+struct Shared {
+    /// Counts regions; a worker enters when it grows. On its own cache line by padding.
+    epoch: Padded<AtomicUsize>,
+    /// Workers still inside the current region.
+    running: Padded<AtomicUsize>,
+    /// Workers that sleep, guarded by `sleep`.
+    sleepers: AtomicUsize,
+    task: Mutex<Option<Task>>,
+    sleep: Mutex<()>,
+    wake: Condvar,
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+}
+
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl Threads {
+    /// A pool of `count` threads (at least one), the caller being one of them. Where the machine
+    /// has at least that many processors, workers are pinned to one each.
+    pub fn new(count: usize) -> Threads {
+        let shared = Arc::new(Shared {
+            epoch: Padded(AtomicUsize::new(0)),
+            running: Padded(AtomicUsize::new(0)),
+            sleepers: AtomicUsize::new(0),
+            task: Mutex::new(None),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        });
+        let workers = (1..count.max(1))
+            .map_while(|index| {
+                let shared = shared.clone();
+                std::thread::Builder::new()
+                    .name(format!("llmos-{index}"))
+                    .spawn(move || work(&shared, index))
+                    .ok()
+            })
+            .collect();
+        Threads { shared, workers, region: Mutex::new(()) }
+    }
+
+    /// Threads in the pool, the caller included.
+    pub fn count(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `body(i)` once on each thread, `i` from 0 to `count() - 1`, and returns when all have.
+    ///
+    /// # Panics
+    /// A panic of any thread is raised again on the caller's, after all have left the region.
+    pub fn run(&self, body: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() {
+            body(0);
+            return;
+        }
+        let _region = lock(&self.region);
+        // SAFETY: only the lifetime is erased; this function does not return, nor unwind, before
+        // `running` is zero, after which no worker touches the task.
+        let task = unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(
+                body,
+            )
+        };
+        *lock(&self.shared.task) = Some(Task(task));
+        self.shared.running.0.store(self.workers.len(), Ordering::Relaxed);
+        self.shared.epoch.0.fetch_add(1, Ordering::SeqCst);
+        if self.shared.sleepers.load(Ordering::SeqCst) > 0 {
+            let _guard = lock(&self.shared.sleep);
+            self.shared.wake.notify_all();
+        }
+        let mine = catch_unwind(AssertUnwindSafe(|| body(0)));
+        let mut turns = 0;
+        while self.shared.running.0.load(Ordering::Acquire) > 0 {
+            turns += 1;
+            if turns < SPIN_TURNS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        if let Err(cause) = mine {
+            resume_unwind(cause);
+        }
+        let theirs = lock(&self.shared.panic).take();
+        if let Some(cause) = theirs {
+            resume_unwind(cause);
+        }
+    }
+
+    /// Calls `body(task)` for each task below `tasks`, threads claiming them in order.
+    pub fn for_each(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        if tasks <= 1 || self.workers.is_empty() {
+            (0..tasks).for_each(body);
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        self.run(&|_| {
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    break;
+                }
+                body(task);
+            }
+        });
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.epoch.0.fetch_add(1, Ordering::SeqCst);
+        {
+            let _guard = lock(&self.shared.sleep);
+            self.shared.wake.notify_all();
+        }
+        for worker in self.workers.drain(..) {
+            // A worker's panic was already raised on the caller's thread.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A mutex whose data no panic can leave half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn work(shared: &Shared, index: usize) {
+    let mut seen = 0;
+    loop {
+        wait(shared, seen);
+        seen += 1;
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let task = *lock(&shared.task);
+        if let Some(Task(body)) = task {
+            // SAFETY: `run` set the task before it raised the epoch and keeps it alive until this
+            // worker has lowered `running`.
+            let body = unsafe { &*body };
+            if let Err(cause) = catch_unwind(AssertUnwindSafe(|| body(index))) {
+                *lock(&shared.panic) = Some(cause);
+            }
+        }
+        shared.running.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Returns once the epoch is beyond `seen`.
+fn wait(shared: &Shared, seen: usize) {
+    for _ in 0..SPIN_TURNS {
+        if shared.epoch.0.load(Ordering::Acquire) != seen {
+            return;
+        }
+        std::hint::spin_loop();
+    }
+    let mut guard = lock(&shared.sleep);
+    shared.sleepers.fetch_add(1, Ordering::SeqCst);
+    while shared.epoch.0.load(Ordering::SeqCst) == seen {
+        guard = shared.wake.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
+    }
+    shared.sleepers.fetch_sub(1, Ordering::SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_runs_once_a_region() {
+        for count in [1, 2, 3, 5] {
+            let threads = Threads::new(count);
+            let calls: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            for _ in 0..500 {
+                threads.run(&|i| {
+                    calls[i].fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            assert!(calls.iter().all(|c| c.load(Ordering::Relaxed) == 500));
+        }
+    }
+
+    #[test]
+    fn every_task_is_done_once_even_after_sleep() {
+        let threads = Threads::new(3);
+        for pause in [0, 3] {
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            let done: Vec<AtomicUsize> = (0..101).map(|_| AtomicUsize::new(0)).collect();
+            threads.for_each(101, &|t| {
+                done[t].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let threads = Threads::new(2);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            threads.run(&|i| assert!(i != 1, "worker's own panic"));
+        }));
+        assert!(result.is_err());
+        let sum = AtomicUsize::new(0);
+        threads.run(&|i| {
+            sum.fetch_add(i + 1, Ordering::Relaxed);
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 3);
+    }
+}

@@ -1,0 +1,25 @@
+//! # Room card: llmos-tokenizer
+//!
+//! **What it is.** Text to tokens and back: SentencePiece and byte-level BPE, Unigram, WordPiece,
+//! their normalisers and pre-tokenizers, added tokens, streaming decode, and chat templates.
+//!
+//! **May touch.** Bytes and `&str` that the caller hands in.
+//!
+//! **Never.** Files, clocks, the network, the terminal, `unsafe`, tensors, any other crate of ours.
+//!
+//! **Invariants.**
+//! - `encode` takes any bytes, never panics, and takes time near linear in the text.
+//! - Ids are those of the vocabulary's own reference: Hugging Face tokenizers, tiktoken or
+//!   SentencePiece, and llama.cpp for the rules that only GGUF has.
+//! - Byte-level BPE gives back the bytes that it was given: `decode(encode(x)) == x`.
+//! - A vocabulary is never trusted: a lying file is an [`Error`] or has a defined meaning.
+#![forbid(unsafe_code)]
+
+pub mod chat;
+mod error;
+mod tokenizer;
+mod vocabulary;
+
+pub use error::Error;
+pub use tokenizer::{Special, StreamDecoder, Tokenizer};
+pub use vocabulary::{GgufVocab, VocabKind, token_type};

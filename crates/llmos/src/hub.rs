@@ -1,0 +1,400 @@
+//! Hugging Face's hub, or a mirror of it: which files a repository has, and which of them to take.
+
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::http::{HeaderMap, StatusCode};
+
+use crate::download::{Expected, refusal};
+use crate::failure::{Explain, failure};
+use crate::registry::{Digest, is_safe_path};
+
+/// `hf:OWNER/REPO[@REVISION][:FILE]`, as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// `OWNER/REPO`.
+    pub(crate) repository: String,
+    /// Branch, tag or commit.
+    pub(crate) revision: String,
+    /// A file, or a quantisation such as `Q4_K_M`.
+    pub(crate) file: Option<String>,
+}
+
+impl std::str::FromStr for Address {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Address> {
+        let bad = |what: &str| {
+            failure(format!("{text:?}: {what}"), "write hf:OWNER/REPO or hf:OWNER/REPO:FILE")
+        };
+        let web = ["https://huggingface.co/", "hf://"];
+        let rest = text
+            .strip_prefix("hf:")
+            .filter(|rest| !rest.starts_with("//"))
+            .or_else(|| web.iter().find_map(|prefix| text.strip_prefix(prefix)))
+            .ok_or_else(|| bad("an address begins with hf:"))?;
+        let (place, file) = match rest.split_once(':') {
+            Some((place, file)) => (place, Some(file.to_string())),
+            None => (rest, None),
+        };
+        let (repository, revision) = place.split_once('@').unwrap_or((place, "main"));
+        let plain = |part: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !part.is_empty() && part.chars().all(allowed) && part != "." && part != ".."
+        };
+        let repository = repository.trim_end_matches('/');
+        let parts: Vec<&str> = repository.split('/').collect();
+        if parts.len() != 2 || !parts.iter().all(|part| plain(part)) {
+            return Err(bad("OWNER/REPO is two names"));
+        }
+        if !plain(revision) {
+            return Err(bad("a revision is one name"));
+        }
+        if file.as_ref().is_some_and(|file| !is_safe_path(file)) {
+            return Err(bad("FILE is a path inside the repository"));
+        }
+        Ok(Address { repository: repository.into(), revision: revision.into(), file })
+    }
+}
+
+/// A file of a repository.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Listed {
+    /// Its path there.
+    pub(crate) path: String,
+    /// What the hub says of it.
+    pub(crate) sha256: Option<Digest>,
+    /// Its name in git, for files outside LFS.
+    pub(crate) git_id: Option<String>,
+    /// Its length.
+    pub(crate) bytes: Option<u64>,
+}
+
+/// The hub's answer about a repository, as far as it is needed.
+#[derive(Deserialize)]
+struct Answer {
+    sha: Option<String>,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+    size: Option<u64>,
+}
+
+/// A hub: its address and who is asking.
+pub(crate) struct Hub {
+    endpoint: String,
+    pub(crate) token: Option<String>,
+    pub(crate) agent: Agent,
+}
+
+impl Hub {
+    /// The hub of `HF_ENDPOINT`, asked with `HF_TOKEN`.
+    pub(crate) fn from_environment(agent: Agent) -> Hub {
+        let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let endpoint = named("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        Hub { endpoint: endpoint.trim_end_matches('/').into(), token: named("HF_TOKEN"), agent }
+    }
+
+    /// The commit of a revision and its files, sorted by path.
+    ///
+    /// # Errors
+    /// No connection, no such repository, or an answer that is not the hub's.
+    pub(crate) fn list(&self, address: &Address) -> anyhow::Result<(Option<String>, Vec<Listed>)> {
+        let Address { repository, revision, .. } = address;
+        let url = format!("{}/api/models/{repository}/revision/{revision}?blobs=true", self.endpoint);
+        let mut request = self.agent.get(&url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.call().explain(
+            || format!("cannot reach {}", self.endpoint),
+            || "check the connection, or set HF_ENDPOINT to a mirror".into(),
+        )?;
+        if response.status() != StatusCode::OK {
+            return Err(refusal(&url, response.status(), self.token.is_some()));
+        }
+        // The answer of the largest repositories is some megabytes.
+        let text = response.body_mut().with_config().limit(64 << 20).read_to_vec().explain(
+            || format!("{url}: the answer broke off"),
+            || "try again".into(),
+        )?;
+        let answer: Answer = serde_json::from_slice(&text).explain(
+            || format!("{url}: not a hub's answer"),
+            || "HF_ENDPOINT must be a mirror with the hub's own interface".into(),
+        )?;
+        let mut files: Vec<Listed> = answer
+            .siblings
+            .into_iter()
+            .filter(|file| is_safe_path(&file.rfilename))
+            .map(|file| {
+                let sha256 = file.lfs.as_ref().and_then(|lfs| Digest::parse(lfs.sha256.as_deref()?));
+                let git_id = file.blob_id.filter(|id| file.lfs.is_none() && is_git_id(id));
+                let bytes = file.lfs.and_then(|lfs| lfs.size).or(file.size);
+                Listed { path: file.rfilename, sha256, git_id, bytes }
+            })
+            .collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let commit = answer.sha.filter(|sha| is_git_id(sha));
+        Ok((commit, files))
+    }
+
+    /// Where a file's bytes are.
+    pub(crate) fn url(&self, address: &Address, revision: &str, path: &str) -> String {
+        format!("{}/{}/resolve/{revision}/{path}", self.endpoint, address.repository)
+    }
+
+    /// What the hub promises about a file: its listing, and the headers in front of its bytes.
+    ///
+    /// # Errors
+    /// No connection, no such file, or listing and headers that contradict each other.
+    pub(crate) fn expect(&self, url: &str, listed: &Listed) -> anyhow::Result<Expected> {
+        let mut expected = Expected {
+            sha256: listed.sha256.clone(),
+            git_id: listed.git_id.clone(),
+            bytes: listed.bytes,
+        };
+        // The digest is in the hub's own answer, not in that of the store it redirects to.
+        let mut request = self.agent.head(url).config().max_redirects(0).build();
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = request.call().explain(
+            || format!("cannot reach {url}"),
+            || "check the connection, or set HF_ENDPOINT to a mirror".into(),
+        )?;
+        if response.status().is_client_error() {
+            return Err(refusal(url, response.status(), self.token.is_some()));
+        }
+        let headers = response.headers();
+        let tag = tag(headers, "x-linked-etag").or_else(|| tag(headers, "etag"));
+        let promised = tag.as_deref().and_then(Digest::parse);
+        match (&expected.sha256, promised) {
+            (Some(listed), Some(promised)) if *listed != promised => {
+                return Err(failure(
+                    format!("{url}: two digests, {} and {}", listed.hex(), promised.hex()),
+                    "the file is being replaced, or a proxy is lying: try again later",
+                ));
+            }
+            (None, Some(promised)) => expected.sha256 = Some(promised),
+            _ => {}
+        }
+        if expected.sha256.is_none() && expected.git_id.is_none() {
+            expected.git_id = tag.filter(|tag| is_git_id(tag));
+        }
+        let length = |name: &str| headers.get(name)?.to_str().ok()?.parse().ok();
+        if expected.bytes.is_none() {
+            expected.bytes = length("x-linked-size")
+                .or_else(|| response.status().is_success().then(|| length("content-length"))?);
+        }
+        Ok(expected)
+    }
+}
+
+/// An entity tag without its quotes and weakness mark.
+fn tag(headers: &HeaderMap, name: &str) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?;
+    Some(text.trim_start_matches("W/").trim_matches('"').to_string())
+}
+
+fn is_git_id(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The files of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Choice {
+    /// What to call it after the repository's name: a GGUF file's name without its ending.
+    pub(crate) name: Option<String>,
+    /// The file to open; none opens the folder.
+    pub(crate) entry: Option<String>,
+    /// Indices into the listing.
+    pub(crate) files: Vec<usize>,
+}
+
+/// Quantisations in the order that they are taken in: 4 bits lose little and fit most machines,
+/// then more bits, then fewer.
+const PREFERRED: [&str; 16] = [
+    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0", "IQ4_XS", "IQ4_NL", "Q4_1", "Q5_K_S", "Q6_K", "Q8_0",
+    "MXFP4", "Q3_K_M", "Q2_K", "BF16", "F16", "F32",
+];
+
+/// Files that a folder of safetensors needs, where they exist.
+const FOLDER_FILES: [&str; 9] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// Picks the files of a model: those that `wanted` names, else a GGUF of the preferred
+/// quantisation, else the folder of safetensors.
+///
+/// # Errors
+/// There is no such model; the error lists what there is.
+pub(crate) fn choose(files: &[Listed], wanted: Option<&str>) -> anyhow::Result<Choice> {
+    let models: Vec<usize> = (0..files.len()).filter(|&i| is_model(&files[i].path)).collect();
+    if let Some(wanted) = wanted {
+        let exact = models.iter().copied().find(|&i| files[i].path == wanted);
+        let by_kind = || models.iter().copied().find(|&i| has_kind(&files[i].path, wanted));
+        if let Some(first) = exact.or_else(by_kind) {
+            return gguf(files, first);
+        }
+        let folder = files.iter().any(|file| file.path == wanted);
+        if !(folder && wanted.ends_with(".safetensors")) {
+            let names: Vec<&str> = models.iter().map(|&i| files[i].path.as_str()).collect();
+            let hint = match names.as_slice() {
+                [] => "leave FILE out: this repository has no GGUF".to_string(),
+                names => format!("it has {}", names.join(", ")),
+            };
+            return Err(failure(format!("the repository has no model {wanted:?}"), hint));
+        }
+    } else {
+        let preferred = PREFERRED
+            .iter()
+            .find_map(|kind| models.iter().copied().find(|&i| has_kind(&files[i].path, kind)))
+            .or(models.first().copied());
+        if let Some(first) = preferred {
+            return gguf(files, first);
+        }
+    }
+    let weights = |path: &str| {
+        path.ends_with(".safetensors") && path.starts_with("model") && !path.contains('/')
+    };
+    let taken: Vec<usize> = (0..files.len())
+        .filter(|&i| weights(&files[i].path) || FOLDER_FILES.contains(&files[i].path.as_str()))
+        .collect();
+    let has = |test: &dyn Fn(&str) -> bool| taken.iter().any(|&i| test(&files[i].path));
+    if !has(&weights) || !has(&|path| path == "config.json") {
+        return Err(failure(
+            "the repository has neither a GGUF nor safetensors with a config.json",
+            "look for a GGUF conversion of the model, often in a repository named …-GGUF",
+        ));
+    }
+    Ok(Choice { name: None, entry: None, files: taken })
+}
+
+/// A GGUF file with weights of a language model.
+fn is_model(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    let companion = ["mmproj", "imatrix", "projector"].iter().any(|word| name.contains(word));
+    name.ends_with(".gguf") && !companion
+}
+
+/// True if the file's name has `kind` between separators: `x-Q4_K_M.gguf`, `x.q4_0.gguf`.
+fn has_kind(path: &str, kind: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_uppercase();
+    let kind = kind.to_ascii_uppercase();
+    let inside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    name.match_indices(&kind).any(|(at, _)| {
+        !inside(name[..at].chars().next_back()) && !inside(name[at + kind.len()..].chars().next())
+    })
+}
+
+/// The model of one GGUF file, with all parts of a split one.
+fn gguf(files: &[Listed], first: usize) -> anyhow::Result<Choice> {
+    let path = files[first].path.as_str();
+    let stem = path.strip_suffix(".gguf").unwrap_or(path);
+    let Some((base, parts)) = split(stem) else {
+        let name = stem.rsplit('/').next().map(str::to_string);
+        return Ok(Choice { name, entry: Some(path.into()), files: vec![first] });
+    };
+    let part = |number: u32| format!("{base}-{number:05}-of-{parts:05}.gguf");
+    let mut taken = Vec::new();
+    for number in 1..=parts {
+        let path = part(number);
+        let Some(index) = files.iter().position(|file| file.path == path) else {
+            return Err(failure(format!("part {path} is missing"), "take another file"));
+        };
+        taken.push(index);
+    }
+    let name = base.rsplit('/').next().map(str::to_string);
+    Ok(Choice { name, entry: Some(part(1)), files: taken })
+}
+
+/// The base and the number of parts of `NAME-00001-of-00003`.
+fn split(stem: &str) -> Option<(&str, u32)> {
+    let (rest, parts) = stem.rsplit_once("-of-")?;
+    let (base, number) = rest.rsplit_once('-')?;
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(parts) && is_number(number)).then(|| Some((base, parts.parse().ok()?)))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(paths: &[&str]) -> Vec<Listed> {
+        let listed = |path: &&str| Listed {
+            path: (*path).into(),
+            sha256: None,
+            git_id: None,
+            bytes: None,
+        };
+        paths.iter().map(listed).collect()
+    }
+
+    #[test]
+    fn addresses() {
+        let check = |text: &str, expected: Option<(&str, &str, Option<&str>)>| {
+            let found = text.parse::<Address>().ok();
+            let expected = expected.map(|(repository, revision, file)| Address {
+                repository: repository.into(),
+                revision: revision.into(),
+                file: file.map(str::to_string),
+            });
+            assert_eq!(found, expected, "{text}");
+        };
+        check("hf:a/b", Some(("a/b", "main", None)));
+        check("hf:a/b@v1:c.gguf", Some(("a/b", "v1", Some("c.gguf"))));
+        check("hf:a/b:Q4_K_M", Some(("a/b", "main", Some("Q4_K_M"))));
+        check("https://huggingface.co/a/b", Some(("a/b", "main", None)));
+        check("a/b", None);
+        check("hf:a", None);
+        check("hf:a/b/c", None);
+        check("hf:../b", None);
+        check("hf:a/b:../../x.gguf", None);
+        check("hf:a/b@../x", None);
+        check("hf:a/b?x:y", None);
+    }
+
+    #[test]
+    fn choices() {
+        let check = |paths: &[&str], wanted: Option<&str>, expected: Option<(&str, &[usize])>| {
+            let choice = choose(&listing(paths), wanted).ok();
+            let found = choice.as_ref().map(|choice| {
+                (choice.entry.as_deref().unwrap_or("folder"), choice.files.as_slice())
+            });
+            assert_eq!(found, expected, "{paths:?} {wanted:?}");
+        };
+        let quants = ["README.md", "m-F16.gguf", "m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-F16.gguf"];
+        check(&quants, None, Some(("m-Q4_K_M.gguf", &[2])));
+        check(&quants, Some("q8_0"), Some(("m-Q8_0.gguf", &[3])));
+        check(&quants, Some("m-F16.gguf"), Some(("m-F16.gguf", &[1])));
+        check(&quants, Some("Q4_K"), None);
+        check(&["x.gguf"], None, Some(("x.gguf", &[0])));
+        let split = ["q/m-Q8_0-00001-of-00002.gguf", "q/m-Q8_0-00002-of-00002.gguf"];
+        check(&split, Some("Q8_0"), Some((split[0], &[0, 1])));
+        check(&split[1..], None, None);
+        let folder = ["config.json", "model-00001-of-00001.safetensors", "pytorch_model.bin"];
+        check(&folder, None, Some(("folder", &[0, 1])));
+        check(&folder, Some("model-00001-of-00001.safetensors"), Some(("folder", &[0, 1])));
+        check(&["README.md"], None, None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Ctrl-C: the end comes at once, and no file is left half-written.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::Context;
+
+/// The exit code of a command that a signal ended, by the shells' custom (128 + SIGINT).
+const INTERRUPTED: i32 = 130;
+
+/// Files that exist and are not finished.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// From now on an interrupt, a termination or a hang-up removes unfinished files and ends the
+/// program with 130.
+///
+/// # Errors
+/// The system refuses a signal handler.
+pub(crate) fn install() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        for path in unfinished().drain(..) {
+            remove(&path);
+        }
+        // The shell's prompt begins on a line of its own.
+        let _ = writeln!(std::io::stderr());
+        std::process::exit(INTERRUPTED);
+    })
+    .context("cannot listen for Ctrl-C")
+}
+
+/// A file or folder that is removed if it is dropped, or the program interrupted, before
+/// [`Unfinished::keep`].
+#[must_use]
+pub(crate) struct Unfinished {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Unfinished {
+    /// Watches over `path`, which need not exist yet.
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Unfinished {
+        let path = path.into();
+        unfinished().push(path.clone());
+        Unfinished { path, kept: false }
+    }
+
+    /// The file's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// It is finished, or it may stay as it is.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        unfinished().retain(|path| *path != self.path);
+        if !self.kept {
+            remove(&self.path);
+        }
+    }
+}
+
+fn unfinished() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    // A list of paths cannot be left half-changed by a panic.
+    UNFINISHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn remove(path: &Path) {
+    // Nothing can be done about a file that does not go away, and most often it is not there.
+    let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+}
