@@ -25,12 +25,13 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sources
-from sources import ARCHITECTURES, MODELS, SET_ASIDE
+from sources import ARCHITECTURES, MODELS, NOT_IN_LLAMA_CPP, SET_ASIDE
 
 TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q5_k_m", "q6_k"]
 # The greatest difference of a log-probability, in nats. Both sides round activations in their own way: llama.cpp to
-# float16, bfloat16 or 8 bits before it multiplies by a weight of that type.
-TOLERANCE = {"f32": 2e-3, "f16": 2e-2, "bf16": 1e-1} | dict.fromkeys(TYPES[3:], 3e-1)
+# float16, bfloat16 or 8 bits before it multiplies by a weight of that type. Measured on these models: llama.cpp with
+# Q8_0 and Q4_K_M is up to 0.04 away from transformers, which does not round them, with the same weights.
+TOLERANCE = {"f32": 2e-3, "f16": 2e-2, "bf16": 1e-1} | dict.fromkeys(TYPES[3:], 1.5e-1)
 # The tensor types that must be present in a wide model's file.
 PRESENT = {
     "f32": {"F32"},
@@ -155,15 +156,18 @@ def compare_greedy(peer, prompt, ours, tolerance):
         token = int(logits.argmax())
         text = peer.decode(ids + new + [token])[len(begun) :]
         stop = token in peer.stops()
-        same = ours == peer.decode(ids + new)[len(begun) :] if stop else ours.startswith(text.rstrip("\ufffd"))
+        done = peer.decode(ids + new)[len(begun) :]
+        same = ours.rstrip("\n") == done.rstrip("\n") if stop else ours.startswith(text.rstrip("\ufffd"))
         if not same:
             margin = float(best[1] - best[0])
             if margin > 2 * tolerance:
                 raise Failed(f"greedy text leaves at token {len(new)} (margin {margin:.3f}): {ours!r}, not {text!r}")
             return f"{len(new)} tokens, then a choice within {margin:.3f}"
         if stop:
-            break
+            return f"{len(new)} tokens and the end"
         new.append(token)
+    if len(ours.rstrip("\n")) > len(text):
+        raise Failed(f"greedy text is longer than {N_NEW} tokens: {ours!r}")
     return f"{len(new)} tokens"
 
 
@@ -246,13 +250,15 @@ class Checks:
 
     def architecture(self, name):
         """A model of an architecture -> f32 GGUF: llama.cpp's logits are those of transformers."""
-        folder, out = self.work / f"architecture-{name}", self.work / f"architecture-{name}.gguf"
+        # A plain name: where general.name contains "phi3", llama.cpp looks for that model's own special tokens.
+        plain = f"model-{sorted(MODELS).index(name)}"
+        folder, out = self.work / plain, self.work / f"{plain}.gguf"
         sources.write_model(folder, name, "llama", 352, **SET_ASIDE.get(name, {}))
         self.llmos.convert(folder, out, "f32")
         ids = json.loads((ARCHITECTURES / "llama" / "ids.json").read_text())["ids"]
         said = compare("logits", LlamaCpp(out).logits(ids), Transformers(folder).logits(ids), 5e-3)
         theirs = logprobs(Transformers(folder).logits(ids), ids)
-        return f"{said}, {compare('log-probabilities', self.llmos.score(out, ids), theirs, 2e-4)}"
+        return f"logits {said}, {compare('log-probabilities', self.llmos.score(out, ids), theirs, 2e-4)}"
 
     def stories(self, path):
         prompts = ["Once upon a time", "Lily and Tom went to the park."]
@@ -310,7 +316,7 @@ def main():
 
                 checks.run(f"{name} from {kind} to a folder in transformers", quantised_folder)
         checks.stories(options.stories)
-        for name in MODELS:
+        for name in sorted(MODELS.keys() - NOT_IN_LLAMA_CPP):
             checks.run(f"architecture {name} in llama.cpp", lambda: checks.architecture(name))
         print(f"{checks.n_run - checks.n_failed} of {checks.n_run} checks hold")
         return 1 if checks.n_failed or not checks.n_run else 0

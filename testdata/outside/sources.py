@@ -22,8 +22,15 @@ SET_ASIDE = {
     "mistral": dict(sliding_window=None),  # read as llama, which has no window there
     "phi3": dict(sliding_window=None),  # windows are switched off for Phi-3
     "gemma2": dict(query_pre_attn_scalar=16),  # the square root of the head size, whatever the file says
-    "gemma3": dict(query_pre_attn_scalar=16),
+    # A global layer after every five local ones, unless the file has gemma3.attention.sliding_window_pattern.
+    "gemma3": dict(
+        query_pre_attn_scalar=16,
+        num_hidden_layers=7,
+        layer_types=["sliding_attention"] * 5 + ["full_attention", "sliding_attention"],
+    ),
 }
+# A dense layer among those with experts: llama.cpp has no such Qwen 3.
+NOT_IN_LLAMA_CPP = {"qwen3moe-mixed"}
 
 
 def write_model(folder, name, tokenizer, vocab_size, **differs):

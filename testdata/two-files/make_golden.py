@@ -164,8 +164,9 @@ def cases(model, encode, decode, prompts, ends):
 
 
 def write_json(path, model, source, goldens):
-    text = json.dumps({"model": model, "oracle": source, "cases": goldens}, ensure_ascii=False, indent=1)
-    path.write_text(text + "\n")
+    lines = ",\n".join(json.dumps(golden, ensure_ascii=False) for golden in goldens)
+    text = f'{{"model": {json.dumps(model)}, "oracle": {json.dumps(source)}, "cases": [\n{lines}\n]}}\n'
+    path.write_text(text)
 
 
 def qwen3(folder):

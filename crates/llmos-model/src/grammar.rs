@@ -163,3 +163,117 @@ fn depth(text: &str) -> usize {
     }
     deepest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Single bytes, some words, and the end token, which is the last.
+    fn vocabulary() -> (Vec<Vec<u8>>, u32) {
+        let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
+        tokens.extend([&b"true"[..], b"false", b"\": ", b"12", b"ab", b"name"].map(<[u8]>::to_vec));
+        tokens.push(b"</s>".to_vec());
+        let end = tokens.len() as u32 - 1;
+        (tokens, end)
+    }
+
+    /// The texts of the tokens that may follow `text`, given byte by byte.
+    fn allowed(source: &GrammarSource<'_>, text: &str) -> Vec<String> {
+        let (tokens, end) = vocabulary();
+        let vocabulary = GrammarVocabulary::new(&tokens, end).unwrap();
+        let mut grammar = vocabulary.compile(source).unwrap();
+        for byte in text.bytes() {
+            grammar.commit(u32::from(byte)).unwrap();
+        }
+        let mut logits = vec![0.0; tokens.len() + 3];
+        grammar.mask(&mut logits).unwrap();
+        assert!(logits[tokens.len()..].iter().all(|&logit| logit == f32::NEG_INFINITY));
+        let open = tokens.iter().zip(&logits).filter(|(_, logit)| **logit == 0.0);
+        open.map(|(token, _)| String::from_utf8_lossy(token).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_regular_expression_allows_what_it_matches() {
+        let regex = GrammarSource::Regex("(ab|[0-9]{2})c");
+        assert_eq!(
+            allowed(&regex, ""),
+            ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "12", "ab"]
+        );
+        assert_eq!(allowed(&regex, "1"), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+        assert_eq!(allowed(&regex, "ab"), ["c"]);
+        assert_eq!(allowed(&regex, "abc"), ["</s>"]);
+    }
+
+    #[test]
+    fn a_schema_allows_valid_json_only() {
+        let schema = GrammarSource::JsonSchema(
+            r#"{"type": "object", "properties": {"name": {"type": "boolean"}},
+                "required": ["name"], "additionalProperties": false}"#,
+        );
+        assert!(allowed(&schema, "").contains(&"{".to_owned()));
+        assert!(!allowed(&schema, "").contains(&"true".to_owned()));
+        let value = allowed(&schema, "{\"name\":");
+        assert!(value.contains(&"true".to_owned()) && value.contains(&"f".to_owned()));
+        assert!(!value.contains(&"1".to_owned()));
+        assert!(allowed(&schema, "{\"name\":true}").contains(&"</s>".to_owned()));
+    }
+
+    #[test]
+    fn a_lark_grammar_recurses() {
+        let nested = GrammarSource::Lark("start: \"(\" start \")\" | \"x\"");
+        assert_eq!(allowed(&nested, "(("), ["(", "x"]);
+        assert_eq!(allowed(&nested, "((x"), [")"]);
+        assert_eq!(allowed(&nested, "((x))"), ["</s>"]);
+    }
+
+    #[test]
+    fn a_token_that_was_ruled_out_is_an_error() {
+        let (tokens, end) = vocabulary();
+        let vocabulary = GrammarVocabulary::new(&tokens, end).unwrap();
+        let mut grammar = vocabulary.compile(&GrammarSource::Regex("a")).unwrap();
+        assert!(grammar.commit(u32::from(b'b')).is_err());
+        assert!(grammar.mask(&mut vec![0.0; tokens.len()]).is_err());
+        assert!(GrammarVocabulary::new(&tokens, tokens.len() as u32).is_err());
+    }
+
+    /// Compiles and uses whatever it is given; the fuzz target's body as well.
+    fn try_out(vocabulary: &GrammarVocabulary, tokens: usize, text: &str) {
+        let sources =
+            [GrammarSource::JsonSchema(text), GrammarSource::Regex(text), GrammarSource::Lark(text)];
+        for source in sources {
+            let Ok(mut grammar) = vocabulary.compile(&source) else { continue };
+            for _ in 0..4 {
+                let mut logits = vec![0.0; tokens];
+                if grammar.mask(&mut logits).is_err() {
+                    break;
+                }
+                let open = logits.iter().rposition(|&logit| logit == 0.0);
+                let Some(token) = open else { break };
+                if grammar.commit(token as u32).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_grammars_end_in_an_error_or_a_grammar() {
+        let (tokens, end) = vocabulary();
+        let vocabulary = GrammarVocabulary::new(&tokens, end).unwrap();
+        let nested = "[".repeat(100_000);
+        let schema = "{\"items\":".repeat(5000);
+        let circle = r##"{"$ref": "#"}"##;
+        for text in [
+            "", "{", "null", "3", "\u{0}", "(", "(a{1000}){1000}", "((a*)*)*b", "[", &nested, &schema,
+            circle, r##"{"$ref": "https://example.com/schema"}"##, r#"{"type": "nothing"}"#,
+            "start: start", "start: missing", "start: /(/", "start: \"a\"\nstart: \"b\"", "%%%",
+            r#"{"type":"string","pattern":"(a{900}){900}"}"#, r#"{"enum":[]}"#,
+            r#"{"allOf":[{"type":"string"},{"type":"number"}]}"#, "\u{10ffff}*", "a{4294967295}",
+        ] {
+            try_out(&vocabulary, tokens.len(), text);
+        }
+        let too_long = "a".repeat(MAX_SOURCE + 1);
+        assert!(vocabulary.compile(&GrammarSource::Regex(&too_long)).is_err());
+        assert!(vocabulary.compile(&GrammarSource::JsonSchema(&nested)).is_err());
+    }
+}

@@ -13,6 +13,20 @@
 //! - Forking, paging out and back, and sharing a prefix leave logits bit-identical.
 //! - The same seed, thread count and instruction set give the same tokens.
 
+#![deny(unsafe_code)]
+
+mod architecture;
 pub mod config;
+pub mod convert;
+pub mod decoder;
+pub mod engine;
+mod error;
+pub mod file;
+pub mod grammar;
+pub mod sampler;
 
 pub use config::Config;
+pub use decoder::Model;
+pub use engine::{Engine, EngineOptions};
+pub use error::Error;
+pub use file::{GgufVocabulary, ModelFiles, Tensor, TensorInfo, Vocabulary};

@@ -21,8 +21,8 @@ mod device;
 mod dtype;
 mod error;
 mod matrix;
-mod pool;
 pub mod ops;
+mod pool;
 pub mod quant;
 
 pub use attention::{

@@ -48,6 +48,8 @@ pub(crate) struct Bpe {
     pub(crate) byte_ids: [u32; 256],
     /// A word that is a token is never merged.
     pub(crate) ignore_merges: bool,
+    /// A run of newlines that is a token is never merged (Gemma 4's rule).
+    pub(crate) whole_newlines: bool,
     /// For each token, whether merging its own bytes gives that one token.
     whole: Vec<AtomicU8>,
 }
@@ -79,6 +81,7 @@ impl Bpe {
             unknown,
             byte_ids,
             ignore_merges,
+            whole_newlines: false,
         }
     }
 
@@ -103,6 +106,11 @@ impl Bpe {
         } else {
             entry.or_insert((rank, merged));
         }
+    }
+
+    /// Leaves the next rank without a merge.
+    pub(crate) fn skip_rank(&mut self) {
+        self.merges.push((ABSENT, ABSENT));
     }
 
     /// The merges that tiktoken's rule means: two neighbours join if their text is a token, the
@@ -197,7 +205,9 @@ impl Bpe {
         let hash = self.symbols.hash(word);
         let token = self.symbols.get_hashed(word, hash).filter(|&id| id < self.n_tokens);
         if let Some(id) = token
-            && (self.ignore_merges || self.whole[id as usize].load(Relaxed) == WHOLE)
+            && (self.ignore_merges
+                || self.whole[id as usize].load(Relaxed) == WHOLE
+                || self.whole_newlines && word.iter().all(|&byte| byte == b'\n'))
         {
             return ids.push(id);
         }

@@ -1,4 +1,16 @@
 //! Chat templates: the model's own Jinja program from messages to one text.
+//!
+//! The environment is that of Hugging Face's `apply_chat_template`: trimmed blocks, `tojson` as
+//! `json.dumps` writes, `raise_exception`, `strftime_now`, `{% generation %}`, and Python's methods
+//! on strings and mappings. A template comes from a model file, so it is not trusted: steps and
+//! memory, recursion and output are bounded.
+
+mod json;
+mod time;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value, ValueKind};
+use minijinja::{Environment, ErrorKind, context};
 
 use crate::Error;
 
@@ -11,6 +23,16 @@ pub struct Extra {
     /// clock. `None` leaves the function out.
     pub now: Option<i64>,
 }
+
+/// Steps of one rendering; a step also pays for 64 bytes of data, so that this bounds memory to
+/// some 250 MB. A conversation of a thousand messages takes about a hundredth.
+const FUEL: u64 = 4_000_000;
+/// Nesting of loops, macros and includes.
+const RECURSION: usize = 200;
+/// Bytes of output at most.
+const OUTPUT_BYTES: usize = 64 << 20;
+/// Bytes of template at most; the largest known is a tenth of it.
+const TEMPLATE_BYTES: usize = 1 << 20;
 
 /// Renders `template` over `messages` (a JSON array of `{"role", "content", …}`) and `tools` (a
 /// JSON array of tool schemas).
@@ -25,6 +47,191 @@ pub fn render(
     add_generation_prompt: bool,
     extra: &Extra,
 ) -> Result<String, Error> {
-    let _ = (template, messages, tools, add_generation_prompt, extra);
-    Err(Error::Template { message: "not there yet".into() })
+    if template.len() > TEMPLATE_BYTES {
+        return Err(Error::Template {
+            message: format!("{} bytes are over the limit of {TEMPLATE_BYTES}", template.len()),
+        });
+    }
+    let source = without_generation_tags(template);
+    let mut environment = environment(extra.now).map_err(describe)?;
+    environment.add_template("chat", &source).map_err(describe)?;
+    let base = context! {
+        messages => Value::from(Serde(messages)),
+        tools => tools.map(|tools| Value::from(Serde(tools))),
+        documents => Value::from(()),
+        add_generation_prompt,
+    };
+    let variables = Value::from(Serde(&extra.variables));
+    let mut output = Bounded(Vec::new());
+    environment
+        .get_template("chat")
+        .and_then(|chat| {
+            chat.render_captured_to(context! { ..variables, ..base }, &mut output).map(drop)
+        })
+        .map_err(describe)?;
+    String::from_utf8(output.0).map_err(|_| Error::Template { message: "no UTF-8".into() })
+}
+
+/// A writer that refuses to grow over the limit.
+struct Bounded(Vec<u8>);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > OUTPUT_BYTES {
+            return Err(std::io::Error::other(format!("over {OUTPUT_BYTES} bytes of output")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn describe(error: minijinja::Error) -> Error {
+    let mut message = match (error.kind(), error.detail()) {
+        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    };
+    if let Some(line) = error.line() {
+        message.push_str(&format!(" (line {line})"));
+    }
+    Error::Template { message }
+}
+
+fn environment(now: Option<i64>) -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_test("iterable", is_iterable);
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, _> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    if let Some(now) = now {
+        environment.add_function("strftime_now", move |format: &str| time::strftime(format, now));
+    }
+    Ok(environment)
+}
+
+/// In Python a string can be iterated over, and templates ask for that.
+fn is_iterable(value: &Value) -> bool {
+    matches!(
+        value.kind(),
+        ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
+    )
+}
+
+fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
+    let indent: Option<Value> = options.get("indent")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let style = json::Style {
+        indent: indent.and_then(|indent| match indent.as_str() {
+            Some(text) => Some(text.to_owned()),
+            None => usize::try_from(indent).ok().map(|width| " ".repeat(width.min(64))),
+        }),
+        separators: match separators.as_deref() {
+            Some([item, key]) => Some((item.clone(), key.clone())),
+            _ => None,
+        },
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    options.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(minijinja::Error::new(ErrorKind::UndefinedError, "tojson of undefined"));
+    }
+    let value = serde_json::to_value(value).map_err(|error| {
+        minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())
+    })?;
+    Ok(style.write(&value))
+}
+
+/// `{% generation %}` marks what the assistant wrote, for training; to a rendering it is a block
+/// that always holds.
+fn without_generation_tags(template: &str) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(start) = rest.find("{%") {
+        let Some(len) = rest[start..].find("%}") else { break };
+        let tag = &rest[start + 2..start + len];
+        let trimmed = tag.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
+        let replacement = match trimmed.trim() {
+            "generation" => Some("if true"),
+            "endgeneration" => Some("endif"),
+            _ => None,
+        };
+        out.push_str(&rest[..start + 2]);
+        match replacement {
+            Some(word) => {
+                let left = &tag[..tag.len() - tag.trim_start_matches(['-', '+']).len()];
+                let right = &tag[tag.trim_end_matches(['-', '+']).len()..];
+                out.push_str(&format!("{left} {word} {right}"));
+            }
+            None => out.push_str(tag),
+        }
+        rest = &rest[start + len..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(template: &str, expected: &str) {
+        let messages = json!([
+            {"role": "user", "content": "Hi é"},
+            {"role": "assistant", "content": "Yo"},
+        ]);
+        let tools = json!([{"name": "f", "b": 1, "a": [1.0, true, null]}]);
+        let extra = Extra {
+            variables: [("bos_token".to_owned(), json!("<s>"))].into_iter().collect(),
+            now: Some(1_700_000_000),
+        };
+        let got = render(template, &messages, Some(&tools), true, &extra);
+        assert_eq!(got.as_deref(), Ok(expected), "{template}");
+    }
+
+    fn fails(template: &str) -> String {
+        match render(template, &json!([]), None, false, &Extra::default()) {
+            Err(Error::Template { message }) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn python_is_spoken() {
+        check("{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content }}|\n  {% endif %}\n{% endfor %}", "Hi é|\n");
+        check("{{ bos_token }}{{ tools | tojson }}", "<s>[{\"name\": \"f\", \"b\": 1, \"a\": [1.0, true, null]}]");
+        check("{{ messages[0].content is iterable }}{{ none }}", "TrueNone");
+        check("{{ ' a b '.strip().split(' ')[-1].upper() }}", "B");
+        check("{{ strftime_now('%d %b %Y') }}", "14 Nov 2023");
+        check("{%- generation -%} x {%- endgeneration %}{% generation %}y{% endgeneration %}", "xy");
+        check("{{ messages[1:] | length }}{{ messages[0].get('x', 'd') }}", "1d");
+        check("{% set ns = namespace(a=1) %}{% for m in messages %}{% set ns.a = ns.a + 1 %}{% endfor %}{{ ns.a }}", "3");
+        check("{{ add_generation_prompt and tools is not none }}", "True");
+    }
+
+    #[test]
+    fn hostile_templates_end_with_an_error() {
+        assert_eq!(fails("{{ raise_exception('no system role') }}"), "no system role (line 1)");
+        fails("{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}");
+        fails("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}");
+        fails("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}");
+        fails("{{ 'x' * 99999999999 }}");
+        fails("{% if %}");
+        fails(&"(".repeat(100_000).replace('(', "{{ ("));
+        fails(&" ".repeat(TEMPLATE_BYTES + 1));
+        fails("{{ messages.nothing.at.all }}");
+        fails("{{ strftime_now('%Y') }}");
+    }
 }

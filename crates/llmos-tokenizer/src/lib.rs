@@ -15,11 +15,33 @@
 //! - A vocabulary is never trusted: a lying file is an [`Error`] or has a defined meaning.
 #![forbid(unsafe_code)]
 
-pub mod chat;
-mod error;
 mod tokenizer;
 mod vocabulary;
 
+mod added;
+mod normalizer;
+mod charsmap;
+mod split;
+mod unicode;
+
+mod merge;
+mod bpe;
+mod spm;
+mod unigram;
+mod wordpiece;
+mod trie;
+mod symbols;
+
+mod decode;
+mod end;
+
+mod gguf;
+mod alphabet;
+
+pub mod chat;
+mod error;
+
+pub use decode::StreamDecoder;
 pub use error::Error;
-pub use tokenizer::{Special, StreamDecoder, Tokenizer};
+pub use tokenizer::{Special, Tokenizer};
 pub use vocabulary::{GgufVocab, VocabKind, token_type};

@@ -8,9 +8,7 @@ pub(crate) use named::{NamedPre, known_name, named};
 pub(crate) use pattern::{Behavior, Pattern};
 pub(crate) use words::Words;
 
-use crate::unicode::{
-    MARK, NUMBER, PUNCTUATION, SPACE, SYMBOL, categories, decode_char, for_each_char,
-};
+use crate::unicode::{categories, decode_char, is_decimal_digit, is_word};
 
 /// The character that SentencePiece writes for a space, U+2581.
 pub(crate) const SPACE_MARK: &[u8] = "\u{2581}".as_bytes();
@@ -176,7 +174,7 @@ impl<'t> Pieces<'t> {
 
 /// See [`Step::DigitGroups`].
 fn digit_groups(text: &[u8], at_boundary: bool, mut each: impl FnMut(usize, usize)) {
-    let is_digit = |c: Option<char>| c.is_some_and(pattern::is_decimal_digit);
+    let is_digit = |c: Option<char>| c.is_some_and(is_decimal_digit);
     let (mut pos, mut start) = (0, 0);
     let mut digits = Vec::new();
     while pos < text.len() {
@@ -191,7 +189,7 @@ fn digit_groups(text: &[u8], at_boundary: bool, mut each: impl FnMut(usize, usiz
         while end < text.len() {
             let (c, len) = decode_char(&text[end..]);
             if !is_digit(c) {
-                bounded = !c.is_some_and(pattern::is_word);
+                bounded = !c.is_some_and(is_word);
                 break;
             }
             digits.push(end);
@@ -218,25 +216,6 @@ fn digit_groups(text: &[u8], at_boundary: bool, mut each: impl FnMut(usize, usiz
     if start < text.len() {
         each(start, text.len());
     }
-}
-
-/// Hugging Face's punctuation test: ASCII punctuation and symbols, and `\p{P}`.
-pub(crate) fn is_punctuation(c: char) -> bool {
-    if c.is_ascii() {
-        c.is_ascii_punctuation()
-    } else {
-        categories().of(c) & PUNCTUATION != 0
-    }
-}
-
-/// White space by Unicode's property.
-pub(crate) fn is_space(c: char) -> bool {
-    categories().of(c) & SPACE != 0
-}
-
-/// `\p{M}`.
-pub(crate) fn is_mark(c: char) -> bool {
-    categories().of(c) & MARK != 0
 }
 
 #[cfg(test)]

@@ -37,6 +37,71 @@ const CLASSES: [(&str, u8); 8] = [
     (r"\p{S}", SYMBOL),
 ];
 
+/// White space by Unicode's property.
+pub(crate) fn is_space(c: char) -> bool {
+    categories().of(c) & SPACE != 0
+}
+
+/// `\p{M}`.
+pub(crate) fn is_mark(c: char) -> bool {
+    categories().of(c) & MARK != 0
+}
+
+/// `\p{N}`.
+pub(crate) fn is_number(c: char) -> bool {
+    categories().of(c) & NUMBER != 0
+}
+
+/// Hugging Face's punctuation: ASCII punctuation and symbols, and `\p{P}`.
+pub(crate) fn is_punctuation(c: char) -> bool {
+    if c.is_ascii() {
+        c.is_ascii_punctuation()
+    } else {
+        categories().of(c) & PUNCTUATION != 0
+    }
+}
+
+/// `\d`, `\p{Nd}`.
+pub(crate) fn is_decimal_digit(c: char) -> bool {
+    c.is_ascii_digit() || !c.is_ascii() && in_class(c, 0)
+}
+
+/// `\w`.
+pub(crate) fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii() && in_class(c, 1)
+}
+
+/// `\p{Mn}`.
+pub(crate) fn is_nonspacing_mark(c: char) -> bool {
+    !c.is_ascii() && in_class(c, 2)
+}
+
+/// `\p{C}`: control, format, private and unassigned characters.
+pub(crate) fn is_control(c: char) -> bool {
+    c.is_ascii_control() || !c.is_ascii() && in_class(c, 3)
+}
+
+/// The classes that the table has no bit for.
+const RARE_CLASSES: [&str; 4] = [r"\d", r"\w", r"\p{Mn}", r"\p{C}"];
+
+/// Whether `c` is in one of [`RARE_CLASSES`]; the ranges are parsed once.
+fn in_class(c: char, class: usize) -> bool {
+    static RANGES: [OnceLock<Vec<(char, char)>>; RARE_CLASSES.len()] =
+        [const { OnceLock::new() }; RARE_CLASSES.len()];
+    let ranges = RANGES[class].get_or_init(|| ranges_of(RARE_CLASSES[class]));
+    let at = ranges.partition_point(|&(_, end)| end < c);
+    ranges.get(at).is_some_and(|&(start, _)| start <= c)
+}
+
+/// The characters of a class pattern, as ranges.
+fn ranges_of(pattern: &str) -> Vec<(char, char)> {
+    let hir = regex_syntax::parse(pattern).expect("a constant pattern parses");
+    let HirKind::Class(Class::Unicode(class)) = hir.into_kind() else {
+        unreachable!("{pattern} is a class of more than one character")
+    };
+    class.ranges().iter().map(|range| (range.start(), range.end())).collect()
+}
+
 /// One byte of category bits for each code point, in pages of 256 of which equal ones are shared.
 pub(crate) struct CategoryTable {
     ascii: [u8; 128],
@@ -54,12 +119,8 @@ impl CategoryTable {
     fn build() -> Self {
         let mut flat = vec![0u8; 0x11_0000];
         for (pattern, bit) in CLASSES {
-            let hir = regex_syntax::parse(pattern).expect("a constant pattern parses");
-            let HirKind::Class(Class::Unicode(class)) = hir.into_kind() else {
-                unreachable!("{pattern} is a class of more than one character")
-            };
-            for range in class.ranges() {
-                for cell in &mut flat[range.start() as usize..=range.end() as usize] {
+            for (start, end) in ranges_of(pattern) {
+                for cell in &mut flat[start as usize..=end as usize] {
                     *cell |= bit;
                 }
             }

@@ -104,3 +104,21 @@ pub struct GgufVocab {
     /// `general.name`: Phi-3 files need it, because GGUF has no field for their strip rules.
     pub model_name: Option<String>,
 }
+
+impl GgufVocab {
+    /// A copy of the small fields; the lists stay empty.
+    pub(crate) fn clone_small(&self) -> GgufVocab {
+        GgufVocab {
+            model: self.model.clone(),
+            pre: self.pre.clone(),
+            tokens: Vec::new(),
+            scores: None,
+            token_types: None,
+            merges: None,
+            precompiled_charsmap: None,
+            chat_template: self.chat_template.clone(),
+            model_name: self.model_name.clone(),
+            ..*self
+        }
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -304,7 +303,7 @@ mod tests {
             bytes: Some(6),
             ..Expected::default()
         };
-        let (digest, bytes) = check(&mut File::open(Path::new(&path)).unwrap(), &expected).unwrap();
+        let (digest, bytes) = check(&mut File::open(&path).unwrap(), &expected).unwrap();
         // `printf 'hello\n' | sha256sum`
         let sum = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         assert_eq!((digest.hex(), bytes), (sum, 6));

@@ -30,11 +30,11 @@ pub enum Event {
 }
 
 /// A sequence's part of a batch.
-struct Advance {
-    id: SequenceId,
-    rows: usize,
+pub(super) struct Advance {
+    pub(super) id: SequenceId,
+    pub(super) rows: usize,
     /// Of those rows, the last for which logits are kept.
-    wanted: usize,
+    pub(super) wanted: usize,
 }
 
 impl Engine {
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Takes the batch through the layers.
-    fn run(&mut self, batch: &[Advance]) -> Result<(), Error> {
+    pub(super) fn run(&mut self, batch: &[Advance]) -> Result<(), Error> {
         let sequences: Vec<&Sequence> =
             batch.iter().filter_map(|advance| self.sequences.get(&advance.id)).collect();
         let chunks: Vec<Chunk<'_>> = sequences
@@ -197,34 +197,24 @@ impl Engine {
             }
         }
         // One product for all rows reads the head once; the rows then go to their sequences.
-        let mut pieces: Vec<Vec<f32>> = Vec::with_capacity(parts.len());
         if let [(id, range)] = &parts[..] {
             let sequence = self.sequences.get_mut(id).ok_or(unknown(*id))?;
             let values = &mut sequence.rows.values;
             let kept = values.len();
             values.resize(kept + range.len() * vocab_size, 0.0);
-            self.model.logits(
-                &self.device,
-                &mut self.workspace,
-                range.clone(),
-                &mut values[kept..],
-            );
+            let out = &mut values[kept..];
+            self.model.logits(&self.device, &mut self.workspace, range.clone(), out);
             return Ok(());
         }
-        let mut done = 0;
-        self.model.logits_by_rows(&self.device, &mut self.workspace, 0..row, &mut |index, values| {
-            while parts.get(done).is_some_and(|(_, range)| index >= range.end) {
-                done += 1;
+        let sequences = &mut self.sequences;
+        let mut owners = parts.iter().flat_map(|(id, range)| range.clone().map(|_| *id));
+        self.model.logits_by_blocks(&self.device, &mut self.workspace, 0..row, &mut |_, block| {
+            for row in block.chunks_exact(vocab_size) {
+                if let Some(sequence) = owners.next().and_then(|id| sequences.get_mut(&id)) {
+                    sequence.rows.values.extend_from_slice(row);
+                }
             }
-            if pieces.len() <= done {
-                pieces.push(Vec::new());
-            }
-            pieces[done].extend_from_slice(values);
         });
-        for ((id, _), piece) in parts.iter().zip(&pieces) {
-            let sequence = self.sequences.get_mut(id).ok_or(unknown(*id))?;
-            sequence.rows.values.extend_from_slice(piece);
-        }
         Ok(())
     }
 }
@@ -249,7 +239,7 @@ fn adopt(sequence: &mut Sequence, pages: &mut Pages) {
 }
 
 /// Makes the next `rows` positions writable; returns for how many of them there was memory.
-fn reserve(sequence: &mut Sequence, pages: &mut Pages, rows: usize) -> usize {
+pub(super) fn reserve(sequence: &mut Sequence, pages: &mut Pages, rows: usize) -> usize {
     let end = sequence.computed + rows;
     for index in sequence.computed / BLOCK..end.div_ceil(BLOCK) {
         let block = match sequence.blocks.get(index) {

@@ -74,11 +74,13 @@ impl Header {
         let mut metadata = Metadata::default();
         for _ in 0..n_entry {
             let key = cursor.name("metadata key")?;
+            let start = cursor.at;
             let value_type = cursor.u32(&key)?;
             let value = cursor.value(value_type, &key)?;
-            if !metadata.insert(&key, value) {
+            if metadata.get(&key).is_some() {
                 return Err(Error::format(path, key, "a key once", "twice"));
             }
+            metadata.insert(key, value, start..cursor.at);
         }
         let alignment = match metadata.get("general.alignment") {
             None => DEFAULT_ALIGNMENT,

@@ -10,7 +10,7 @@ use super::names::{Meaning, from_hugging_face};
 use super::safetensors::{self, Entry};
 use super::tensor::{Change, Piece, TensorInfo, shape_bytes};
 use crate::Error;
-use crate::architecture::Architecture;
+use crate::architecture::{self, Architecture};
 use llmos_tensor::DType;
 
 /// A folder's config and weights.
@@ -133,7 +133,7 @@ fn weight_files(folder: &Path) -> Result<Vec<WeightFile>, Error> {
             files.push((path, None));
         }
     }
-    files.sort();
+    files.sort_by(|a: &WeightFile, b| a.0.cmp(&b.0));
     if files.is_empty() {
         let got = if folder.join("pytorch_model.bin").exists() {
             "PyTorch pickles, which can run code and are not read"
@@ -152,11 +152,7 @@ fn gather(
     entries: Vec<(usize, Entry)>,
     path: &Path,
 ) -> Result<Vec<TensorInfo>, Error> {
-    let text = config.get("text_config").unwrap_or(config);
-    let tied = [text, config]
-        .iter()
-        .find_map(|json| json.get("tie_word_embeddings").and_then(Json::as_bool))
-        .unwrap_or(false);
+    let tied = architecture::says_tied(config);
     let mut tensors: Vec<TensorInfo> = Vec::new();
     // Name -> experts, each (number, file, entry).
     let mut experts: BTreeMap<String, Vec<(usize, usize, Entry)>> = BTreeMap::new();

@@ -13,23 +13,23 @@ use crate::Error;
 
 /// The header's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// Width of the residual stream.
-    pub d_model: usize,
+    pub(crate) d_model: usize,
     /// Inner width of the MLP.
-    pub d_ff: usize,
+    pub(crate) d_ff: usize,
     /// Layers.
-    pub n_layer: usize,
+    pub(crate) n_layer: usize,
     /// Query heads.
-    pub n_head: usize,
+    pub(crate) n_head: usize,
     /// Key and value heads.
-    pub n_kv_head: usize,
+    pub(crate) n_kv_head: usize,
     /// Tokens.
-    pub vocab_size: usize,
+    pub(crate) vocab_size: usize,
     /// Longest context.
-    pub context_length: usize,
+    pub(crate) context_length: usize,
     /// The head is the embedding.
-    pub tied_head: bool,
+    pub(crate) tied_head: bool,
     /// The file begins with a magic number and its norms come first.
     versioned: bool,
 }
@@ -44,7 +44,7 @@ type Visit<'a> = &'a mut dyn FnMut(String, Vec<usize>, Range<usize>);
 /// True if these bytes begin like llama2.c's: a magic number, or seven plausible numbers.
 ///
 /// The legacy format has no magic; what distinguishes it is that its numbers fit one another.
-pub fn recognises(bytes: &[u8]) -> bool {
+pub(crate) fn recognises(bytes: &[u8]) -> bool {
     Header::read(bytes, Path::new("")).is_ok()
 }
 
@@ -53,7 +53,7 @@ impl Header {
     ///
     /// # Errors
     /// [`Error::Format`] where the numbers contradict one another or the file's length.
-    pub fn read(bytes: &[u8], path: &Path) -> Result<Header, Error> {
+    pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Header, Error> {
         let at = |index: usize| -> Result<i32, Error> {
             match bytes.get(index..index + 4).and_then(|b| b.first_chunk::<4>()) {
                 Some(chunk) => Ok(i32::from_le_bytes(*chunk)),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
 /// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,32 +173,41 @@ impl fmt::Display for Value {
     }
 }
 
+/// A key, its value, and where in the file type and value stand.
+#[derive(Clone, Debug)]
+struct Entry {
+    key: String,
+    value: Value,
+    encoded: Range<usize>,
+}
+
 /// Keys and values in the file's order; no key twice.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
-    entries: Vec<(String, Value)>,
+    entries: Vec<Entry>,
     index: HashMap<String, usize>,
 }
 
 impl Metadata {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.index.get(key).map(|&i| &self.entries[i].1)
+        self.index.get(key).map(|&i| &self.entries[i].value)
     }
 
-    /// Adds an entry; false if the key is there already.
-    pub fn insert(&mut self, key: &str, value: Value) -> bool {
-        if self.index.contains_key(key) {
-            return false;
-        }
-        self.index.insert(key.to_owned(), self.entries.len());
-        self.entries.push((key.to_owned(), value));
-        true
+    /// Where the file encodes the type and value of a key.
+    pub(crate) fn encoded(&self, key: &str) -> Option<Range<usize>> {
+        self.index.get(key).map(|&i| self.entries[i].encoded.clone())
+    }
+
+    /// Adds an entry under a new key.
+    pub(crate) fn insert(&mut self, key: String, value: Value, encoded: Range<usize>) {
+        self.index.insert(key.clone(), self.entries.len());
+        self.entries.push(Entry { key, value, encoded });
     }
 
     /// All entries in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.entries.iter().map(|(key, value)| (key.as_str(), value))
+        self.entries.iter().map(|entry| (entry.key.as_str(), &entry.value))
     }
 
     /// Number of entries.

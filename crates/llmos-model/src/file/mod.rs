@@ -24,10 +24,13 @@ use serde_json::Value as Json;
 use crate::architecture::{self, Hyperparameters};
 use crate::{Config, Error};
 use map::Map;
-use tensor::{Change, Piece};
+use tensor::Piece;
 
 pub(crate) use gguf::code_of;
+pub(crate) use llama2c::Header as Llama2cHeader;
 pub use gguf::{Entry as GgufEntry, Header as GgufHeader};
+pub(crate) use names::to_hugging_face;
+pub(crate) use tensor::{Change, shape_bytes};
 pub use metadata::{Array, Metadata, Value};
 pub use tensor::{Tensor, TensorInfo};
 pub use vocabulary::{GgufVocabulary, Vocabulary};
@@ -325,6 +328,17 @@ impl ModelFiles {
             .map(|(key, value)| (key.to_owned(), value.into()))
             .to_vec(),
         }
+    }
+
+    /// Bytes `range` of a tensor as the files store it, before any change.
+    pub(crate) fn stored(&self, info: &TensorInfo, range: Range<usize>) -> Cow<'_, [u8]> {
+        self.gather(&info.pieces, range)
+    }
+
+    /// A GGUF metadata value, its type before it, as the file encodes it.
+    pub(crate) fn raw_value(&self, key: &str) -> Option<&[u8]> {
+        let range = self.gguf_metadata()?.encoded(key)?;
+        self.maps.first()?.bytes().get(range)
     }
 
     /// GGUF's metadata with its types; none in other formats.

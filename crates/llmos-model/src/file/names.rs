@@ -101,3 +101,34 @@ pub(crate) fn from_hugging_face(architecture: Architecture, name: &str) -> Optio
     };
     Some(Meaning::Whole(named(&format!("{ours}.{kind}"))))
 }
+
+/// The Hugging Face name of one of GGUF's; an expert's number stands as `{expert}`.
+pub(crate) fn to_hugging_face(
+    architecture: Architecture,
+    mixtral: bool,
+    name: &str,
+) -> Option<String> {
+    match name {
+        "token_embd.weight" => return Some("model.embed_tokens.weight".to_owned()),
+        "output_norm.weight" => return Some("model.norm.weight".to_owned()),
+        "output.weight" => return Some("lm_head.weight".to_owned()),
+        _ => {}
+    }
+    let (layer, part) = name.strip_prefix("blk.")?.split_once('.')?;
+    let (part, kind) = part.rsplit_once('.')?;
+    let theirs = match part {
+        "ffn_norm" if !architecture.post_norm() => "post_attention_layernorm",
+        "post_attention_norm" => "post_attention_layernorm",
+        "ffn_up" if architecture.fused() => "mlp.gate_up_proj",
+        "ffn_gate_inp" if mixtral => "block_sparse_moe.gate",
+        "ffn_gate_exps" | "ffn_up_exps" | "ffn_down_exps" => {
+            let of_part = |theirs: &&(&str, &str)| theirs.1 == part;
+            // Mixtral's three names follow the others'.
+            let found = EXPERT.iter().filter(of_part).nth(usize::from(mixtral))?.0;
+            let experts = if mixtral { "block_sparse_moe" } else { "mlp" };
+            return Some(format!("model.layers.{layer}.{experts}.experts.{{expert}}.{found}.{kind}"));
+        }
+        _ => LAYER.iter().find(|(_, ours)| *ours == part)?.0,
+    };
+    Some(format!("model.layers.{layer}.{theirs}.{kind}"))
+}

@@ -90,7 +90,7 @@ impl Candidates {
         }
     }
 
-    fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         if !self.sorted {
             self.items.sort_unstable_by(order);
             self.sorted = true;

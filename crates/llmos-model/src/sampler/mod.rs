@@ -51,6 +51,38 @@ impl Sampler {
     /// # Errors
     /// [`Error::Request`] if a logit is NaN or plus infinity, or all are minus infinity.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, Error> {
+        if let Some(best) = self.narrow(logits, history)? {
+            return Ok(best);
+        }
+        let drawn = self.candidates.draw(uniform(&mut self.generator));
+        if let Some(mirostat) = self.options.mirostat {
+            let surprise = -drawn.probability.log2();
+            self.mu -= mirostat.eta * (surprise - mirostat.tau);
+        }
+        Ok(drawn.id)
+    }
+
+    /// The tokens that [`Sampler::sample`] would draw from, with their probabilities, likeliest
+    /// first. Where XTC is on this uses up a random number.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn distribution(
+        &mut self,
+        logits: &mut [f32],
+        history: &[u32],
+    ) -> Result<Vec<(u32, f32)>, Error> {
+        if let Some(best) = self.narrow(logits, history)? {
+            return Ok(vec![(best, 1.0)]);
+        }
+        self.candidates.sort();
+        self.candidates.softmax();
+        let items = self.candidates.items().iter().filter(|item| item.probability > 0.0);
+        Ok(items.map(|item| (item.id, item.probability)).collect())
+    }
+
+    /// Leaves the candidates that may be drawn, or gives the one that must be.
+    fn narrow(&mut self, logits: &mut [f32], history: &[u32]) -> Result<Option<u32>, Error> {
         let options = &self.options;
         for &(id, bias) in &options.logit_bias {
             if let Some(logit) = logits.get_mut(id as usize) {
@@ -65,12 +97,15 @@ impl Sampler {
         }
         let best = finite_argmax(logits)?;
         if self.is_greedy() {
-            return Ok(best);
-        }
-        if let Some(mirostat) = options.mirostat {
-            return Ok(self.mirostat(logits, mirostat));
+            return Ok(Some(best));
         }
         let candidates = &mut self.candidates;
+        if options.mirostat.is_some() {
+            candidates.fill(logits, 0);
+            candidates.temperature(options.temperature);
+            candidates.surprise_at_most(self.mu);
+            return Ok(None);
+        }
         if options.top_n_sigma > 0.0 {
             candidates.fill(logits, 0);
             candidates.top_n_sigma(options.top_n_sigma);
@@ -88,17 +123,7 @@ impl Sampler {
             Some(dynamic) => candidates.dynamic_temperature(options.temperature, dynamic),
             None => candidates.temperature(options.temperature),
         }
-        Ok(candidates.draw(uniform(&mut self.generator)).id)
-    }
-
-    fn mirostat(&mut self, logits: &[f32], mirostat: Mirostat) -> u32 {
-        self.candidates.fill(logits, 0);
-        self.candidates.temperature(self.options.temperature);
-        self.candidates.surprise_at_most(self.mu);
-        let drawn = self.candidates.draw(uniform(&mut self.generator));
-        let surprise = -drawn.probability.log2();
-        self.mu -= mirostat.eta * (surprise - mirostat.tau);
-        drawn.id
+        Ok(None)
     }
 }
 

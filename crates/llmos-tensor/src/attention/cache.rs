@@ -26,7 +26,7 @@ pub enum CacheType {
     /// IEEE half precision, rounded to nearest; beyond ±65504 saturates.
     F16,
     /// Signed bytes with an f16 scale for each token and group of 32 dimensions of a head: 8.5 bits
-    /// a value, an error of at most 0.51/127 of the group's largest magnitude.
+    /// a value, an error of at most 0.51/127 of the group's largest magnitude plus 4e-6.
     Q8,
 }
 
@@ -126,7 +126,8 @@ pub fn cache_store(
                 store_row(values, v.iter().map(|&x| to_f16(x).to_le_bytes()));
             }
             CacheType::Q8 => {
-                let (k_scales, v_scales) = scales.split_at_mut(2 * shape.n_group() * CacheShape::BLOCK);
+                let (k_scales, v_scales) =
+                    scales.split_at_mut(2 * shape.n_group() * CacheShape::BLOCK);
                 for (group, k) in k.chunks(GROUP).enumerate() {
                     let scale = group_scale(k);
                     store_scale(k_scales, group, slot, scale);

@@ -8,12 +8,15 @@
 //! rows beside it, nor on how a prompt was cut into chunks, nor on the number of threads: a row
 //! decoded alone equals, to the bit, the same row inside of a prefill.
 
+mod blocked;
 mod cache;
 mod scalar;
+mod tile;
 
 pub use cache::{CacheShape, CacheType, cache_load, cache_store};
 
 use crate::Device;
+use crate::ops::lanes;
 
 /// What is the same for all rows of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +71,7 @@ pub fn attention(
     out: &mut [f32],
 ) {
     check(shape, options, spans, q, out);
-    scalar::attention(device, shape, options, spans, q, out);
+    lanes::run(device.isa(), blocked::Call { device, shape, options, spans, q, out });
 }
 
 /// Asserts all that the kernels rely on.
@@ -122,3 +125,6 @@ fn check(
         "attention: two spans hold the same row"
     );
 }
+
+#[cfg(test)]
+mod tests;

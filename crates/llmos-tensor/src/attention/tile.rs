@@ -65,6 +65,8 @@ pub(super) struct Scores<E, const R: usize> {
     pub(super) q: *const f32,
     /// (n_dim, 32) of E
     pub(super) keys: *const u8,
+    /// Bytes from a key to what will be read a while later, for the prefetch.
+    pub(super) ahead: isize,
     pub(super) n_dim: usize,
     /// (32) f16 factors of the tokens' sums; null: none.
     pub(super) scales: *const u16,
@@ -86,6 +88,7 @@ impl<E: Element, const R: usize> Tile for Scores<E, R> {
                 let mut sums = [[L::splat(0.0); 2]; R];
                 for d in 0..self.n_dim {
                     let keys = self.keys.add((d * CacheShape::BLOCK + column) * E::BYTES);
+                    L::prefetch(keys.wrapping_offset(self.ahead));
                     let keys = [E::load::<L>(keys), E::load::<L>(keys.add(L::N * E::BYTES))];
                     for r in 0..R {
                         let q = L::splat(*self.q.add(d * R + r));
@@ -196,8 +199,7 @@ unsafe fn mask<L: Lanes>(scores: *mut f32, first: usize, last: usize, visible: (
     unsafe {
         let hidden = L::splat(f32::NEG_INFINITY);
         // Halves between whole numbers, so that only "less" is needed.
-        let (from, to) =
-            (L::splat(visible.0 as f32 - 0.5), L::splat(visible.1 as f32 - 0.5));
+        let (from, to) = (L::splat(visible.0 as f32 - 0.5), L::splat(visible.1 as f32 - 0.5));
         for t in (first..last).step_by(L::N) {
             let token = L::add(L::iota(), L::splat(t as f32));
             let score = L::if_less(token, from, hidden, L::load(scores.add(t)));
@@ -213,6 +215,8 @@ pub(super) struct Values<'a, E, const R: usize, const W: usize> {
     /// For each page of the step its values (32, W N) of E, rows `stride` bytes apart.
     pub(super) values: &'a [*const u8; STEP_PAGES],
     pub(super) stride: usize,
+    /// For each page the bytes from a value to what will be read a while later.
+    pub(super) ahead: &'a [isize; STEP_PAGES],
     /// Tokens of the step that weigh anything.
     pub(super) tokens: (usize, usize),
     /// (R, W N), rows `acc_stride` numbers apart
@@ -242,8 +246,10 @@ impl<E: Element, const R: usize, const W: usize> Tile for Values<'_, E, R, W> {
             for page in first / CacheShape::BLOCK..last.div_ceil(CacheShape::BLOCK) {
                 let start = page * CacheShape::BLOCK;
                 let values = *self.values.get_unchecked(page);
+                let ahead = *self.ahead.get_unchecked(page);
                 for t in first.max(start)..last.min(start + CacheShape::BLOCK) {
                     let row = values.add((t - start) * self.stride);
+                    L::prefetch(row.wrapping_offset(ahead));
                     let mut value = [L::splat(0.0); W];
                     for w in 0..W {
                         value[w] = E::load::<L>(row.add(w * L::N * E::BYTES));

@@ -18,7 +18,8 @@ pub(crate) const WIDTHS: Widths =
 /// How far ahead of the read position weights are asked for.
 const AHEAD: usize = 4096;
 
-/// Bytes of a panel's block: 512 quants, then scales and minima of 16 rows for each group.
+/// Bytes of a panel's block: for each half, 256 quants, then scales and minima of eight rows for
+/// each group.
 pub(crate) const fn panel_block<F: Format>() -> usize {
     512 + ROWS * 4 * F::GROUPS * (1 + F::MIN as usize)
 }
@@ -163,11 +164,7 @@ unsafe fn read_block<F: Format>(at: *const u8, head: *const u8, h: usize) -> Unp
 /// Adds a block's products with `T` tokens to `sums` (8 rows each).
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn dot<F: Format, const T: usize>(
-    w: &Unpacked,
-    a: *const Block,
-    sums: &mut [__m256; T],
-) {
+unsafe fn dot<F: Format, const T: usize>(w: &Unpacked, a: *const Block, sums: &mut [__m256; T]) {
     let ones = _mm256_set1_epi16(1);
     for g in 0..F::GROUPS {
         let mut products = [_mm256_setzero_si256(); T];
@@ -188,8 +185,7 @@ unsafe fn dot<F: Format, const T: usize>(
                     } else {
                         _mm256_maddubs_epi16(quad, four)
                     };
-                    narrow[t] =
-                        if i == start { pairs } else { _mm256_add_epi16(narrow[t], pairs) };
+                    narrow[t] = if i == start { pairs } else { _mm256_add_epi16(narrow[t], pairs) };
                 }
             }
             for t in 0..T {
@@ -211,11 +207,8 @@ unsafe fn dot<F: Format, const T: usize>(
             let scale = _mm256_mul_ps(w.scale[g], _mm256_set1_ps(a.scale));
             sums[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), scale, sums[t]);
             if F::MIN {
-                let scaled = if F::GROUPS == 1 {
-                    -a.scaled_sum
-                } else {
-                    negative_sum as f32 * a.scale
-                };
+                let scaled =
+                    if F::GROUPS == 1 { -a.scaled_sum } else { negative_sum as f32 * a.scale };
                 sums[t] = _mm256_fmadd_ps(w.min[g], _mm256_set1_ps(scaled), sums[t]);
             }
         }
@@ -238,6 +231,24 @@ unsafe fn store(target: Target, row: usize, t: usize, sum: __m256) {
                 *out.add(r) = *value;
             }
         }
+    }
+}
+
+/// Reads eight rows of a token, or as many as exist.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn load(target: Target, row: usize, t: usize) -> __m256 {
+    // SAFETY: the count keeps the read within the target's rows.
+    unsafe {
+        let from = target.start.add(t * target.stride + row);
+        if target.rows >= row + 8 {
+            return _mm256_loadu_ps(from);
+        }
+        let mut rows = [0.0; 8];
+        for (r, value) in rows.iter_mut().enumerate().take(target.rows.saturating_sub(row)) {
+            *value = *from.add(r);
+        }
+        _mm256_loadu_ps(rows.as_ptr())
     }
 }
 
@@ -311,21 +322,26 @@ unsafe fn direct_tile<F: Format, const T: usize>(
 /// # Safety
 /// As the type says, on a CPU with this instruction set.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn unpack<F: Format>(weights: *const u8, blocks: usize, panel: *mut u8) {
+pub(crate) unsafe fn unpack<F: Format>(
+    weights: *const u8,
+    first: usize,
+    blocks: usize,
+    panel: *mut u8,
+) {
     for block in 0..blocks {
-        let (at, head) = F::block_offset(block);
+        let (at, head) = F::block_offset(first + block);
         for h in 0..2 {
             // SAFETY: block and panel block lie within what the caller gave.
             unsafe {
                 let w = read_block::<F>(weights.add(at), weights.add(head), h);
-                let out = panel.add(block * panel_block::<F>() + 32 * h);
+                let out = panel.add((2 * block + h) * panel_block::<F>() / 2);
                 for (i, quad) in w.quads.iter().enumerate() {
-                    _mm256_storeu_si256(out.add(64 * i).cast(), *quad);
+                    _mm256_storeu_si256(out.add(32 * i).cast(), *quad);
                 }
                 for g in 0..F::GROUPS {
-                    _mm256_storeu_ps(out.add(512 + 64 * g).cast(), w.scale[g]);
+                    _mm256_storeu_ps(out.add(256 + 32 * g).cast(), w.scale[g]);
                     if F::MIN {
-                        _mm256_storeu_ps(out.add(512 + 64 * (F::GROUPS + g)).cast(), w.min[g]);
+                        _mm256_storeu_ps(out.add(256 + 32 * (F::GROUPS + g)).cast(), w.min[g]);
                     }
                 }
             }
@@ -343,14 +359,15 @@ pub(crate) unsafe fn panel<F: Format>(
     blocks: usize,
     x: QuantisedTile,
     target: Target,
+    add: bool,
 ) {
     for h in 0..2 {
         // SAFETY: given by the caller.
         unsafe {
             match x.tile.tokens {
-                1 => panel_tile::<F, 1>(panel, blocks, x, target, h),
-                2 => panel_tile::<F, 2>(panel, blocks, x, target, h),
-                _ => panel_tile::<F, 4>(panel, blocks, x, target, h),
+                1 => panel_tile::<F, 1>(panel, blocks, x, target, h, add),
+                2 => panel_tile::<F, 2>(panel, blocks, x, target, h, add),
+                _ => panel_tile::<F, 4>(panel, blocks, x, target, h, add),
             }
         }
     }
@@ -363,22 +380,29 @@ unsafe fn panel_tile<F: Format, const T: usize>(
     x: QuantisedTile,
     target: Target,
     h: usize,
+    add: bool,
 ) {
     let zero = _mm256_setzero_ps();
     let mut sums = [zero; T];
+    if add {
+        for t in 0..T {
+            // SAFETY: given by the caller.
+            sums[t] = unsafe { load(target, 8 * h, t) };
+        }
+    }
     for block in 0..blocks {
         // SAFETY: within the panel and the tile, which the caller vouches for.
         unsafe {
-            let at = panel.add(block * panel_block::<F>() + 32 * h);
+            let at = panel.add((2 * block + h) * panel_block::<F>() / 2);
             let mut w =
                 Unpacked { quads: [_mm256_setzero_si256(); 8], scale: [zero; 2], min: [zero; 2] };
             for i in 0..8 {
-                w.quads[i] = _mm256_loadu_si256(at.add(64 * i).cast());
+                w.quads[i] = _mm256_loadu_si256(at.add(32 * i).cast());
             }
             for g in 0..F::GROUPS {
-                w.scale[g] = _mm256_loadu_ps(at.add(512 + 64 * g).cast());
+                w.scale[g] = _mm256_loadu_ps(at.add(256 + 32 * g).cast());
                 if F::MIN {
-                    w.min[g] = _mm256_loadu_ps(at.add(512 + 64 * (F::GROUPS + g)).cast());
+                    w.min[g] = _mm256_loadu_ps(at.add(256 + 32 * (F::GROUPS + g)).cast());
                 }
             }
             dot::<F, T>(&w, x.values.add(block * T), &mut sums);
@@ -411,22 +435,17 @@ pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
             let inverse = _mm256_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
             let q = x.map(|x| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse)));
             let add = |v: __m256i| {
-                let v =
-                    _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+                let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
                 let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b01_00_11_10>(v));
                 _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b10_11_00_01>(v)))
             };
             let half = add(_mm256_add_epi32(q[0], q[1]));
             let sum = half + add(_mm256_add_epi32(q[2], q[3]));
             // Packing works within 128-bit lanes; the permutation restores the order.
-            let bytes = _mm256_packs_epi16(
-                _mm256_packs_epi32(q[0], q[1]),
-                _mm256_packs_epi32(q[2], q[3]),
-            );
-            let quants = _mm256_permutevar8x32_epi32(
-                bytes,
-                _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7),
-            );
+            let bytes =
+                _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+            let quants =
+                _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
             let scale = largest / 127.0;
             let out = out.add(b * stride);
             _mm256_storeu_si256((&raw mut (*out).quants).cast(), quants);

@@ -9,8 +9,12 @@ use super::activations::{Block, QuantisedTile, Tile};
 use super::format::{Format, HALVES};
 use super::kernel::{ROWS, Target, Widths};
 
-pub(crate) const WIDTHS: Widths =
-    Widths { direct: &[8, 4, 2, 1], panel: &[16, 8, 4, 2, 1], dense: &[8, 4, 2, 1], panel_from: 16 };
+pub(crate) const WIDTHS: Widths = Widths {
+    direct: &[8, 4, 2, 1],
+    panel: &[8, 4, 2, 1],
+    dense: &[8, 4, 2, 1],
+    panel_from: 16,
+};
 
 /// How far ahead of the read position weights are asked for, measured on Zen 5 for streams from
 /// memory; the hardware's own prefetcher stops at 4 KiB boundaries.
@@ -146,10 +150,7 @@ unsafe fn dot<F: Format>(w: &Unpacked, a: *const Block, mut sum: __m512) -> __m5
     let quad = |i: usize| unsafe { _mm512_set1_epi32(*quads.add(i)) };
     let start = |negative_sum: i32| {
         if F::OFFSET > 0 {
-            _mm512_sll_epi32(
-                _mm512_set1_epi32(negative_sum),
-                _mm_cvtsi32_si128(F::OFFSET as i32),
-            )
+            _mm512_sll_epi32(_mm512_set1_epi32(negative_sum), _mm_cvtsi32_si128(F::OFFSET as i32))
         } else {
             _mm512_setzero_si512()
         }
@@ -193,6 +194,21 @@ unsafe fn store(target: Target, t: usize, sum: __m512) {
             _mm512_storeu_ps(out, sum);
         } else {
             _mm512_mask_storeu_ps(out, (1 << target.rows) - 1, sum);
+        }
+    }
+}
+
+/// Reads 16 rows of a token, or as many as exist.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn load(target: Target, t: usize) -> __m512 {
+    // SAFETY: the mask keeps the read within the target's rows.
+    unsafe {
+        let from = target.start.add(t * target.stride);
+        if target.rows >= ROWS {
+            _mm512_loadu_ps(from)
+        } else {
+            _mm512_maskz_loadu_ps((1 << target.rows) - 1, from)
         }
     }
 }
@@ -277,9 +293,14 @@ unsafe fn direct_tile<F: Format, const T: usize, const G: usize>(
 /// # Safety
 /// As the type says, on a CPU with this instruction set.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx2,fma,f16c")]
-pub(crate) unsafe fn unpack<F: Format>(weights: *const u8, blocks: usize, panel: *mut u8) {
+pub(crate) unsafe fn unpack<F: Format>(
+    weights: *const u8,
+    first: usize,
+    blocks: usize,
+    panel: *mut u8,
+) {
     for block in 0..blocks {
-        let (at, head) = F::block_offset(block);
+        let (at, head) = F::block_offset(first + block);
         // SAFETY: block and panel block lie within what the caller gave.
         unsafe {
             let w = read_block::<F>(weights.add(at), weights.add(head));
@@ -307,15 +328,15 @@ pub(crate) unsafe fn panel<F: Format>(
     blocks: usize,
     x: QuantisedTile,
     target: Target,
+    add: bool,
 ) {
     // SAFETY: given by the caller.
     unsafe {
         match x.tile.tokens {
-            1 => panel_tile::<F, 1>(panel, blocks, x, target),
-            2 => panel_tile::<F, 2>(panel, blocks, x, target),
-            4 => panel_tile::<F, 4>(panel, blocks, x, target),
-            8 => panel_tile::<F, 8>(panel, blocks, x, target),
-            _ => panel_tile::<F, 16>(panel, blocks, x, target),
+            1 => panel_tile::<F, 1>(panel, blocks, x, target, add),
+            2 => panel_tile::<F, 2>(panel, blocks, x, target, add),
+            4 => panel_tile::<F, 4>(panel, blocks, x, target, add),
+            _ => panel_tile::<F, 8>(panel, blocks, x, target, add),
         }
     }
 }
@@ -326,9 +347,16 @@ unsafe fn panel_tile<F: Format, const T: usize>(
     blocks: usize,
     x: QuantisedTile,
     target: Target,
+    add: bool,
 ) {
     let zero = _mm512_setzero_ps();
     let mut sums = [zero; T];
+    if add {
+        for t in 0..T {
+            // SAFETY: given by the caller.
+            sums[t] = unsafe { load(target, t) };
+        }
+    }
     for block in 0..blocks {
         // SAFETY: within the panel and the tile, which the caller vouches for.
         unsafe {
@@ -365,16 +393,12 @@ pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
     for (b, values) in row.as_chunks::<32>().0.iter().enumerate() {
         // SAFETY: 32 values are read, one block written, which the caller vouches for.
         unsafe {
-            let x = [
-                _mm512_loadu_ps(values.as_ptr()),
-                _mm512_loadu_ps(values.as_ptr().add(16)),
-            ];
+            let x = [_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values.as_ptr().add(16))];
             let largest =
                 _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_abs_ps(x[1])));
             let inverse = _mm512_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
-            let bytes = x.map(|x| {
-                _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)))
-            });
+            let bytes =
+                x.map(|x| _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse))));
             let quants = _mm256_set_m128i(bytes[1], bytes[0]);
             let sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), ones, quants);
             let add = |v: __m128i| {

@@ -91,8 +91,7 @@ pub(crate) const IQ4_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Twice the values of an E2M1 float (OCP Microscaling Formats 1.0); the scale is halved for it.
-pub(crate) const MXFP4_VALUES: [i8; 16] =
-    [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(crate) const MXFP4_VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 macro_rules! formats {
     ($($name:ident { $($constant:ident : $type:ty = $value:expr),* })*) => {$(

@@ -1,9 +1,9 @@
 //! What a product kernel is, and which one serves a format on an instruction set.
 //!
 //! There are two ways through a matrix. With few tokens (decoding) *direct* kernels read the packed
-//! weights as a stream, unpacking in registers. With many (prefill) a row group is first unpacked
-//! to a *panel* of bytes and full-precision scales, and the panel is multiplied with tile after
-//! tile. Both do the same operations in the same order for each token, so that a token's result
+//! weights as a stream, unpacking in registers. With many (prefill) a few blocks of a row group are
+//! first unpacked to a *panel* of bytes and full-precision scales that stays in the first-level
+//! cache while it is multiplied with tile after tile. Both do the same operations in the same order for each token, so that a token's result
 //! does not depend on how many stand beside it.
 
 use super::activations::{Block, QuantisedTile, Tile};
@@ -33,12 +33,13 @@ pub(crate) type Direct = unsafe fn(
     target: Target,
 );
 
-/// Unpacks one row group of `blocks` blocks to a panel.
-pub(crate) type Unpack = unsafe fn(weights: *const u8, blocks: usize, panel: *mut u8);
+/// Unpacks `blocks` blocks of a row group, from the `first` on, to a panel.
+pub(crate) type Unpack = unsafe fn(weights: *const u8, first: usize, blocks: usize, panel: *mut u8);
 
-/// Multiplies a panel with one tile.
+/// Multiplies a panel of `blocks` blocks with the same blocks of one tile, adding to what the
+/// target holds if `add`.
 pub(crate) type Panel =
-    unsafe fn(panel: *const u8, blocks: usize, x: QuantisedTile, target: Target);
+    unsafe fn(panel: *const u8, blocks: usize, x: QuantisedTile, target: Target, add: bool);
 
 /// Direct kernel of an unquantised format, over `cols` columns.
 pub(crate) type DenseDirect = unsafe fn(

@@ -214,10 +214,7 @@ fn scale_min(packed: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {
-        (
-            packed[j + 4] & 0x0f | packed[j - 4] >> 6 << 4,
-            packed[j + 4] >> 4 | packed[j] >> 6 << 4,
-        )
+        (packed[j + 4] & 0x0f | packed[j - 4] >> 6 << 4, packed[j + 4] >> 4 | packed[j] >> 6 << 4)
     }
 }
 
@@ -268,11 +265,8 @@ impl Source for Q6K {
                 | (word(high, i) >> (2 * part) & 0x0303_0303) << 4
         });
         let g = 192 + 2 * (block % 8);
-        let scales = Scales {
-            scale: half_at(b, 208),
-            group_scale: [b[g], b[g + 1]],
-            ..Scales::default()
-        };
+        let scales =
+            Scales { scale: half_at(b, 208), group_scale: [b[g], b[g + 1]], ..Scales::default() };
         (quads, scales)
     }
 }
@@ -367,7 +361,8 @@ pub(crate) fn unpack_block<F: Format>(group: &[u8], block: usize, r: usize) -> U
             let scale = if F::SIGNED { f32::from(byte as i8) } else { f32::from(byte) };
             out.scale[g] = half(head) * scale;
             if F::MIN {
-                out.min[g] = half(head + HALVES) * f32::from(group[at + (F::GROUPS + g) * ROWS + r]);
+                out.min[g] =
+                    half(head + HALVES) * f32::from(group[at + (F::GROUPS + g) * ROWS + r]);
             }
         } else {
             out.scale[g] = half(at);

@@ -18,6 +18,10 @@ const TASK_BYTES: usize = 128 << 10;
 /// they stay in the second-level cache.
 const BLOCK_BYTES: usize = 512 << 10;
 
+/// Blocks of a panel: with four row groups a task, panels and a tile's share of activations fit a
+/// first-level cache of 32 KiB.
+const PANEL_BLOCKS: usize = 8;
+
 /// Activations in the forms that kernels read, kept between calls.
 #[derive(Default)]
 pub(crate) struct Workspace {
@@ -121,7 +125,12 @@ pub fn matmul_gated(
                     rows_here,
                 )
             };
-            ops::activation_gate_in_place(isa, activation, gate_row, &second[t * width..][..rows_here]);
+            ops::activation_gate_in_place(
+                isa,
+                activation,
+                gate_row,
+                &second[t * width..][..rows_here],
+            );
         }
         SCRATCH.with_borrow_mut(|(_, slot)| *slot = second);
     });
@@ -196,7 +205,9 @@ impl<'a> Product<'a> {
             pieces.push(Piece { first: 0, count: usize::MAX });
         } else {
             let bytes = if quantised { cols / 32 * 48 } else { cols * 4 };
-            let at_most = (BLOCK_BYTES / bytes.max(1)).max(1);
+            // Pieces of one size: unpacking for a last piece of a few tokens would be wasted.
+            let fit = (BLOCK_BYTES / bytes.max(1)).max(1);
+            let at_most = tokens.div_ceil(tokens.div_ceil(fit));
             let (mut first, mut held) = (0, 0);
             for (i, tile) in tiles.iter().enumerate() {
                 if held > 0 && held + tile.tokens > at_most.max(tile.tokens) {
@@ -210,7 +221,7 @@ impl<'a> Product<'a> {
         workspace.tasks.clear();
         for (job, matrix) in matrices.iter().enumerate() {
             let step = if tokens >= 8 {
-                2
+                4
             } else {
                 (TASK_BYTES / matrix.group_bytes.max(1)).clamp(1, 64).next_multiple_of(4)
             };
@@ -254,7 +265,9 @@ impl<'a> Product<'a> {
             [..task.groups * matrix.group_bytes]
             .as_ptr();
         match kernel::quantised(self.isa, matrix.dtype) {
-            Some(kernels) => self.multiply_quantised(&kernels, weights, matrix, task, piece, target),
+            Some(kernels) => {
+                self.multiply_quantised(&kernels, weights, matrix, task, piece, target)
+            }
             None => {
                 let kernel = kernel::dense(self.isa, matrix.dtype);
                 let tiles = &self.workspace.dense;
@@ -307,21 +320,30 @@ impl<'a> Product<'a> {
             }
             return;
         }
-        SCRATCH.with_borrow_mut(|(panel, _)| {
-            panel.resize((self.blocks * kernels.panel_block).div_ceil(8), 0);
-            let panel = panel.as_mut_ptr().cast::<u8>();
-            for g in 0..task.groups {
-                // SAFETY: the panel holds `blocks` blocks; the rest as for unquantised ones.
+        let panel_bytes = PANEL_BLOCKS * kernels.panel_block;
+        SCRATCH.with_borrow_mut(|(panels, _)| {
+            panels.resize((task.groups * panel_bytes).div_ceil(8), 0);
+            let panels = panels.as_mut_ptr().cast::<u8>();
+            for first in (0..self.blocks).step_by(PANEL_BLOCKS) {
+                let count = PANEL_BLOCKS.min(self.blocks - first);
+                // SAFETY: there is a panel for each group; the rest as for unquantised ones.
                 unsafe {
-                    (kernels.unpack)(weights.add(g * matrix.group_bytes), self.blocks, panel);
+                    for g in 0..task.groups {
+                        let group = weights.add(g * matrix.group_bytes);
+                        (kernels.unpack)(group, first, count, panels.add(g * panel_bytes));
+                    }
                     for index in piece.first..end {
-                        let x = tiles.tile(index);
-                        let rows = Target {
-                            start: target.start.wrapping_add(g * ROWS),
-                            rows: target.rows - g * ROWS,
-                            ..target
-                        };
-                        (kernels.panel)(panel, self.blocks, x, at_token(rows, x.tile.first));
+                        let mut x = tiles.tile(index);
+                        x.values = x.values.add(first * x.tile.tokens);
+                        for g in 0..task.groups {
+                            let rows = Target {
+                                start: target.start.wrapping_add(g * ROWS),
+                                rows: target.rows - g * ROWS,
+                                ..target
+                            };
+                            let rows = at_token(rows, x.tile.first);
+                            (kernels.panel)(panels.add(g * panel_bytes), count, x, rows, first > 0);
+                        }
                     }
                 }
             }

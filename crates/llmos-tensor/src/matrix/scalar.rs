@@ -84,17 +84,22 @@ unsafe fn dot<F: Format>(
 ///
 /// # Safety
 /// As the type says; `panel` holds `blocks * panel_block` bytes and is aligned for f32.
-pub(crate) unsafe fn unpack<F: Format>(weights: *const u8, blocks: usize, panel: *mut u8) {
+pub(crate) unsafe fn unpack<F: Format>(
+    weights: *const u8,
+    first: usize,
+    blocks: usize,
+    panel: *mut u8,
+) {
     // SAFETY: given by the caller.
     let (group, panel) = unsafe {
         (
-            std::slice::from_raw_parts(weights, F::group_bytes(blocks * 32)),
+            std::slice::from_raw_parts(weights, F::group_bytes((first + blocks) * 32)),
             std::slice::from_raw_parts_mut(panel, blocks * panel_block::<F>()),
         )
     };
     for (block, out) in panel.chunks_exact_mut(panel_block::<F>()).enumerate() {
         for r in 0..ROWS {
-            let row = unpack_block::<F>(group, block, r);
+            let row = unpack_block::<F>(group, first + block, r);
             for (i, &q) in row.quants.iter().enumerate() {
                 out[i / 4 * 64 + 4 * r + i % 4] = q;
             }
@@ -119,12 +124,15 @@ pub(crate) unsafe fn panel<F: Format>(
     blocks: usize,
     x: QuantisedTile,
     target: Target,
+    add: bool,
 ) {
     // SAFETY: given by the caller.
     let panel = unsafe { std::slice::from_raw_parts(panel, blocks * panel_block::<F>()) };
     for r in 0..target.rows.min(ROWS) {
         for t in 0..x.tile.tokens {
-            let mut sum = 0.0;
+            // SAFETY: row and token are within the target.
+            let out = unsafe { &mut *target.start.add(t * target.stride + r) };
+            let mut sum = if add { *out } else { 0.0 };
             for (block, bytes) in panel.chunks_exact(panel_block::<F>()).enumerate() {
                 let quants: [u8; 32] = std::array::from_fn(|i| bytes[i / 4 * 64 + 4 * r + i % 4]);
                 let float = |at: usize| {
@@ -138,8 +146,7 @@ pub(crate) unsafe fn panel<F: Format>(
                 // SAFETY: block and token lie within the tile.
                 sum = unsafe { dot::<F>(&quants, &scale, &min, x, block, t, sum) };
             }
-            // SAFETY: row and token are within the target.
-            unsafe { *target.start.add(t * target.stride + r) = sum };
+            *out = sum;
         }
     }
 }

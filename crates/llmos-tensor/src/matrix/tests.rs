@@ -102,9 +102,14 @@ fn products_match_plain_arithmetic_in_every_format_and_instruction_set() {
         let device = Device::new(isa, 2);
         for dtype in DType::ALL {
             let mut random = Random(7);
-            for (tokens, rows, cols) in
-                [(1, 16, 256), (1, 37, 512), (2, 70, 256), (3, 16, 256), (7, 20, 768), (39, 50, 256)]
-            {
+            for (tokens, rows, cols) in [
+                (1, 16, 256),
+                (1, 37, 512),
+                (2, 70, 256),
+                (3, 16, 256),
+                (7, 20, 768),
+                (39, 50, 256),
+            ] {
                 let bytes = random_bytes(&mut random, dtype, rows, cols);
                 let mut w = vec![0.0; rows * cols];
                 dequantize(dtype, &bytes, &mut w).expect("valid");
@@ -171,15 +176,7 @@ fn a_gated_product_is_the_product_of_its_parts() {
                 matmul(&device, &x, tokens, &mut [(&gate, &mut g), (&up, &mut u)]);
                 ops::activation_gate_in_place(isa, ops::Activation::Silu, &mut g, &u);
                 let mut fused = vec![0.0; tokens * rows];
-                matmul_gated(
-                    &device,
-                    ops::Activation::Silu,
-                    &x,
-                    tokens,
-                    &gate,
-                    &up,
-                    &mut fused,
-                );
+                matmul_gated(&device, ops::Activation::Silu, &x, tokens, &gate, &up, &mut fused);
                 for (a, b) in fused.iter().zip(&g) {
                     assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{isa}: {a} is not {b}");
                 }

@@ -8,8 +8,8 @@ use crate::Isa;
 /// sum at that of a short one.
 const RUN: usize = 1024;
 
-/// Each row of `x` (T, C) becomes its softmax; C is `n_channel`. Error: 1e-6 relative; below 1e-38
-/// of the largest is 0. Minus infinity is a probability of 0; a row of nothing else, or with a
+/// Each row of `x` (T, C) becomes its softmax; C is `n_channel`. Error: relative
+/// 1e-6 plus 6e-8 for each unit below the largest; e^-87.7 of the largest and less is 0. Minus infinity is a probability of 0; a row of nothing else, or with a
 /// number that is none, is not a number throughout.
 ///
 /// # Panics
@@ -65,7 +65,11 @@ pub fn argmax(isa: Isa, x: &[f32]) -> usize {
             (best, best_run) = (largest, index * RUN);
         }
     }
-    x[best_run..].iter().position(|&x| x == best).filter(|_| best > f32::NEG_INFINITY).map_or(0, |i| best_run + i)
+    x[best_run..]
+        .iter()
+        .position(|&x| x == best)
+        .filter(|_| best > f32::NEG_INFINITY)
+        .map_or(0, |i| best_run + i)
 }
 
 /// The largest number; minus infinity if there is none.

@@ -1,8 +1,8 @@
 //! Patterns that cut a text, and what becomes of their matches.
 
 use crate::Error;
-use crate::split::{Words, is_punctuation, is_space};
-use crate::unicode::{NUMBER, categories, decode_char, for_each_char, to_valid};
+use crate::split::Words;
+use crate::unicode::{categories, decode_char, for_each_char, is_number, is_space, to_valid};
 
 /// What a `Split` matches.
 #[derive(Debug, Clone)]
@@ -27,41 +27,6 @@ pub(crate) enum Behavior {
     MergedWithPrevious,
     MergedWithNext,
     Contiguous,
-}
-
-/// `\p{N}`.
-pub(crate) fn is_number(c: char) -> bool {
-    categories().of(c) & NUMBER != 0
-}
-
-/// `\d`, `\p{Nd}`.
-pub(crate) fn is_decimal_digit(c: char) -> bool {
-    c.is_ascii_digit() || (!c.is_ascii() && in_class(c, DIGIT, r"\d"))
-}
-
-/// `\w`.
-pub(crate) fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || (!c.is_ascii() && in_class(c, WORD, r"\w"))
-}
-
-const DIGIT: usize = 0;
-const WORD: usize = 1;
-
-/// Whether `c` is in the class that `pattern` names; the ranges are parsed once.
-fn in_class(c: char, index: usize, pattern: &str) -> bool {
-    use regex_syntax::hir::{Class, HirKind};
-    static RANGES: [std::sync::OnceLock<Vec<(char, char)>>; 2] =
-        [const { std::sync::OnceLock::new() }; 2];
-    let ranges = RANGES[index].get_or_init(|| {
-        match regex_syntax::parse(pattern).map(|hir| hir.into_kind()) {
-            Ok(HirKind::Class(Class::Unicode(class))) => {
-                class.ranges().iter().map(|range| (range.start(), range.end())).collect()
-            }
-            _ => unreachable!("{pattern} is a class of characters"),
-        }
-    });
-    let at = ranges.partition_point(|&(_, end)| end < c);
-    ranges.get(at).is_some_and(|&(start, _)| start <= c)
 }
 
 /// Compiled size of one pattern at most; a real one takes under a tenth.
@@ -152,7 +117,7 @@ impl Pattern {
             Pattern::Regex(regex) => {
                 let (valid, map) = to_valid(text);
                 let place = |at: usize| map.as_ref().map_or(at, |map| map[at]);
-                for found in regex.find_iter(&valid).map_while(Result::ok) {
+                for found in regex.find_iter(&*valid).map_while(Result::ok) {
                     list.push((place(found.start()), place(found.end())));
                 }
             }
@@ -245,9 +210,6 @@ impl Behavior {
         }
     }
 }
-
-/// `Punctuation`'s class.
-pub(crate) const PUNCTUATION_CLASS: fn(char) -> bool = is_punctuation;
 
 #[cfg(test)]
 mod tests {

@@ -132,10 +132,11 @@ impl Lanes for Avx2 {
         unsafe {
             let low = _mm256_unpacklo_ps(a, b);
             let high = _mm256_unpackhi_ps(a, b);
-            (
-                _mm256_permute2f128_ps::<0x20>(low, high),
-                _mm256_permute2f128_ps::<0x31>(low, high),
-            )
+            (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
         }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }

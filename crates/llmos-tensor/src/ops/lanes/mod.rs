@@ -125,6 +125,9 @@ pub(crate) trait Lanes: Copy + 'static {
     /// The inverse of [`Self::unzip`].
     unsafe fn zip(a: Self::V, b: Self::V) -> (Self::V, Self::V);
 
+    /// Asks for the cache line of any address to be brought near.
+    unsafe fn prefetch(p: *const u8);
+
     /// The first `n` <= N numbers at `p`, then `fill`.
     #[inline(always)]
     unsafe fn load_part(p: *const f32, n: usize, fill: f32) -> Self::V {

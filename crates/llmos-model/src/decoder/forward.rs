@@ -1,0 +1,485 @@
+//! The forward pass: rows of several sequences through all layers, then logits.
+//!
+//! **Invariant.** A row's result depends on its own sequence alone: not on the rows beside it, on how
+//! a prompt was cut, or on the number of threads. Everything here works row by row, or calls kernels
+//! that promise the same.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use llmos_tensor::{
+    AttentionOptions, CacheShape, Device, Isa, Span, attention, cache_store, matmul, matmul_gated,
+    ops,
+};
+
+use super::experts::{Routing, experts_forward};
+use super::hook::{Hook, Place};
+use super::weights::{LayerWeights, MlpWeights};
+use super::workspace::{Workspace, sized};
+use super::{BlockId, CacheBlocks, Model};
+use crate::Error;
+use crate::config::{Activation, Layer, Mlp, Pairing};
+
+/// Consecutive tokens of one sequence in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// The tokens.
+    pub tokens: &'a [u32],
+    /// Position of the first.
+    pub position: usize,
+    /// The sequence's cache blocks, covering all positions up to its last token here.
+    pub blocks: &'a [BlockId],
+    /// The rotary angles for long contexts are used.
+    pub long: bool,
+    /// The last tokens whose logits can be asked for afterwards.
+    pub wanted: usize,
+}
+
+/// What goes along with a batch.
+pub struct Pass<'a> {
+    /// Sees and changes what flows; none costs nothing.
+    pub hook: Option<&'a mut dyn Hook>,
+    /// Asked before each layer.
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+/// Below this many numbers a region of threads costs more than it saves.
+const PARALLEL: usize = 16 << 10;
+
+/// Bytes of logits that exist at a time when rows are passed on block by block.
+const LOGITS_BYTES: usize = 16 << 20;
+
+/// Positions of a cache page.
+const BLOCK: usize = CacheShape::BLOCK;
+
+impl Model {
+    /// Takes the chunks' tokens through all layers, writing keys and values to `cache`; the final
+    /// states of the wanted rows stay in `workspace`, chunk after chunk, for [`Model::logits`].
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when `pass` says so; the cache then holds nothing new before the chunks'
+    /// positions. [`Error::Request`] for a token outside the vocabulary.
+    ///
+    /// # Panics
+    /// If a chunk's blocks do not cover its positions, or it wants more rows than it has tokens.
+    pub fn forward(
+        &self,
+        device: &Device,
+        workspace: &mut Workspace,
+        cache: &mut CacheBlocks,
+        chunks: &[Chunk<'_>],
+        mut pass: Pass<'_>,
+    ) -> Result<(), Error> {
+        let config = &self.config;
+        let mut rows: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        for chunk in chunks {
+            let end = chunk.position + chunk.tokens.len();
+            assert!(end.div_ceil(BLOCK) <= chunk.blocks.len(), "blocks cover the positions");
+            assert!(chunk.wanted <= chunk.tokens.len(), "wanted rows are rows of the chunk");
+        }
+        self.embed_chunks(workspace, chunks)?;
+        let c = config.d_model;
+        visit(&mut pass.hook, Place::Embedding, &mut workspace.x[..rows * c], c);
+        workspace.ropes.resize_with(config.ropes.len(), Default::default);
+        for (rope, tables) in config.ropes.iter().zip(&mut workspace.ropes) {
+            let positions = chunks.iter().flat_map(|chunk| {
+                (0..chunk.tokens.len()).map(|i| (chunk.position + i, chunk.long))
+            });
+            tables.fill(rope, positions);
+        }
+        // After the last layer's keys and values only wanted rows matter, but a hook sees all.
+        let all = pass.hook.is_some();
+        let last = config.layers.len() - 1;
+        for (index, (layer, weights)) in config.layers.iter().zip(&self.layers).enumerate() {
+            if (pass.cancelled)() {
+                return Err(Error::Cancelled);
+            }
+            let only_wanted = index == last && !all;
+            let branch = Attention { model: self, device, index, layer, weights };
+            rows = branch.forward(workspace, cache, chunks, rows, only_wanted, &mut pass.hook);
+            if rows == 0 {
+                return Ok(());
+            }
+            self.mlp(device, workspace, layer, weights, rows);
+            let branch = &mut workspace.branch[..rows * c];
+            visit(&mut pass.hook, Place::Mlp(index), branch, c);
+            let x = &mut workspace.x[..rows * c];
+            ops::add_forward(device.isa(), x, branch);
+            visit(&mut pass.hook, Place::Residual(index), x, c);
+        }
+        if all {
+            keep_wanted(&mut workspace.x, c, chunks);
+            rows = chunks.iter().map(|chunk| chunk.wanted).sum();
+        }
+        let hidden = sized(&mut workspace.hidden, rows * c);
+        norm_rows(device, &workspace.x[..rows * c], &self.output_norm, config.norm_eps, hidden);
+        Ok(())
+    }
+
+    /// Writes the logits of the wanted rows `rows` of the last batch to `out` (rows, V).
+    ///
+    /// # Panics
+    /// If there are no such rows, or `out` has another length.
+    pub fn logits(
+        &self,
+        device: &Device,
+        workspace: &mut Workspace,
+        rows: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let c = self.config.d_model;
+        let hidden = &workspace.hidden[rows.start * c..rows.end * c];
+        matmul(device, hidden, rows.len(), &mut [(&self.head, &mut *out)]);
+        if let Some(cap) = self.config.logit_softcap {
+            let isa = device.isa();
+            let vocab_size = self.config.vocab_size;
+            in_parallel(device, out, vocab_size, |_, rows| {
+                // Row by row: where a vector ends must not depend on the rows before it.
+                rows.chunks_exact_mut(vocab_size)
+                    .for_each(|row| ops::softcap_forward(isa, row, cap));
+            });
+        }
+    }
+
+    /// Passes the logits of the wanted rows `rows` of the last batch to `each` in blocks of some
+    /// rows: the index of the first, and (some, V) logits. However many rows, the memory is bounded.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn logits_by_blocks(
+        &self,
+        device: &Device,
+        workspace: &mut Workspace,
+        rows: Range<usize>,
+        each: &mut dyn FnMut(usize, &mut [f32]),
+    ) {
+        let vocab_size = self.config.vocab_size;
+        let at_once = (LOGITS_BYTES / (4 * vocab_size)).clamp(4, 256);
+        let mut logits = std::mem::take(&mut workspace.logits);
+        for start in rows.clone().step_by(at_once) {
+            let block = start..(start + at_once).min(rows.end);
+            let out = sized(&mut logits, block.len() * vocab_size);
+            self.logits(device, workspace, block, out);
+            each(start, out);
+        }
+        workspace.logits = logits;
+    }
+
+    fn embed_chunks(
+        &self,
+        workspace: &mut Workspace,
+        chunks: &[Chunk<'_>],
+    ) -> Result<(), Error> {
+        let (c, vocab_size) = (self.config.d_model, self.config.vocab_size);
+        let tokens = || chunks.iter().flat_map(|chunk| chunk.tokens);
+        let x = sized(&mut workspace.x, tokens().count() * c);
+        for (&token, row) in tokens().zip(x.chunks_exact_mut(c)) {
+            if token as usize >= vocab_size {
+                return Err(Error::request("forward", format!("ids below {vocab_size}"), token));
+            }
+            self.embed(token, row)?;
+            if self.config.embedding_scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= self.config.embedding_scale);
+            }
+        }
+        Ok(())
+    }
+
+    /// From `x` to `branch`, both (rows, C).
+    fn mlp(
+        &self,
+        device: &Device,
+        workspace: &mut Workspace,
+        layer: &Layer,
+        weights: &LayerWeights,
+        rows: usize,
+    ) {
+        let (c, eps, isa) = (self.config.d_model, self.config.norm_eps, device.isa());
+        let x = &workspace.x[..rows * c];
+        let input = match &weights.mlp_norm {
+            Some(weight) => {
+                let normed = sized(&mut workspace.normed, rows * c);
+                norm_rows(device, x, weight, eps, normed);
+                normed
+            }
+            None => x,
+        };
+        let branch = sized(&mut workspace.branch, rows * c);
+        match (&weights.mlp, &layer.mlp) {
+            (MlpWeights::Dense { weights, bias }, mlp) => {
+                let activation = activation_of(mlp);
+                let width = weights.gate.rows();
+                let inner = sized(&mut workspace.inner, rows * width);
+                match bias {
+                    None => {
+                        let (gate, up) = (&weights.gate, &weights.up);
+                        matmul_gated(device, activation, input, rows, gate, up, inner);
+                        matmul(device, inner, rows, &mut [(&weights.down, &mut *branch)]);
+                    }
+                    Some([gate_bias, up_bias, down_bias]) => {
+                        let up = sized(&mut workspace.inner_up, rows * width);
+                        let jobs =
+                            &mut [(&weights.gate, &mut *inner), (&weights.up, &mut *up)];
+                        matmul(device, input, rows, jobs);
+                        add_bias(isa, inner, gate_bias);
+                        add_bias(isa, up, up_bias);
+                        gate_rows(device, activation, inner, up, width);
+                        matmul(device, inner, rows, &mut [(&weights.down, &mut *branch)]);
+                        add_bias(isa, branch, down_bias);
+                    }
+                }
+            }
+            (MlpWeights::Experts { router, experts }, mlp) => {
+                let (n_expert_used, norm_topk) = match *mlp {
+                    Mlp::Experts { n_expert_used, norm_topk, .. } => (n_expert_used, norm_topk),
+                    Mlp::Dense { .. } => (1, true),
+                };
+                let activation = activation_of(mlp);
+                let routing = Routing { n_expert_used, norm_topk, activation };
+                let buffers = &mut workspace.experts;
+                experts_forward(device, router, experts, &routing, input, rows, buffers, branch);
+            }
+        }
+        if let Some(weight) = &weights.mlp_post_norm {
+            ops::rmsnorm_in_place(isa, branch, Some(weight), c, eps);
+        }
+    }
+}
+
+/// The attention half of one layer.
+struct Attention<'a> {
+    model: &'a Model,
+    device: &'a Device,
+    index: usize,
+    layer: &'a Layer,
+    weights: &'a LayerWeights,
+}
+
+impl Attention<'_> {
+    /// Adds attention to `x` (rows, C). Returns how many rows go on: with `only_wanted` those alone,
+    /// moved to the front.
+    fn forward(
+        &self,
+        workspace: &mut Workspace,
+        cache: &mut CacheBlocks,
+        chunks: &[Chunk<'_>],
+        mut rows: usize,
+        only_wanted: bool,
+        hook: &mut Option<&mut dyn Hook>,
+    ) -> usize {
+        let config = &self.model.config;
+        let (c, eps, isa) = (config.d_model, config.norm_eps, self.device.isa());
+        let (layer, weights) = (self.layer, self.weights);
+        let q_width = layer.n_head * layer.head_dim;
+        self.project(workspace, rows);
+        self.store(workspace, cache, chunks);
+        if only_wanted && chunks.iter().all(|chunk| chunk.wanted == 0) {
+            return 0;
+        }
+        self.attend(workspace, cache, chunks, only_wanted);
+        if only_wanted {
+            keep_wanted(&mut workspace.heads, q_width, chunks);
+            keep_wanted(&mut workspace.x, c, chunks);
+            rows = chunks.iter().map(|chunk| chunk.wanted).sum();
+        }
+        let heads = &mut workspace.heads[..rows * q_width];
+        visit(hook, Place::Heads(self.index), heads, q_width);
+        let branch = sized(&mut workspace.branch, rows * c);
+        matmul(self.device, heads, rows, &mut [(&weights.output, &mut *branch)]);
+        if let Some(bias) = &weights.output_bias {
+            add_bias(isa, branch, bias);
+        }
+        if let Some(weight) = &weights.attention_post_norm {
+            ops::rmsnorm_in_place(isa, branch, Some(weight), c, eps);
+        }
+        visit(hook, Place::Attention(self.index), branch, c);
+        ops::add_forward(isa, &mut workspace.x[..rows * c], branch);
+        rows
+    }
+
+    /// Queries, keys and values, normed and rotated.
+    fn project(&self, workspace: &mut Workspace, rows: usize) {
+        let config = &self.model.config;
+        let (c, eps, isa) = (config.d_model, config.norm_eps, self.device.isa());
+        let (layer, weights) = (self.layer, self.weights);
+        let (q_width, kv_width) =
+            (layer.n_head * layer.head_dim, layer.n_kv_head * layer.head_dim);
+        let x = &workspace.x[..rows * c];
+        let input = match &weights.attention_norm {
+            Some(weight) => {
+                let normed = sized(&mut workspace.normed, rows * c);
+                norm_rows(self.device, x, weight, eps, normed);
+                normed
+            }
+            None => x,
+        };
+        let q = sized(&mut workspace.q, rows * q_width);
+        let k = sized(&mut workspace.k, rows * kv_width);
+        let v = sized(&mut workspace.v, rows * kv_width);
+        let jobs = &mut [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)];
+        matmul(self.device, input, rows, jobs);
+        if let Some([q_bias, k_bias, v_bias]) = &weights.qkv_bias {
+            add_bias(isa, q, q_bias);
+            add_bias(isa, k, k_bias);
+            add_bias(isa, v, v_bias);
+        }
+        if let Some([q_norm, k_norm]) = &weights.qk_norm {
+            ops::rmsnorm_in_place(isa, q, Some(q_norm), q_norm.len(), eps);
+            ops::rmsnorm_in_place(isa, k, Some(k_norm), k_norm.len(), eps);
+        }
+        let Some(rope) = layer.rope else { return };
+        let tables = &workspace.ropes[rope];
+        let rope = &config.ropes[rope];
+        let pairing = match rope.pairing {
+            Pairing::Adjacent => ops::Pairing::Adjacent,
+            Pairing::Halves => ops::Pairing::Halves,
+        };
+        let half = rope.n_rot / 2;
+        for (x, n_head) in [(q, layer.n_head), (k, layer.n_kv_head)] {
+            let head_dim = layer.head_dim;
+            in_parallel(self.device, x, n_head * head_dim, |first, x| {
+                let count = x.len() / (n_head * head_dim);
+                let table = first * half..(first + count) * half;
+                let (cos, sin) = (&tables.cos[table.clone()], &tables.sin[table]);
+                ops::rope_forward(isa, x, cos, sin, pairing, n_head, head_dim, rope.n_rot);
+            });
+        }
+    }
+
+    /// Writes keys and values to the cache.
+    fn store(&self, workspace: &Workspace, cache: &mut CacheBlocks, chunks: &[Chunk<'_>]) {
+        let shape = cache.layout().shapes[self.index];
+        let width = shape.n_kv_head * shape.head_dim;
+        let mut row = 0;
+        for chunk in chunks {
+            for position in chunk.position..chunk.position + chunk.tokens.len() {
+                let page = cache.page_mut(chunk.blocks[position / BLOCK], self.index);
+                let (k, v) = (&workspace.k[row * width..], &workspace.v[row * width..]);
+                let isa = self.device.isa();
+                cache_store(isa, &shape, page, position % BLOCK, &k[..width], &v[..width]);
+                row += 1;
+            }
+        }
+    }
+
+    /// From queries and cache to `heads`.
+    fn attend(
+        &self,
+        workspace: &mut Workspace,
+        cache: &CacheBlocks,
+        chunks: &[Chunk<'_>],
+        only_wanted: bool,
+    ) {
+        let layer = self.layer;
+        let width = layer.n_head * layer.head_dim;
+        let rows: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        let pages: Vec<Vec<&[u8]>> = chunks
+            .iter()
+            .map(|chunk| chunk.blocks.iter().map(|&id| cache.page(id, self.index)).collect())
+            .collect();
+        let mut row = 0;
+        let mut spans = Vec::with_capacity(chunks.len());
+        for (chunk, pages) in chunks.iter().zip(&pages) {
+            let skipped = if only_wanted { chunk.tokens.len() - chunk.wanted } else { 0 };
+            spans.push(Span {
+                row: row + skipped,
+                n_rows: chunk.tokens.len() - skipped,
+                position: chunk.position + skipped,
+                pages,
+            });
+            row += chunk.tokens.len();
+        }
+        let options = AttentionOptions {
+            n_head: layer.n_head,
+            scale: layer.attention_scale,
+            softcap: layer.attention_softcap,
+            window: layer.window,
+        };
+        let shape = cache.layout().shapes[self.index];
+        let heads = sized(&mut workspace.heads, rows * width);
+        attention(self.device, &shape, &options, &spans, &workspace.q[..rows * width], heads);
+    }
+}
+
+fn activation_of(mlp: &Mlp) -> ops::Activation {
+    let (Mlp::Dense { activation, .. } | Mlp::Experts { activation, .. }) = mlp;
+    match activation {
+        Activation::Silu => ops::Activation::Silu,
+        Activation::GeluTanh => ops::Activation::GeluTanh,
+        Activation::Gelu => ops::Activation::Gelu,
+        Activation::Relu2 => ops::Activation::Relu2,
+    }
+}
+
+fn visit(hook: &mut Option<&mut dyn Hook>, place: Place, values: &mut [f32], width: usize) {
+    if let Some(hook) = hook {
+        hook.visit(place, values, width);
+    }
+}
+
+/// Moves the wanted rows of all chunks to the front of `values` (T, width).
+fn keep_wanted(values: &mut [f32], width: usize, chunks: &[Chunk<'_>]) {
+    let (mut end, mut kept) = (0, 0);
+    for chunk in chunks {
+        end += chunk.tokens.len();
+        let first = end - chunk.wanted;
+        values.copy_within(first * width..end * width, kept * width);
+        kept += chunk.wanted;
+    }
+}
+
+/// Adds `bias` (C) to each row of `x` (T, C).
+fn add_bias(isa: Isa, x: &mut [f32], bias: &[f32]) {
+    for row in x.chunks_exact_mut(bias.len()) {
+        ops::add_forward(isa, row, bias);
+    }
+}
+
+/// `gate = activation(gate) * up`, both (T, width).
+pub(super) fn gate_rows(
+    device: &Device,
+    activation: ops::Activation,
+    gate: &mut [f32],
+    up: &[f32],
+    width: usize,
+) {
+    in_parallel(device, gate, width, |first, gate| {
+        // Row by row: where a vector ends must not depend on the rows before it.
+        let up = up[first * width..].chunks_exact(width);
+        for (gate, up) in gate.chunks_exact_mut(width).zip(up) {
+            ops::activation_gate_in_place(device.isa(), activation, gate, up);
+        }
+    });
+}
+
+/// The norm of each row of `x` (T, C) to `out` (T, C).
+fn norm_rows(device: &Device, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let (isa, c) = (device.isa(), weight.len());
+    in_parallel(device, out, c, |first, out| {
+        let x = &x[first * c..][..out.len()];
+        ops::rmsnorm_forward(isa, x, Some(weight), c, eps, out);
+    });
+}
+
+/// Calls `body` with runs of whole rows of `x` (T, width) and the index of their first, on several
+/// threads where that pays.
+fn in_parallel(
+    device: &Device,
+    x: &mut [f32],
+    width: usize,
+    body: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let (rows, threads) = (x.len() / width, device.threads().count());
+    if threads == 1 || rows < 2 || x.len() < PARALLEL {
+        body(0, x);
+        return;
+    }
+    let run = rows.div_ceil(threads);
+    let runs: Vec<Mutex<&mut [f32]>> = x.chunks_mut(run * width).map(Mutex::new).collect();
+    device.threads().for_each(runs.len(), &|index| {
+        // Each run is locked once, by one thread, so nothing can be poisoned before.
+        if let Ok(mut run_of_rows) = runs[index].lock() {
+            body(index * run, &mut run_of_rows);
+        }
+    });
+}

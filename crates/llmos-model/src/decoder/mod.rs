@@ -1,0 +1,25 @@
+//! The one decoder: packed weights, and the forward pass that every architecture shares.
+
+mod cache;
+mod experts;
+mod forward;
+mod hook;
+mod model;
+mod random;
+mod rope;
+mod weights;
+mod workspace;
+
+pub use cache::{BlockId, CacheBlocks, CacheLayout};
+pub use forward::{Chunk, Pass};
+pub use hook::{Hook, Place};
+pub use model::Model;
+pub use random::Preset;
+pub(crate) use rope::is_long;
+pub use workspace::Workspace;
+
+#[cfg(test)]
+pub(crate) use random::tests::tiny as preset_for_tests;
+
+#[cfg(test)]
+mod tests;

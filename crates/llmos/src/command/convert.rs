@@ -1,0 +1,186 @@
+//! `llmos convert`: a model in another format or type.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use llmos_model::convert::{Conversion, FileType, OutputVocabulary, convert};
+use llmos_model::{ModelFiles, Vocabulary};
+use llmos_tokenizer::Tokenizer;
+use serde_json::json;
+
+use crate::Outcome;
+use crate::failure::failure;
+use crate::interrupt::Unfinished;
+use crate::load::{self};
+use crate::processors;
+use crate::terminal::{Terminal, size};
+use crate::vocabulary;
+
+/// Write a model in another format or type.
+///
+/// OUT is a GGUF file where it ends in .gguf, else a new Hugging Face folder. It appears whole or
+/// not at all.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The model: a GGUF, a Hugging Face folder, a llama2.c .bin, or a name.
+    #[arg(value_name = "IN")]
+    input: String,
+    /// Where to write it.
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// f32, f16, bf16, q8_0, q4_0, q4_k_m, q5_k_m or q6_k; the input's own where it can be written.
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    kind: Option<FileType>,
+    /// The tokenizer to write: a llama2.c tokenizer.bin, a tokenizer.json, or another model.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<String>,
+    /// Replace OUT if it exists.
+    #[arg(long)]
+    force: bool,
+    /// Threads that quantise.
+    #[arg(long, short, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+}
+
+/// The type of that name, with the names there are where there is none.
+pub(crate) fn parse_type(text: &str) -> Result<FileType, String> {
+    FileType::from_name(text).ok_or_else(|| {
+        let names = FileType::ALL.map(FileType::name);
+        format!("types that are written are {}", names.join(", "))
+    })
+}
+
+pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
+    let output = &arguments.output;
+    let files = load::open(&arguments.input, terminal)?;
+    let to_gguf = output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+    make_room(output, arguments.force, &files)?;
+    let file_type = match arguments.kind {
+        Some(file_type) => file_type,
+        None => own_type(&files, to_gguf),
+    };
+    let threads = arguments.threads.or(NonZero::new(processors::physical_cores()));
+    let conversion = Conversion {
+        file_type,
+        vocabulary: output_vocabulary(&files, arguments.tokenizer.as_deref(), to_gguf, terminal)?,
+        threads: threads.unwrap_or(NonZero::<usize>::MIN),
+    };
+    // `model` writes under this name; only an interrupt finds it still there.
+    let mut aside = std::ffi::OsString::from(".");
+    aside.push(output.file_name().unwrap_or_default());
+    aside.push(format!(".partial-{}", std::process::id()));
+    let _unfinished = Unfinished::new(output.with_file_name(aside));
+    let bar = terminal.byte_bar(Some(1), "writing");
+    let converted = convert(&files, output, &conversion, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let converted = converted.map_err(load::explained)?;
+    for warning in &converted.warnings {
+        terminal.warn(warning);
+    }
+    terminal.say(format_args!(
+        "{}: {}, {} of weights, {:.1} s",
+        output.display(),
+        file_type.name(),
+        size(converted.tensor_bytes),
+        start.elapsed().as_secs_f64()
+    ));
+    Ok(Outcome::Success)
+}
+
+/// An existing output stays unless it was said to go, and never if the input is read from it.
+fn make_room(output: &Path, force: bool, files: &ModelFiles) -> anyhow::Result<()> {
+    let Ok(place) = output.canonicalize() else { return Ok(()) };
+    let read = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&place));
+    if files.paths().any(read) {
+        return Err(failure(
+            format!("{} is the input", output.display()),
+            "write to another path: a model is not changed in place",
+        ));
+    }
+    if !force {
+        return Err(failure(
+            format!("{} exists", output.display()),
+            "--force replaces it; or give another path",
+        ));
+    }
+    if place.is_dir() {
+        std::fs::remove_dir_all(&place)
+            .with_context(|| format!("cannot replace {}", output.display()))?;
+    }
+    Ok(())
+}
+
+/// The input's own type where it can be written, else half precision.
+fn own_type(files: &ModelFiles, to_gguf: bool) -> FileType {
+    let named = FileType::from_name(files.type_name());
+    let own = named.or_else(|| files.majority().and_then(|dtype| FileType::from_name(dtype.name())));
+    let float = |kind: &FileType| matches!(kind, FileType::F32 | FileType::F16 | FileType::BF16);
+    own.filter(|kind| to_gguf || float(kind)).unwrap_or(FileType::F16)
+}
+
+/// The vocabulary in the output's format: the input's own, or the one that was given.
+fn output_vocabulary(
+    files: &ModelFiles,
+    given: Option<&str>,
+    to_gguf: bool,
+    terminal: &Terminal,
+) -> anyhow::Result<OutputVocabulary> {
+    let own = files.vocabulary().map_err(load::explained)?;
+    let same_format = match own {
+        Vocabulary::Gguf(_) => to_gguf,
+        Vocabulary::HuggingFace { .. } | Vocabulary::SentencePiece { .. } => !to_gguf,
+        Vocabulary::Llama2c { .. } => false,
+        Vocabulary::None => given.is_none(),
+    };
+    if same_format && given.is_none() {
+        return Ok(OutputVocabulary::AsInput);
+    }
+    let tokenizer = match given {
+        Some(name) if name.ends_with(".bin") => {
+            let vocab_size = files.config().map_err(load::explained)?.vocab_size;
+            vocabulary::of_llama2c(Path::new(name), vocab_size)?
+        }
+        Some(name) => vocabulary::of_name(name, terminal)?,
+        None => match vocabulary::read(&own)? {
+            Some(tokenizer) => tokenizer,
+            None => return Ok(OutputVocabulary::AsInput),
+        },
+    };
+    let template = match &own {
+        Vocabulary::HuggingFace { chat_template: Some(template), .. } => Some(template.clone()),
+        _ => tokenizer.chat_template().map(str::to_string),
+    };
+    if to_gguf {
+        let mut gguf = vocabulary::to_gguf(Default::default());
+        gguf.chat_template = template;
+        return Ok(OutputVocabulary::Gguf(Box::new(gguf)));
+    }
+    Ok(OutputVocabulary::HuggingFace {
+        tokenizer_json: String::new(),
+        tokenizer_config: Some(tokenizer_config(&tokenizer)),
+        chat_template: template,
+        bos: tokenizer.bos(),
+        eos: tokenizer.eos(),
+        pad: tokenizer.pad(),
+    })
+}
+
+/// `tokenizer_config.json` for a vocabulary that came without one.
+fn tokenizer_config(tokenizer: &Tokenizer) -> String {
+    let name = |id: Option<u32>| id.map(|id| tokenizer.token_name(id));
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": name(tokenizer.bos()),
+        "eos_token": name(tokenizer.eos()),
+        "unk_token": name(tokenizer.unk()),
+        "pad_token": name(tokenizer.pad()),
+        "clean_up_tokenization_spaces": false,
+    });
+    format!("{config:#}\n")
+}

@@ -1,0 +1,269 @@
+//! `llmos inspect`: what a model is, before it runs.
+
+use std::collections::BTreeMap;
+
+use llmos_model::config::Mlp;
+use llmos_model::decoder::CacheLayout;
+use llmos_model::{Config, ModelFiles, TensorInfo};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::failure::failure;
+use crate::load::{self, Cache};
+use crate::processors;
+use crate::terminal::{Style, Terminal, count, size};
+
+/// The small program of "a model is two files": what it takes to run the parameters.
+const PROGRAM: &str = include_str!("../../../../two-files/run.rs");
+
+/// Show what a model is: architecture, parameters, memory.
+///
+/// Nothing but headers is read, so this is quick on a model of any size.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// A model: a path or a name.
+    model: String,
+    /// List each tensor.
+    #[arg(long)]
+    tensors: bool,
+    /// List the metadata.
+    #[arg(long)]
+    metadata: bool,
+    /// Print JSON: everything.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cache: Cache,
+}
+
+/// Memory that running takes, in bytes.
+#[derive(Serialize)]
+struct Memory {
+    context: usize,
+    weights: u64,
+    kv_cache: u64,
+    workspace: u64,
+    total: u64,
+}
+
+#[derive(Serialize)]
+struct Total {
+    tensors: usize,
+    parameters: u64,
+    bytes: u64,
+}
+
+pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    let files = load::open(&arguments.model, terminal)?;
+    let memory = match files.config() {
+        Ok(config) => Some(memory(&files, config, &arguments.cache)?),
+        Err(_) => None,
+    };
+    if arguments.json {
+        terminal.json(&report(&arguments.model, &files, memory.as_ref())?)?;
+    } else {
+        terminal.print(page(&arguments, &files, memory.as_ref(), terminal)?)?;
+    }
+    Ok(Outcome::Success)
+}
+
+fn parameters(files: &ModelFiles) -> u64 {
+    files.tensors().map(|tensor| tensor.len() as u64).sum()
+}
+
+fn weight_bytes(files: &ModelFiles) -> u64 {
+    files.tensors().map(|tensor| tensor.bytes() as u64).sum()
+}
+
+/// Tensors by their type.
+fn totals(files: &ModelFiles) -> BTreeMap<&'static str, Total> {
+    let mut totals = BTreeMap::new();
+    for tensor in files.tensors() {
+        let total = totals
+            .entry(tensor.dtype.name())
+            .or_insert(Total { tensors: 0, parameters: 0, bytes: 0 });
+        total.tensors += 1;
+        total.parameters += tensor.len() as u64;
+        total.bytes += tensor.bytes() as u64;
+    }
+    totals
+}
+
+fn memory(files: &ModelFiles, config: &Config, cache: &Cache) -> anyhow::Result<Memory> {
+    let context = cache.context.unwrap_or(config.context_length);
+    if context == 0 || context > config.context_length {
+        return Err(failure(
+            format!("a context of {context} tokens"),
+            format!("the model was made for 1 to {}", config.context_length),
+        ));
+    }
+    let layout = CacheLayout::new(config, cache.cache_type.into());
+    let blocks = context.div_ceil(llmos_tensor::CacheShape::BLOCK) as u64;
+    let kv_cache = blocks.saturating_mul(layout.block_bytes() as u64);
+    // Rows of a batch through the widest layer, as the decoder's workspace holds them, and logits.
+    let width = |layer: &llmos_model::config::Layer| {
+        let inner = match layer.mlp {
+            Mlp::Dense { d_ff, .. } => d_ff,
+            Mlp::Experts { d_ff, n_expert_used, .. } => d_ff.saturating_mul(n_expert_used),
+        };
+        let heads = 2 * layer.n_head * layer.head_dim + 2 * layer.n_kv_head * layer.head_dim;
+        heads.saturating_add(inner.saturating_mul(2))
+    };
+    let widest = config.layers.iter().map(width).max().unwrap_or(0);
+    let row = widest.saturating_add(config.d_model.saturating_mul(3)) as u64;
+    let rows = cache.batch.min(context) as u64;
+    let workspace = row.saturating_mul(rows).saturating_add(config.vocab_size as u64) * 4;
+    let weights = weight_bytes(files);
+    let total = weights.saturating_add(kv_cache).saturating_add(workspace);
+    Ok(Memory { context, weights, kv_cache, workspace, total })
+}
+
+fn report(name: &str, files: &ModelFiles, memory: Option<&Memory>) -> anyhow::Result<Value> {
+    let config = files.config();
+    let tensors: Vec<Value> = files
+        .tensors()
+        .map(|tensor| {
+            json!({
+                "name": tensor.name,
+                "shape": tensor.shape,
+                "type": tensor.dtype.name(),
+                "parameters": tensor.len(),
+                "bytes": tensor.bytes(),
+            })
+        })
+        .collect();
+    let metadata: serde_json::Map<String, Value> = files.metadata().into_iter().collect();
+    let mut report = json!({
+        "model": load::short_name(name),
+        "path": files.path().display().to_string(),
+        "format": files.format(),
+        "type": files.type_name(),
+        "file_bytes": files.file_bytes(),
+        "parameters": parameters(files),
+        "types": totals(files),
+        "tensors": tensors,
+        "memory": memory,
+        "two_files": { "parameters_bytes": files.file_bytes(), "program_lines": PROGRAM.lines().count() },
+        "metadata": metadata,
+    });
+    match config {
+        Ok(config) => {
+            report["architecture"] = json!(config.architecture);
+            report["name"] = json!(config.name);
+            report["context_length"] = json!(config.context_length);
+            report["vocab_size"] = json!(config.vocab_size);
+            report["n_layer"] = json!(config.layers.len());
+            report["d_model"] = json!(config.d_model);
+            report["config"] = serde_json::to_value(config)?;
+        }
+        Err(error) => {
+            report["architecture"] = Value::Null;
+            report["cannot_run"] = json!(error.to_string());
+        }
+    }
+    Ok(report)
+}
+
+fn page(
+    arguments: &Arguments,
+    files: &ModelFiles,
+    memory: Option<&Memory>,
+    terminal: &Terminal,
+) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| {
+        let key = terminal.style(Style::Bold, format_args!("{key:<13}"));
+        text.push_str(&format!("{key} {value}\n"));
+    };
+    line("model", files.path().display().to_string());
+    line("format", format!("{}, {}", files.format(), files.type_name()));
+    match files.config() {
+        Ok(config) => {
+            let named = config.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+            line("architecture", format!("{}{named}", config.architecture));
+            line("shape", shape(config));
+            line("context", format!("{} tokens", config.context_length));
+            line("vocabulary", format!("{} tokens", config.vocab_size));
+        }
+        Err(error) => line("cannot run", error.to_string()),
+    }
+    line("parameters", format!("{} in {} tensors", count(parameters(files)), files.tensors().len()));
+    for (name, total) in totals(files) {
+        let share = format!(
+            "{:<8} {:>5} tensors {:>10} parameters {:>10}",
+            name,
+            total.tensors,
+            count(total.parameters),
+            size(total.bytes)
+        );
+        line("", share);
+    }
+    if let Some(memory) = memory {
+        let parts = format!(
+            "{} at a context of {}: weights {}, KV cache {}, workspace {}",
+            size(memory.total),
+            memory.context,
+            size(memory.weights),
+            size(memory.kv_cache),
+            size(memory.workspace),
+        );
+        line("memory", parts);
+        if let Some(machine) = processors::memory() {
+            let fits = if memory.total <= machine.available { "it fits" } else { "it does not fit" };
+            line("", format!("{} free on this machine: {fits}", size(machine.available)));
+        }
+    }
+    line(
+        "two files",
+        format!(
+            "{} of parameters, and a program of {} lines that runs them (two-files/run.rs)",
+            size(files.file_bytes()),
+            PROGRAM.lines().count()
+        ),
+    );
+    if arguments.metadata {
+        text.push('\n');
+        for (key, value) in files.metadata() {
+            text.push_str(&format!("{} = {value}\n", terminal.style(Style::Cyan, key)));
+        }
+    }
+    if arguments.tensors {
+        text.push('\n');
+        let width = files.tensors().map(|tensor| tensor.name.len()).max().unwrap_or(0);
+        for tensor in files.tensors() {
+            text.push_str(&row(tensor, width));
+        }
+    }
+    Ok(text)
+}
+
+fn shape(config: &Config) -> String {
+    let Some(first) = config.layers.first() else { return "no layers".into() };
+    let mlp = match first.mlp {
+        Mlp::Dense { d_ff, .. } => format!("MLP of {d_ff}"),
+        Mlp::Experts { d_ff, n_expert, n_expert_used, .. } => {
+            format!("{n_expert_used} of {n_expert} experts of {d_ff}")
+        }
+    };
+    format!(
+        "{} layers of width {}, {} heads of {} ({} for keys and values), {mlp}",
+        config.layers.len(),
+        config.d_model,
+        first.n_head,
+        first.head_dim,
+        first.n_kv_head,
+    )
+}
+
+fn row(tensor: &TensorInfo, width: usize) -> String {
+    let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+    format!(
+        "{:width$}  {:<18} {:<7} {:>10}  {:>10}\n",
+        tensor.name,
+        shape.join(" × "),
+        tensor.dtype,
+        count(tensor.len() as u64),
+        size(tensor.bytes() as u64),
+    )
+}

@@ -1,0 +1,41 @@
+//! One file a command.
+
+pub(crate) mod bench;
+mod bench_machine;
+pub(crate) mod completions;
+pub(crate) mod convert;
+pub(crate) mod doctor;
+pub(crate) mod dream;
+pub(crate) mod inspect;
+pub(crate) mod models;
+pub(crate) mod next;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod score;
+mod story;
+pub(crate) mod tokenize;
+
+use crate::Outcome;
+use crate::arguments::Command;
+use crate::terminal::Terminal;
+
+/// Runs a command, or the bundled model where there is none.
+pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    match command {
+        None => story::run(terminal),
+        Some(Command::Run(arguments)) => run::run(arguments, terminal),
+        Some(Command::Next(arguments)) => next::run(arguments, terminal),
+        Some(Command::Dream(arguments)) => dream::run(arguments, terminal),
+        Some(Command::Score(arguments)) => score::run(arguments, terminal),
+        Some(Command::Tokenize(arguments)) => tokenize::run(arguments, terminal),
+        Some(Command::Inspect(arguments)) => inspect::run(arguments, terminal),
+        Some(Command::Convert(arguments)) => convert::run(arguments, terminal),
+        Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
+        Some(Command::Models(arguments)) => models::run(arguments, terminal),
+        Some(Command::Rm(arguments)) => rm::run(arguments, terminal),
+        Some(Command::Bench(arguments)) => bench::run(arguments, terminal),
+        Some(Command::Doctor(arguments)) => doctor::run(arguments, terminal),
+        Some(Command::Completions(arguments)) => completions::run(arguments, terminal),
+    }
+}

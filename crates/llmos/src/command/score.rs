@@ -1,0 +1,236 @@
+//! `llmos score`: how well a model predicts a text.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::failure::{Explain, failure};
+use crate::generation;
+use crate::load::{self, Cache, Compute};
+use crate::terminal::{Terminal, size};
+use llmos_tokenizer::Special;
+
+/// Measure how well a model predicts a text.
+///
+/// The score is the mean over the tokens that have a past: all but the first.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// A model: a path or a name.
+    model: String,
+    /// A file with the text; - is standard input, which is also read where this is left out.
+    #[arg(long, value_name = "FILE", conflicts_with = "ids")]
+    text: Option<PathBuf>,
+    /// Token ids instead of a text: nothing is added to them.
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
+    ids: Option<String>,
+    /// List each token with its log-probability.
+    #[arg(long)]
+    each: bool,
+    /// Take the decoding path, token by token, instead of prefill: the same numbers, slowly.
+    #[arg(long)]
+    stepwise: bool,
+    /// Score a text longer than the context in overlapping pieces, this many tokens apart.
+    #[arg(long, value_name = "TOKENS")]
+    stride: Option<usize>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cache: Cache,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    tokens: usize,
+    /// None for ids of a model without text.
+    bytes: Option<usize>,
+    nats_per_token: f64,
+    bits_per_byte: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    each: Option<Vec<Each>>,
+}
+
+#[derive(Serialize)]
+struct Each {
+    id: u32,
+    text: Option<String>,
+    logprob: Option<f64>,
+}
+
+pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    let ids = arguments.ids.as_deref().map(parse_ids).transpose()?;
+    let text = match &ids {
+        Some(_) => None,
+        None => Some(generation::input(None, arguments.text.as_deref())?.ok_or_else(|| {
+            failure("there is no text", "give a file with --text, or ids with --ids")
+        })?),
+    };
+    let mut loaded =
+        load::load(&arguments.model, &arguments.compute, arguments.cache.options(), terminal)?;
+    let (tokens, bytes) = match (ids, text) {
+        (Some(ids), _) => {
+            let tokenizer = loaded.tokenizer.as_ref();
+            let bytes = tokenizer.map(|tokenizer| tokenizer.decode(&ids).len());
+            (ids, bytes)
+        }
+        (None, text) => {
+            let text = text.unwrap_or_default();
+            let tokenizer = loaded.tokenizer()?;
+            let mut tokens = tokenizer.start_ids().to_vec();
+            tokens.extend(tokenizer.encode(&text, Special::None));
+            (tokens, Some(text.len()))
+        }
+    };
+    if tokens.len() < 2 {
+        return Err(failure(
+            format!("{} tokens: none has a past to be predicted from", tokens.len()),
+            "give a longer text",
+        ));
+    }
+    let bar = terminal.step_bar(Some(tokens.len() as u64 - 1), "scoring");
+    let mut logprobs: Vec<Option<f64>> = vec![None; tokens.len()];
+    let context = loaded.engine.context();
+    let pieces = pieces(tokens.len(), context, arguments.stride)?;
+    for Piece { start, end, first } in pieces {
+        loaded
+            .engine
+            .score(&tokens[start..end], arguments.stepwise, &mut |index, logprob| {
+                if start + index >= first {
+                    logprobs[start + index] = Some(logprob);
+                    bar.set_position((start + index) as u64);
+                }
+            })
+            .map_err(load::explained)?;
+    }
+    bar.finish_and_clear();
+    let nats: f64 = -logprobs.iter().flatten().sum::<f64>();
+    if !nats.is_finite() {
+        return Err(failure(
+            "a probability is not a number",
+            "the weights are damaged: fetch or convert the model again",
+        ));
+    }
+    let bits_per_byte = bytes
+        .filter(|&bytes| bytes > 0)
+        .map(|bytes| nats / std::f64::consts::LN_2 / bytes as f64);
+    let each = |&id: &u32, logprob: &Option<f64>| Each {
+        id,
+        text: loaded.tokenizer.as_ref().map(|tokenizer| tokenizer.token_text(id)),
+        logprob: *logprob,
+    };
+    let report = Report {
+        tokens: tokens.len(),
+        bytes,
+        nats_per_token: nats / (tokens.len() - 1) as f64,
+        bits_per_byte,
+        each: arguments
+            .each
+            .then(|| tokens.iter().zip(&logprobs).map(|(id, logprob)| each(id, logprob)).collect()),
+    };
+    if arguments.json {
+        terminal.json(&report)?;
+    } else {
+        terminal.print(table(&report))?;
+    }
+    Ok(Outcome::Success)
+}
+
+fn table(report: &Report) -> String {
+    let mut lines = String::new();
+    for each in report.each.iter().flatten() {
+        let logprob = each.logprob.map_or("-".to_string(), |logprob| format!("{logprob:.4}"));
+        let text = each.text.as_ref().map_or(String::new(), |text| format!("{text:?}"));
+        lines += &format!("{:>8} {logprob:>10}  {text}\n", each.id);
+    }
+    lines += &format!(
+        "{} tokens, {:.4} nats a token (perplexity {:.2})",
+        report.tokens,
+        report.nats_per_token,
+        report.nats_per_token.exp()
+    );
+    if let (Some(bytes), Some(bits)) = (report.bytes, report.bits_per_byte) {
+        lines += &format!(", {}, {bits:.4} bits a byte", size(bytes as u64));
+    }
+    lines + "\n"
+}
+
+/// A stretch of tokens, of which those from `first` on are scored.
+#[derive(Debug, PartialEq)]
+struct Piece {
+    start: usize,
+    end: usize,
+    first: usize,
+}
+
+/// How a text of `tokens` goes through a context: at once, or `stride` tokens further each time.
+fn pieces(tokens: usize, context: usize, stride: Option<usize>) -> anyhow::Result<Vec<Piece>> {
+    // The last token is only predicted, so it needs no place.
+    let most = context + 1;
+    if tokens <= most {
+        return Ok(vec![Piece { start: 0, end: tokens, first: 1 }]);
+    }
+    let stride = stride.ok_or_else(|| {
+        failure(
+            format!("{tokens} tokens, the context holds {context}"),
+            format!("--stride {} scores it in overlapping pieces", (context / 2).max(1)),
+        )
+    })?;
+    if stride == 0 || stride > context {
+        return Err(failure(
+            format!("--stride {stride} with a context of {context}"),
+            format!("give 1 to {context}"),
+        ));
+    }
+    let mut pieces = vec![Piece { start: 0, end: most, first: 1 }];
+    let mut scored = most;
+    while scored < tokens {
+        let end = (scored + stride).min(tokens);
+        pieces.push(Piece { start: end - most, end, first: scored });
+        scored = end;
+    }
+    Ok(pieces)
+}
+
+/// Ids between spaces or commas.
+fn parse_ids(text: &str) -> anyhow::Result<Vec<u32>> {
+    text.split([' ', ',', '\n', '\t', '\r', '[', ']'])
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            word.parse().explain(
+                || format!("{word:?} is not a token id"),
+                || "write ids as in --ids \"1 5 9\"".into(),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_but_the_first_is_scored_once() {
+        for (tokens, context, stride) in [(5, 8, None), (9, 8, None), (40, 8, Some(3)), (10, 8, Some(8))] {
+            let mut seen = vec![0; tokens];
+            for piece in pieces(tokens, context, stride).unwrap() {
+                assert!(piece.end - piece.start <= context + 1 && piece.first > piece.start);
+                (piece.first..piece.end).for_each(|i| seen[i] += 1);
+            }
+            assert_eq!(seen[0], 0);
+            assert!(seen[1..].iter().all(|&times| times == 1), "{tokens} {context} {stride:?}");
+        }
+        assert!(pieces(10, 8, None).is_err());
+        assert!(pieces(10, 8, Some(9)).is_err());
+    }
+
+    #[test]
+    fn ids() {
+        assert_eq!(parse_ids("1 5,9\n[3]").unwrap(), [1, 5, 9, 3]);
+        assert!(parse_ids("1 x").is_err());
+        assert!(parse_ids("-1").is_err());
+    }
+}

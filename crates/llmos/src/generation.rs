@@ -1,0 +1,151 @@
+//! Generation for a person: text to stdout as it is drawn, figures to stderr when it ends.
+
+use std::io::{IsTerminal, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use llmos_model::engine::{Ending, GenerateOptions, Generated, SequenceId};
+use llmos_model::sampler::Sampler;
+
+use crate::failure::{Explain, failure};
+use crate::load::{self, Loaded};
+use crate::terminal::Terminal;
+
+/// How long the parts of a generation took.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// Tokens that went in.
+    pub(crate) prompt_tokens: usize,
+    /// From the start to the first token.
+    pub(crate) first: Duration,
+    /// From the first token to the last.
+    pub(crate) rest: Duration,
+    /// What was drawn.
+    pub(crate) generated: Generated,
+}
+
+impl Figures {
+    /// One line for people.
+    pub(crate) fn line(&self, seed: Option<u64>) -> String {
+        let count = self.generated.tokens.len();
+        let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        let mut line = format!("{count} tokens");
+        if count > 1 {
+            line += &format!(", {:.1} tok/s", rate(count - 1, self.rest));
+        }
+        line += &format!(
+            "; prompt {} tokens, first token after {:.2} s",
+            self.prompt_tokens,
+            self.first.as_secs_f64(),
+        );
+        if self.generated.drafted > 0 {
+            let Generated { drafted, accepted, .. } = self.generated;
+            line += &format!("; {accepted} of {drafted} guesses came true");
+        }
+        line += match self.generated.ending {
+            Ending::End(_) => "; the text ended",
+            Ending::Tokens | Ending::Caller => "",
+            Ending::Context => "; the context is full",
+            Ending::Grammar => "; the grammar is complete",
+        };
+        match seed {
+            Some(seed) => format!("{line}; seed {seed}"),
+            None => line,
+        }
+    }
+}
+
+/// Draws tokens after where a sequence stands, and writes their text to stdout as it comes. A
+/// character is written when all of its bytes are there. `enough` is asked after each token, with
+/// the number of tokens and the text so far.
+///
+/// # Errors
+/// The engine's, and those of standard output.
+pub(crate) fn stream(
+    loaded: &mut Loaded,
+    id: SequenceId,
+    sampler: &mut Sampler,
+    options: &mut GenerateOptions<'_>,
+    enough: &dyn Fn(usize, &str) -> bool,
+    terminal: &Terminal,
+) -> anyhow::Result<Figures> {
+    let tokenizer = loaded.tokenizer()?.clone();
+    let mut decoder = tokenizer.decoder();
+    let prompt = loaded.engine.tokens(id).map_err(load::explained)?;
+    let prompt_tokens = prompt.len();
+    // A text does not begin with the space that some vocabularies put before its first word.
+    let at_start = prompt.iter().all(|&token| tokenizer.is_special(token));
+    let start = Instant::now();
+    let (mut first, mut last) = (None, start);
+    let mut written = Ok(());
+    let mut so_far = String::new();
+    let mut count = 0;
+    let result = loaded.engine.go_on(id, sampler, options, &mut |token| {
+        last = Instant::now();
+        first.get_or_insert(last);
+        count += 1;
+        let piece = decoder.push(token);
+        let piece = match so_far.is_empty() && at_start {
+            true => piece.strip_prefix(' ').unwrap_or(&piece),
+            false => &piece,
+        };
+        so_far.push_str(piece);
+        if !piece.is_empty() {
+            written = terminal.print(piece);
+        }
+        match written.is_ok() && !enough(count, &so_far) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    });
+    written?;
+    let generated = result.map_err(load::explained)?;
+    terminal.print(decoder.flush())?;
+    let first = first.unwrap_or_else(Instant::now);
+    Ok(Figures {
+        prompt_tokens,
+        first: first - start,
+        rest: last.saturating_duration_since(first),
+        generated,
+    })
+}
+
+/// Nothing but the options ends the text.
+pub(crate) fn never(_tokens: usize, _text: &str) -> bool {
+    false
+}
+
+/// The text that a command begins with: of the flag, a file, or standard input; none where nothing
+/// was given and standard input is a terminal.
+///
+/// # Errors
+/// The file or standard input cannot be read.
+pub(crate) fn input(prompt: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
+    match (prompt, file) {
+        (Some(text), _) => Ok(Some(text.as_bytes().to_vec())),
+        (None, Some(path)) if path.as_os_str() == "-" => stdin().map(Some),
+        (None, Some(path)) => std::fs::read(path).map(Some).explain(
+            || format!("cannot read {}", path.display()),
+            || "check the path; - is standard input".into(),
+        ),
+        (None, None) if std::io::stdin().is_terminal() => Ok(None),
+        (None, None) => stdin().map(Some),
+    }
+}
+
+/// All of standard input, byte for byte.
+///
+/// # Errors
+/// It cannot be read, or is more than a context could ever hold.
+pub(crate) fn stdin() -> anyhow::Result<Vec<u8>> {
+    /// A gigabyte of text is some 250 million tokens.
+    const MOST: u64 = 1 << 30;
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(MOST + 1).read_to_end(&mut bytes);
+    read.explain(|| "cannot read standard input".into(), || "give the text with -p or -f".into())?;
+    if bytes.len() as u64 > MOST {
+        return Err(failure("standard input has more than 1 GiB", "split it into parts"));
+    }
+    Ok(bytes)
+}

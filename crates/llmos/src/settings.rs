@@ -1,0 +1,203 @@
+//! Settings in layers: flags beat `LLMOS_*`, which beat `llmos.toml`, which beats the defaults.
+//!
+//! Every flag that is a matter of taste has a variable, `LLMOS_TOP_P` for `--top-p`, and a key in
+//! `llmos.toml`, `top-p`, at the top for all commands or in the section of one: `[run]`.
+
+use std::path::Path;
+
+use anyhow::Context;
+use clap::builder::FalseyValueParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use toml::{Table, Value};
+
+use crate::failure::{Explain, failure};
+use crate::places;
+
+/// Flags that say what one call is about: they have neither variable nor key.
+const PER_CALL: [&str; 17] = [
+    "help", "version", "prompt", "file", "text", "ids", "decode", "random", "save", "like", "json",
+    "each", "stepwise", "words", "name", "echo", "schema",
+];
+
+/// The command with variables and settings files behind its flags.
+///
+/// # Errors
+/// A settings file that cannot be read, or that sets what no command has.
+pub(crate) fn apply(command: Command) -> anyhow::Result<Command> {
+    let mut layers = Vec::new();
+    for path in places::settings_files() {
+        if let Some(table) = read(&path)? {
+            check(&command, &table).with_context(|| path.display().to_string())?;
+            layers.push(table);
+        }
+    }
+    Ok(with_layers(command, &layers))
+}
+
+/// `layers` are parsed settings files, the strongest first.
+fn with_layers(command: Command, layers: &[Table]) -> Command {
+    let top = command.clone().mut_args(|arg| layered(arg, None, layers));
+    top.mut_subcommands(|sub| {
+        let name = sub.get_name().to_string();
+        let sub = sub.mut_args(|arg| layered(arg, Some(&name), layers));
+        // `bench machine`
+        sub.mut_subcommands(|inner| inner.mut_args(|arg| layered(arg, Some(&name), layers)))
+    })
+}
+
+fn layered(arg: Arg, command: Option<&str>, layers: &[Table]) -> Arg {
+    let Some(long) = configurable(&arg) else { return arg };
+    let variable = format!("LLMOS_{}", long.to_uppercase().replace('-', "_"));
+    let value = layers.iter().find_map(|table| {
+        let section = command.and_then(|name| table.get(name)?.as_table());
+        section.and_then(|section| lookup(section, &long)).or_else(|| lookup(table, &long))
+    });
+    let mut arg = arg.env(variable).hide_env(true);
+    if matches!(arg.get_action(), ArgAction::SetTrue) {
+        // `LLMOS_QUIET=1` as well as `=true`.
+        arg = arg.value_parser(FalseyValueParser::new());
+    }
+    match value {
+        Some(Value::Array(items)) => arg.default_values(items.iter().map(plain).collect::<Vec<_>>()),
+        Some(value) => arg.default_value(plain(value)),
+        None => arg,
+    }
+}
+
+/// The long name of a flag that settings may set.
+fn configurable(arg: &Arg) -> Option<String> {
+    let long = arg.get_long().filter(|long| !PER_CALL.contains(long))?;
+    Some(long.to_string())
+}
+
+/// Keys may be written with `-` or `_`.
+fn lookup<'a>(table: &'a Table, long: &str) -> Option<&'a Value> {
+    table.get(long).or_else(|| table.get(&long.replace('-', "_"))).filter(|value| !value.is_table())
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(time) => time.to_string(),
+        // A flag that takes no list says what is wrong with this.
+        Value::Array(_) | Value::Table(_) => format!("{value:?}"),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<Table>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+    };
+    let table = text.parse::<Table>().explain(
+        || format!("{} is not TOML", path.display()),
+        || "write lines such as `threads = 2`, and sections such as [run]".into(),
+    )?;
+    Ok(Some(table))
+}
+
+/// Every key must belong to a flag, so that a misspelt one is not passed over.
+fn check(command: &Command, table: &Table) -> anyhow::Result<()> {
+    let flags = |command: &Command| -> Vec<String> {
+        command.get_arguments().filter_map(configurable).collect()
+    };
+    let mut everywhere = flags(command);
+    for sub in command.get_subcommands() {
+        everywhere.extend(flags(sub));
+        everywhere.extend(sub.get_subcommands().flat_map(flags));
+    }
+    let known = |names: &[String], key: &str| names.contains(&key.replace('_', "-"));
+    for (key, value) in table {
+        if let (Some(section), Some(sub)) = (value.as_table(), command.find_subcommand(key)) {
+            let mut names = flags(sub);
+            names.extend(sub.get_subcommands().flat_map(flags));
+            names.extend(flags(command));
+            if let Some(key) = section.keys().find(|key| !known(&names, key)) {
+                return Err(unknown(&format!("[{}] {key}", sub.get_name()), names));
+            }
+        } else if value.is_table() || !known(&everywhere, key) {
+            return Err(unknown(key, everywhere));
+        }
+    }
+    Ok(())
+}
+
+fn unknown(key: &str, mut names: Vec<String>) -> anyhow::Error {
+    names.sort();
+    names.dedup();
+    failure(format!("{key} is not a setting"), format!("there are {}", names.join(", ")))
+}
+
+/// A line for each value that a command goes by, with where it comes from.
+pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut level = Some(matches);
+    while let Some(matches) = level {
+        for id in matches.ids() {
+            let source = match matches.value_source(id.as_str()) {
+                Some(ValueSource::CommandLine) => "flag",
+                Some(ValueSource::EnvVariable) => "environment",
+                Some(ValueSource::DefaultValue) => "default or llmos.toml",
+                _ => continue,
+            };
+            // Groups have no values of their own.
+            let Ok(Some(values)) = matches.try_get_raw(id.as_str()) else { continue };
+            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            lines.push(format!("{id} = {} ({source})", values.join(" ")));
+        }
+        level = matches.subcommand().map(|(_, inner)| inner);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Command {
+        let threads = || Arg::new("threads").long("threads").default_value("1");
+        Command::new("llmos")
+            .arg(Arg::new("quiet").long("quiet").action(ArgAction::SetTrue))
+            .subcommand(
+                Command::new("run").arg(threads()).arg(Arg::new("top_p").long("top-p")),
+            )
+            .subcommand(Command::new("score").arg(threads()))
+    }
+
+    #[test]
+    fn files_change_defaults_and_flags_beat_them() {
+        let own: Table = "threads = 3\n[run]\nthreads = 4\ntop_p = 0.5".parse().unwrap();
+        let person: Table = "threads = 8\nquiet = true".parse().unwrap();
+        let check = |words: &[&str], key: &str, expected: &str| {
+            let command = with_layers(sample(), &[own.clone(), person.clone()]);
+            let matches = command.get_matches_from([&["llmos"], words].concat());
+            assert!(matches.get_flag("quiet"));
+            let (_, matches) = matches.subcommand().unwrap();
+            assert_eq!(matches.get_one::<String>(key).unwrap(), expected, "{words:?}");
+        };
+        check(&["run"], "threads", "4");
+        check(&["run"], "top_p", "0.5");
+        check(&["score"], "threads", "3");
+        check(&["run", "--threads", "6"], "threads", "6");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error() {
+        for (text, sound) in [
+            ("threads = 1", true),
+            ("thread = 1", false),
+            ("[run]\ntop-p = 1", true),
+            ("[run]\ntop_k = 1", false),
+            ("[ru]\nthreads = 1", false),
+        ] {
+            assert_eq!(check(&sample(), &text.parse().unwrap()).is_ok(), sound, "{text}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! From a model's vocabulary files to its tokenizer: `model` reads files, `tokenizer` knows text,
+//! and neither knows the other.
+
+use std::path::Path;
+
+use llmos_model::{GgufVocabulary, ModelFiles, Vocabulary};
+use llmos_tokenizer::{GgufVocab, Tokenizer};
+
+use crate::failure::{Explain, failure};
+use crate::load;
+use crate::terminal::Terminal;
+
+/// The tokenizer of a model; none for ids alone.
+///
+/// # Errors
+/// The vocabulary is not sound.
+pub(crate) fn read(vocabulary: &Vocabulary) -> anyhow::Result<Option<Tokenizer>> {
+    let broken = || "the vocabulary cannot be used".to_string();
+    let hint = || "fetch the model's files again; `llmos score --ids` needs no vocabulary".to_string();
+    let mut more_ends = Vec::new();
+    let mut tokenizer = match vocabulary {
+        Vocabulary::None => None,
+        Vocabulary::Gguf(gguf) => match gguf.model.as_str() {
+            "none" | "no_vocab" => None,
+            _ => Some(Tokenizer::from_gguf(&of_gguf(gguf)).explain(broken, hint)?),
+        },
+        Vocabulary::HuggingFace { tokenizer_json, tokenizer_config, generation_config, config, .. } => {
+            for text in generation_config.iter().chain([config]) {
+                more_ends.extend(end_ids(text));
+            }
+            let config = tokenizer_config.as_deref().map(str::as_bytes);
+            {let _=(tokenizer_json,config);None}
+        }
+        Vocabulary::SentencePiece { model, config, .. } => {
+            more_ends.extend(end_ids(config));
+            {let _=model;None}
+        }
+        Vocabulary::Llama2c { path, vocab_size } => Some(of_llama2c(path, *vocab_size)?),
+    };
+    if let Some(tokenizer) = &mut tokenizer {
+        tokenizer.add_end_ids(more_ends);
+    }
+    Ok(tokenizer)
+}
+
+/// A llama2.c tokenizer file.
+///
+/// # Errors
+/// It cannot be read, or is not one.
+pub(crate) fn of_llama2c(path: &Path, vocab_size: usize) -> anyhow::Result<Tokenizer> {
+    let hint = || "llama2.c's tokenizer.bin must have as many tokens as its model".to_string();
+    let bytes = std::fs::read(path).explain(|| format!("cannot read {}", path.display()), hint)?;
+    {let _=(bytes,vocab_size);anyhow::bail!("x")}
+}
+
+/// `eos_token_id` of a configuration: one id or a list.
+fn end_ids(text: &str) -> Vec<u32> {
+    let Ok(json) = serde_json::from_str::<serde_json::Value>(text) else { return Vec::new() };
+    let id = |value: &serde_json::Value| value.as_u64()?.try_into().ok();
+    match &json["eos_token_id"] {
+        serde_json::Value::Array(list) => list.iter().filter_map(id).collect(),
+        one => id(one).into_iter().collect(),
+    }
+}
+
+/// The tokenizer that MODEL names where only text matters: a model, a vocabulary-only GGUF, a
+/// folder, or a bare `tokenizer.json`, `tokenizer.model` or llama2.c tokenizer.
+///
+/// # Errors
+/// There is no such file, or no vocabulary in it.
+pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokenizer> {
+    let path = load::resolve(name, terminal)?;
+    let read = |path: &Path| {
+        std::fs::read(path).explain(|| format!("cannot read {}", path.display()), || "check the path".into())
+    };
+    let what = || path.display().to_string();
+    let hint = || "give a tokenizer.json, a GGUF, or a Hugging Face folder".to_string();
+    let json = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
+    if json.extension().is_some_and(|ending| ending == "json") && json.is_file() {
+        let config = json.with_file_name("tokenizer_config.json");
+        let config = config.is_file().then(|| read(&config)).transpose()?;
+        let _=config;
+    }
+    let pieces = if path.is_dir() { path.join("tokenizer.model") } else { path.clone() };
+    if pieces.extension().is_some_and(|ending| ending == "model") && pieces.is_file() {
+        
+    }
+    let files = ModelFiles::open(&path).map_err(load::explained)?;
+    let tokenizer = self::read(&files.vocabulary().map_err(load::explained)?)?;
+    tokenizer.ok_or_else(|| failure(format!("{} has no vocabulary", path.display()), hint()))
+}
+
+/// The two crates' types hold the same words; this writes the conversion once for both ways.
+macro_rules! same_words {
+    ($from:expr, $source:ident, $target:ident) => {{
+        let $source {
+            model,
+            pre,
+            tokens,
+            scores,
+            token_types,
+            merges,
+            bos,
+            eos,
+            eot,
+            eom,
+            unk,
+            sep,
+            pad,
+            cls,
+            mask,
+            fim_pre,
+            fim_suf,
+            fim_mid,
+            fim_pad,
+            fim_rep,
+            fim_sep,
+            add_bos,
+            add_eos,
+            add_sep,
+            add_space_prefix,
+            remove_extra_whitespaces,
+            precompiled_charsmap,
+            lowercase,
+            strip_accents,
+            chat_template,
+            model_name,
+        } = $from;
+        $target {
+            model,
+            pre,
+            tokens,
+            scores,
+            token_types,
+            merges,
+            bos,
+            eos,
+            eot,
+            eom,
+            unk,
+            sep,
+            pad,
+            cls,
+            mask,
+            fim_pre,
+            fim_suf,
+            fim_mid,
+            fim_pad,
+            fim_rep,
+            fim_sep,
+            add_bos,
+            add_eos,
+            add_sep,
+            add_space_prefix,
+            remove_extra_whitespaces,
+            precompiled_charsmap,
+            lowercase,
+            strip_accents,
+            chat_template,
+            model_name,
+        }
+    }};
+}
+
+fn of_gguf(gguf: &GgufVocabulary) -> GgufVocab {
+    same_words!(gguf.clone(), GgufVocabulary, GgufVocab)
+}
+
+/// The words of a tokenizer for a file that is written.
+pub(crate) fn to_gguf(vocabulary: GgufVocab) -> GgufVocabulary {
+    same_words!(vocabulary, GgufVocab, GgufVocabulary)
+}
