@@ -238,8 +238,11 @@ mod tests {
 
     /// Compiles and uses whatever it is given; the fuzz target's body as well.
     fn try_out(vocabulary: &GrammarVocabulary, tokens: usize, text: &str) {
-        let sources =
-            [GrammarSource::JsonSchema(text), GrammarSource::Regex(text), GrammarSource::Lark(text)];
+        let sources = [
+            GrammarSource::JsonSchema(text),
+            GrammarSource::Regex(text),
+            GrammarSource::Lark(text),
+        ];
         for source in sources {
             let Ok(mut grammar) = vocabulary.compile(&source) else { continue };
             for _ in 0..4 {
@@ -264,11 +267,30 @@ mod tests {
         let schema = "{\"items\":".repeat(5000);
         let circle = r##"{"$ref": "#"}"##;
         for text in [
-            "", "{", "null", "3", "\u{0}", "(", "(a{1000}){1000}", "((a*)*)*b", "[", &nested, &schema,
-            circle, r##"{"$ref": "https://example.com/schema"}"##, r#"{"type": "nothing"}"#,
-            "start: start", "start: missing", "start: /(/", "start: \"a\"\nstart: \"b\"", "%%%",
-            r#"{"type":"string","pattern":"(a{900}){900}"}"#, r#"{"enum":[]}"#,
-            r#"{"allOf":[{"type":"string"},{"type":"number"}]}"#, "\u{10ffff}*", "a{4294967295}",
+            "",
+            "{",
+            "null",
+            "3",
+            "\u{0}",
+            "(",
+            "(a{1000}){1000}",
+            "((a*)*)*b",
+            "[",
+            &nested,
+            &schema,
+            circle,
+            r##"{"$ref": "https://example.com/schema"}"##,
+            r#"{"type": "nothing"}"#,
+            "start: start",
+            "start: missing",
+            "start: /(/",
+            "start: \"a\"\nstart: \"b\"",
+            "%%%",
+            r#"{"type":"string","pattern":"(a{900}){900}"}"#,
+            r#"{"enum":[]}"#,
+            r#"{"allOf":[{"type":"string"},{"type":"number"}]}"#,
+            "\u{10ffff}*",
+            "a{4294967295}",
         ] {
             try_out(&vocabulary, tokens.len(), text);
         }

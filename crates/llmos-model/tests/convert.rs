@@ -69,7 +69,7 @@ fn there_and_back_loses_nothing() {
     for name in architectures() {
         let scratch = TempDir::new(&format!("back-{name}"));
         let folder = repository("testdata/architectures").join(&name);
-        let (gguf, back) = (scratch.0.join("model.gguf"), scratch.0.join("model"));
+        let (gguf, back) = (scratch.0.join("model.gguf"), scratch.0.join(&name));
         let again = scratch.0.join("again/model.gguf");
         std::fs::create_dir(scratch.0.join("again")).unwrap();
         to(&folder, &gguf, FileType::F32);
@@ -181,7 +181,8 @@ fn a_vocabulary_fills_the_embedding() {
     };
     assert_eq!(*read, expected);
 
-    let too_many = GgufVocabulary { tokens: vec!["x".to_owned(); rows + 1], ..GgufVocabulary::default() };
+    let too_many =
+        GgufVocabulary { tokens: vec!["x".to_owned(); rows + 1], ..GgufVocabulary::default() };
     let given = OutputVocabulary::Gguf(Box::new(too_many));
     assert!(matches!(run(&folder, &path, FileType::F16, given, 1), Err(Error::Request { .. })));
 }
@@ -208,7 +209,10 @@ fn a_folder_gets_its_tokenizer() {
     };
     assert_eq!((tokenizer_json.as_str(), tokenizer_config.as_deref()), ("{}", Some("{\"a\":1}")));
     let config: serde_json::Value = serde_json::from_str(&config).unwrap();
-    assert_eq!((config["eos_token_id"].as_u64(), config["model_type"].as_str()), (Some(2), Some("llama")));
+    assert_eq!(
+        (config["eos_token_id"].as_u64(), config["model_type"].as_str()),
+        (Some(2), Some("llama"))
+    );
     assert!(config["pad_token_id"].is_null());
 }
 
@@ -216,7 +220,8 @@ fn a_folder_gets_its_tokenizer() {
 fn nothing_is_left_behind_on_an_error() {
     let scratch = TempDir::new("errors");
     let input = repository("models/stories260K.gguf");
-    let go = |output: &Path, file_type| run(&input, output, file_type, OutputVocabulary::AsInput, 1);
+    let go =
+        |output: &Path, file_type| run(&input, output, file_type, OutputVocabulary::AsInput, 1);
 
     let folder = scratch.0.join("folder");
     assert!(matches!(go(&folder, FileType::Q4_K_M), Err(Error::Request { .. })));

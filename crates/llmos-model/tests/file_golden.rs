@@ -171,32 +171,85 @@ fn experts_are_stacked_and_norms_are_whole() {
     assert_eq!(&stacked.bytes[..], expected);
     let third = files.rows("blk.0.ffn_up_exps.weight", 2..3).unwrap().unwrap();
     assert_eq!(third.shape, [1, 32, 32]);
-    assert_eq!(
-        &third.bytes[..],
-        stored["model.layers.0.block_sparse_moe.experts.2.w3.weight"]
-    );
+    assert_eq!(&third.bytes[..], stored["model.layers.0.block_sparse_moe.experts.2.w3.weight"]);
     let rows = files.rows("output.weight", 3..7).unwrap().unwrap();
     assert_eq!(&rows.bytes[..], &stored["lm_head.weight"][3 * 128..7 * 128]);
     assert!(files.rows("output.weight", 3..1000).is_err());
     files.release("output.weight");
-    assert_eq!(&files.tensor("output.weight").unwrap().unwrap().bytes[..], stored["lm_head.weight"]);
+    assert_eq!(
+        &files.tensor("output.weight").unwrap().unwrap().bytes[..],
+        stored["lm_head.weight"]
+    );
 
     let stored = safetensors(&folder("gemma2").join("model.safetensors"));
     let norm = open("gemma2");
     let norm = norm.tensor("blk.0.post_ffw_norm.weight").unwrap().unwrap();
     let offsets = &stored["model.layers.0.post_feedforward_layernorm.weight"];
-    let expected: Vec<f32> = offsets
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes) + 1.0)
-        .collect();
+    let expected: Vec<f32> =
+        offsets.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes) + 1.0).collect();
     assert_eq!(norm.to_f32().unwrap(), expected);
 }
 
 #[test]
+fn fused_experts_are_split() {
+    // As transformers 5 holds them in memory: gates and ups of all experts in one tensor.
+    let source = folder("qwen3moe");
+    let mut tensors = safetensors(&source.join("model.safetensors"));
+    let mut shapes = std::collections::HashMap::new();
+    for layer in 0..2 {
+        let take = |tensors: &mut std::collections::HashMap<String, Vec<u8>>, i, part| {
+            let name = format!("model.layers.{layer}.mlp.experts.{i}.{part}_proj.weight");
+            tensors.remove(&name).unwrap()
+        };
+        let mut gate_up = Vec::new();
+        let mut down = Vec::new();
+        for i in 0..4 {
+            gate_up.extend(take(&mut tensors, i, "gate"));
+            gate_up.extend(take(&mut tensors, i, "up"));
+            down.extend(take(&mut tensors, i, "down"));
+        }
+        let name = |part: &str| format!("model.layers.{layer}.mlp.experts.{part}");
+        shapes.insert(name("gate_up_proj"), vec![4, 64, 32]);
+        shapes.insert(name("down_proj"), vec![4, 32, 32]);
+        tensors.insert(name("gate_up_proj"), gate_up);
+        tensors.insert(name("down_proj"), down);
+    }
+    let whole = open("qwen3moe");
+    let copy = tempdir("fused");
+    std::fs::copy(source.join("config.json"), copy.0.join("config.json")).unwrap();
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for (name, bytes) in &tensors {
+        let shape = shapes.get(name).cloned().unwrap_or_else(|| stored_shape(&source, name));
+        let range = [data.len(), data.len() + bytes.len()];
+        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": range});
+        header.insert(name.clone(), entry);
+        data.extend(bytes);
+    }
+    let header = Json::Object(header).to_string();
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+    std::fs::write(copy.0.join("model.safetensors"), file).unwrap();
+
+    let fused = ModelFiles::open(&copy.0).unwrap();
+    assert_eq!(fused.config().unwrap(), whole.config().unwrap());
+    for tensor in whole.tensors() {
+        let (a, b) = (whole.tensor(&tensor.name), fused.tensor(&tensor.name));
+        let (a, b) = (a.unwrap().unwrap(), b.unwrap().unwrap());
+        assert_eq!((a.shape, a.bytes), (b.shape, b.bytes), "{}", tensor.name);
+    }
+}
+
+/// The shape of a tensor in a folder's one file.
+fn stored_shape(folder: &Path, name: &str) -> Vec<usize> {
+    let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Json = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    serde_json::from_value(header[name]["shape"].clone()).unwrap()
+}
+
+#[test]
 fn shards_are_one_model() {
-    let (whole, sharded) = (open("llama"), open("llama-sharded"));
+    let (whole, sharded) = (open("smollm"), open("llama-sharded"));
     assert_eq!(sharded.paths().len(), 2);
     assert_eq!(whole.config().unwrap(), sharded.config().unwrap());
     for tensor in whole.tensors() {
@@ -208,7 +261,8 @@ fn shards_are_one_model() {
     std::fs::copy(folder("llama").join("config.json"), copy.0.join("config.json")).unwrap();
     let index = copy.0.join("model.safetensors.index.json");
     for bad in ["../../x.safetensors", "/etc/passwd", "a/b.safetensors", "x.bin"] {
-        std::fs::write(&index, format!(r#"{{"weight_map":{{"lm_head.weight":"{bad}"}}}}"#)).unwrap();
+        std::fs::write(&index, format!(r#"{{"weight_map":{{"lm_head.weight":"{bad}"}}}}"#))
+            .unwrap();
         assert!(matches!(ModelFiles::open(&copy.0), Err(Error::Format { .. })), "{bad}");
     }
 }

@@ -1,4 +1,4 @@
-//! A pool of pinned threads for short parallel regions.
+//! A pool of threads for short parallel regions.
 //!
 //! A decoded token takes hundreds of regions of some microseconds each, so a worker spins for a
 //! while after its last region and only then sleeps: waking a sleeper costs more than the region.
@@ -45,8 +45,7 @@ struct Shared {
 struct Padded<T>(T);
 
 impl Threads {
-    /// A pool of `count` threads (at least one), the caller being one of them. Where the machine
-    /// has at least that many processors, workers are pinned to one each.
+    /// A pool of `count` threads (at least one), the caller being one of them.
     pub fn new(count: usize) -> Threads {
         let shared = Arc::new(Shared {
             epoch: Padded(AtomicUsize::new(0)),

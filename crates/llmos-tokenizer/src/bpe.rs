@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use foldhash::fast::RandomState;
 
 use crate::merge::{ABSENT, Merges, Scratch, Symbol, WordCache};
+use crate::split::has_inner_space_mark;
 use crate::symbols::Symbols;
 use crate::unicode::{decode_char, for_each_char};
 
@@ -108,6 +109,11 @@ impl Bpe {
         }
     }
 
+    /// Number of tokens; symbols of higher numbers are none.
+    pub(crate) fn n_tokens(&self) -> u32 {
+        self.n_tokens
+    }
+
     /// Leaves the next rank without a merge.
     pub(crate) fn skip_rank(&mut self) {
         self.merges.push((ABSENT, ABSENT));
@@ -157,6 +163,11 @@ impl Bpe {
     /// Whether a merge named a string that is no token.
     pub(crate) fn has_foreign_symbols(&self) -> bool {
         self.symbols.len() as u32 > self.n_tokens
+    }
+
+    /// No symbol has a space mark after another character, so words can be merged on their own.
+    pub(crate) fn words_apart(&self) -> bool {
+        (0..self.symbols.len() as u32).all(|id| !has_inner_space_mark(self.symbols.bytes(id)))
     }
 
     /// Cuts a word into its units.

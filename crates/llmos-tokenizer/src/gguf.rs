@@ -1,5 +1,7 @@
 //! A vocabulary from GGUF metadata, by llama.cpp's rules for what the metadata leaves open.
 
+mod write;
+
 use std::sync::{Arc, Mutex};
 
 use crate::added::{AddedToken, AddedTokens};
@@ -7,12 +9,11 @@ use crate::bpe::{Bpe, Unit, Unknown};
 use crate::charsmap::Charsmap;
 use crate::decode::Pieces;
 use crate::normalizer::{BertRule, Normalize, SentencePieceRule};
-use crate::split::{Behavior, Pattern, PreTokenizer, SPACE_MARK, Step, named};
+use crate::split::{Behavior, CharClass, Pattern, PreTokenizer, SPACE_MARK, Step, named};
 use crate::spm::Spm;
 use crate::symbols::{Strings, Symbols};
 use crate::tokenizer::{Model, Tokenizer};
 use crate::trie::Trie;
-use crate::unicode::{is_punctuation, is_space};
 use crate::unigram::Unigram;
 use crate::vocabulary::{GgufVocab, VocabKind, token_type};
 use crate::wordpiece::{Greedy, WordPiece};
@@ -21,7 +22,7 @@ use crate::{Error, alphabet, end};
 const OPERATION: &str = "vocabulary metadata";
 
 /// More tokens than this are a lie: the largest vocabularies have a few hundred thousand.
-const MOST_TOKENS: usize = 1 << 24;
+pub(crate) const MOST_TOKENS: usize = 1 << 24;
 
 impl Tokenizer {
     /// Builds a tokenizer from what a GGUF file's metadata says.
@@ -342,6 +343,10 @@ impl Loading {
         if matches!(name, "gemma4" | "granite-embed-multi-311m") {
             bpe.whole_newlines = true;
         }
+        let mut pre_tokenizer = named.pre_tokenizer;
+        if unit == Unit::Chars && bpe.words_apart() {
+            pre_tokenizer.steps.push(Step::SpaceMarks);
+        }
         let bytes = match unit {
             Unit::Chars => self.marked_pieces(),
             Unit::Bytes => {
@@ -358,7 +363,7 @@ impl Loading {
         Ok(Parts {
             model: Model::Bpe(Box::new(bpe)),
             normalizers,
-            pre_tokenizer: named.pre_tokenizer,
+            pre_tokenizer,
             pieces: Pieces { bytes, ..Pieces::default() },
             add_bos: named.add_bos,
         })
@@ -475,15 +480,15 @@ impl Loading {
 
 /// BERT's pre-tokenizer: cut at white space, punctuation apart.
 pub(crate) fn bert_pre_tokenizer() -> PreTokenizer {
-    let split = |class: fn(char) -> bool, behavior| Step::Split {
+    let split = |class, behavior| Step::Split {
         pattern: Pattern::Class(class),
         behavior,
         invert: false,
     };
     PreTokenizer {
         steps: vec![
-            split(is_space, Behavior::Removed),
-            split(is_punctuation, Behavior::Isolated),
+            split(CharClass::Space, Behavior::Removed),
+            split(CharClass::Punctuation, Behavior::Isolated),
         ],
     }
 }

@@ -36,6 +36,10 @@ mod decode;
 mod end;
 
 mod gguf;
+mod json;
+mod sentencepiece;
+mod llama2c;
+mod tiktoken;
 mod alphabet;
 
 pub mod chat;

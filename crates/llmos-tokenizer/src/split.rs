@@ -4,8 +4,8 @@ mod named;
 mod pattern;
 mod words;
 
-pub(crate) use named::{NamedPre, known_name, named};
-pub(crate) use pattern::{Behavior, Pattern};
+pub(crate) use named::{known_name, named};
+pub(crate) use pattern::{Behavior, CharClass, Pattern};
 pub(crate) use words::Words;
 
 use crate::unicode::{categories, decode_char, is_decimal_digit, is_word};
@@ -33,6 +33,8 @@ pub(crate) enum Step {
     PrefixSpace,
     /// Spaces become `replacement`; cut before each of them.
     Metaspace { replacement: Vec<u8>, prepend: Prepend, split: bool },
+    /// Cut before every run of space marks that follows other text.
+    SpaceMarks,
     /// Digits in groups of three from the right; with `at_boundary`, only where the digits end at
     /// a word boundary.
     DigitGroups { at_boundary: bool },
@@ -59,6 +61,14 @@ impl PreTokenizer {
                     each(&text[start..end]);
                     start = end;
                 });
+            }
+            [Step::SpaceMarks] => {
+                let mut start = 0;
+                while start < text.len() {
+                    let end = start + run_with_space_marks(&text[start..]);
+                    each(&text[start..end]);
+                    start = end;
+                }
             }
             steps => {
                 let mut pieces = Pieces { text: text.into(), ends: vec![(0, text.len())] };
@@ -100,6 +110,16 @@ impl<'t> Pieces<'t> {
                     behavior.cut(&matches, *invert, end - start, |from, to| {
                         ends.push((start + from, start + to));
                     });
+                }
+            }
+            Step::SpaceMarks => {
+                for &(start, end) in &self.ends {
+                    let mut from = start;
+                    while from < end {
+                        let to = from + run_with_space_marks(&self.text[from..end]);
+                        ends.push((from, to));
+                        from = to;
+                    }
                 }
             }
             Step::DigitGroups { at_boundary } => {
@@ -170,6 +190,29 @@ impl<'t> Pieces<'t> {
         }
         Pieces { text: text.into(), ends }
     }
+}
+
+/// Whether a space mark comes after another character.
+pub(crate) fn has_inner_space_mark(token: &[u8]) -> bool {
+    let mut rest = token;
+    while let Some(after) = rest.strip_prefix(SPACE_MARK) {
+        rest = after;
+    }
+    rest.windows(SPACE_MARK.len()).any(|window| window == SPACE_MARK)
+}
+
+/// Length of the space marks that `text` (not empty) starts with, and of what follows them up to
+/// the next.
+pub(crate) fn run_with_space_marks(text: &[u8]) -> usize {
+    let mut pos = 0;
+    while text[pos..].starts_with(SPACE_MARK) {
+        pos += SPACE_MARK.len();
+    }
+    let first = SPACE_MARK[0];
+    while pos < text.len() && !(text[pos] == first && text[pos..].starts_with(SPACE_MARK)) {
+        pos += 1;
+    }
+    pos
 }
 
 /// See [`Step::DigitGroups`].
@@ -252,6 +295,13 @@ mod tests {
             );
             assert_eq!(pieces(vec![Step::DigitGroups { at_boundary: true }], text), by_regex);
         }
+    }
+
+    #[test]
+    fn space_marks_open_pieces() {
+        assert_eq!(pieces(vec![Step::SpaceMarks], "a▁▁b▁c▁"), ["a", "▁▁b", "▁c", "▁"]);
+        assert!(has_inner_space_mark("▁a▁".as_bytes()));
+        assert!(!has_inner_space_mark("▁▁a".as_bytes()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::merge::{ABSENT, Merges, Scratch, Symbol, WordCache};
-use crate::split::SPACE_MARK;
+use crate::split::{has_inner_space_mark, run_with_space_marks};
 use crate::symbols::Symbols;
 use crate::unicode::for_each_char;
 
@@ -80,13 +80,7 @@ impl Spm {
         }
         let mut start = 0;
         while start < text.len() {
-            let mut pos = start;
-            while text[pos..].starts_with(SPACE_MARK) {
-                pos += SPACE_MARK.len();
-            }
-            while pos < text.len() && !text[pos..].starts_with(SPACE_MARK) {
-                pos += 1;
-            }
+            let pos = start + run_with_space_marks(&text[start..]);
             self.encode_word(&text[start..pos], scratch, cache, ids);
             start = pos;
         }
@@ -196,15 +190,6 @@ impl Merges for Spm {
     }
 }
 
-/// Whether a space mark comes after another character.
-fn has_inner_space_mark(token: &[u8]) -> bool {
-    let mut rest = token;
-    while let Some(after) = rest.strip_prefix(SPACE_MARK) {
-        rest = after;
-    }
-    rest.windows(SPACE_MARK.len()).any(|window| window == SPACE_MARK)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,7 +229,5 @@ mod tests {
     fn a_space_mark_inside_a_token_joins_words() {
         let with = spm(&[("<unk>", 0.0), ("a", 0.0), ("▁", 0.0), ("a▁", 0.0)]);
         assert_eq!(encode(&with, "a▁a".as_bytes()), [3, 1]);
-        assert!(has_inner_space_mark("▁a▁".as_bytes()));
-        assert!(!has_inner_space_mark("▁▁a".as_bytes()));
     }
 }

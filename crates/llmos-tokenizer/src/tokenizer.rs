@@ -12,7 +12,7 @@ use crate::spm::Spm;
 use crate::symbols::Strings;
 use crate::unigram::Unigram;
 use crate::vocabulary::{GgufVocab, VocabKind};
-use crate::wordpiece::{Greedy, WordPiece};
+use crate::wordpiece::{Greedy, WordLevel, WordPiece};
 
 /// What to do with the text of control tokens such as `<|im_end|>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,8 +31,7 @@ pub(crate) enum Model {
     Spm(Box<Spm>),
     Unigram(Unigram),
     WordPiece(WordPiece),
-    /// Whole words: the longest word that is a token is the word itself.
-    WordLevel(WordPiece),
+    WordLevel(WordLevel),
     Greedy(Greedy),
     None,
 }
@@ -164,8 +163,11 @@ impl Tokenizer {
                     Model::Unigram(unigram) => {
                         pre.split(text, at_start, |part| unigram.encode(part, ids));
                     }
-                    Model::WordPiece(pieces) | Model::WordLevel(pieces) => {
+                    Model::WordPiece(pieces) => {
                         pre.split(text, at_start, |word| pieces.encode_word(word, ids));
+                    }
+                    Model::WordLevel(words) => {
+                        pre.split(text, at_start, |word| words.encode_word(word, ids));
                     }
                     Model::Greedy(greedy) => {
                         pre.split(text, at_start, |part| greedy.encode(part, ids));

@@ -1,6 +1,7 @@
 //! WordPiece (arXiv:1810.04805): the longest token first, word by word. RWKV's greedy trie is the
 //! same walk without words.
 
+use crate::symbols::Symbols;
 use crate::trie::Trie;
 
 /// Tokens that open a word, and tokens that go on with it.
@@ -40,6 +41,23 @@ impl WordPiece {
             ids.truncate(from);
             ids.extend(self.unk);
         }
+    }
+}
+
+/// Words that are tokens as they stand.
+#[derive(Debug)]
+pub(crate) struct WordLevel {
+    symbols: Symbols,
+    unk: Option<u32>,
+}
+
+impl WordLevel {
+    pub(crate) fn new(symbols: Symbols, unk: Option<u32>) -> WordLevel {
+        WordLevel { symbols, unk }
+    }
+
+    pub(crate) fn encode_word(&self, word: &[u8], ids: &mut Vec<u32>) {
+        ids.extend(self.symbols.get(word).or(self.unk));
     }
 }
 

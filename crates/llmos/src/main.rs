@@ -22,7 +22,6 @@ mod generation;
 mod hub;
 mod interrupt;
 mod load;
-mod machine;
 mod next_words;
 mod places;
 mod processors;

@@ -211,7 +211,7 @@ impl GrammarFlags {
                 .explain(|| format!("cannot read {path}"), || "check the path after @".into()),
             None => Ok(text.clone()),
         };
-        let schema = self.schema.as_ref().map(read).transpose()?;
+        let schema = self.schema.as_ref().map(read).transpose()?.map(with_little_space);
         let regex = self.regex.as_ref().map(read).transpose()?;
         let lark = self.lark.as_ref().map(read).transpose()?;
         let source = match (&schema, &regex, &lark) {
@@ -233,6 +233,19 @@ impl GrammarFlags {
         let vocabulary = GrammarVocabulary::new(&pieces, end).map_err(load::explained)?;
         vocabulary.compile(&source).map(Some).map_err(load::explained)
     }
+}
+
+/// The schema with a bound on the blanks between JSON's signs, unless it has a rule of its own: small
+/// models otherwise go on with blanks for ever. The pattern is that of llama.cpp's schemas.
+fn with_little_space(schema: String) -> String {
+    let Ok(serde_json::Value::Object(mut object)) = serde_json::from_str(&schema) else {
+        // Whatever else it is, the compiler says what it thinks of it.
+        return schema;
+    };
+    object
+        .entry("x-guidance")
+        .or_insert_with(|| serde_json::json!({ "whitespace_pattern": r"( |\n{1,2}[ \t]{0,20})?" }));
+    serde_json::Value::Object(object).to_string()
 }
 
 #[cfg(test)]

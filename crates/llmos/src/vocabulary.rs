@@ -29,11 +29,11 @@ pub(crate) fn read(vocabulary: &Vocabulary) -> anyhow::Result<Option<Tokenizer>>
                 more_ends.extend(end_ids(text));
             }
             let config = tokenizer_config.as_deref().map(str::as_bytes);
-            {let _=(tokenizer_json,config);None}
+            Some(Tokenizer::from_json(tokenizer_json.as_bytes(), config).explain(broken, hint)?)
         }
         Vocabulary::SentencePiece { model, config, .. } => {
             more_ends.extend(end_ids(config));
-            {let _=model;None}
+            Some(Tokenizer::from_sentencepiece(model).explain(broken, hint)?)
         }
         Vocabulary::Llama2c { path, vocab_size } => Some(of_llama2c(path, *vocab_size)?),
     };
@@ -50,7 +50,7 @@ pub(crate) fn read(vocabulary: &Vocabulary) -> anyhow::Result<Option<Tokenizer>>
 pub(crate) fn of_llama2c(path: &Path, vocab_size: usize) -> anyhow::Result<Tokenizer> {
     let hint = || "llama2.c's tokenizer.bin must have as many tokens as its model".to_string();
     let bytes = std::fs::read(path).explain(|| format!("cannot read {}", path.display()), hint)?;
-    {let _=(bytes,vocab_size);anyhow::bail!("x")}
+    Tokenizer::from_llama2c(&bytes, vocab_size).explain(|| path.display().to_string(), hint)
 }
 
 /// `eos_token_id` of a configuration: one id or a list.
@@ -79,11 +79,11 @@ pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokeniz
     if json.extension().is_some_and(|ending| ending == "json") && json.is_file() {
         let config = json.with_file_name("tokenizer_config.json");
         let config = config.is_file().then(|| read(&config)).transpose()?;
-        let _=config;
+        return Tokenizer::from_json(&read(&json)?, config.as_deref()).explain(what, hint);
     }
     let pieces = if path.is_dir() { path.join("tokenizer.model") } else { path.clone() };
     if pieces.extension().is_some_and(|ending| ending == "model") && pieces.is_file() {
-        
+        return Tokenizer::from_sentencepiece(&read(&pieces)?).explain(what, hint);
     }
     let files = ModelFiles::open(&path).map_err(load::explained)?;
     let tokenizer = self::read(&files.vocabulary().map_err(load::explained)?)?;

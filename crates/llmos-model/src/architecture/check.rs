@@ -8,8 +8,12 @@ use crate::file::ModelFiles;
 use crate::{Config, Error};
 
 /// Tensors that files carry and the config already holds (or never needs).
-const PASSED_OVER: [&str; 4] =
-    ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "attn_rot_embd.weight"];
+const PASSED_OVER: [&str; 4] = [
+    "rope_freqs.weight",
+    "rope_factors_long.weight",
+    "rope_factors_short.weight",
+    "attn_rot_embd.weight",
+];
 
 /// Checks names and shapes.
 ///

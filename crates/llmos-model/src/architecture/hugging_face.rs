@@ -197,11 +197,8 @@ pub(super) fn read(files: &ModelFiles, config: &Json) -> Result<Hyperparameters,
 
 fn activation(keys: &Keys<'_>, gemma: bool) -> Result<Activation, Error> {
     // Gemma's older key names the exact GELU; the models were trained with the approximation.
-    let (key, default) = if gemma {
-        ("hidden_activation", "gelu_pytorch_tanh")
-    } else {
-        ("hidden_act", "silu")
-    };
+    let (key, default) =
+        if gemma { ("hidden_activation", "gelu_pytorch_tanh") } else { ("hidden_act", "silu") };
     match keys.get(key).and_then(Json::as_str).unwrap_or(default) {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Ok(Activation::GeluTanh),
@@ -244,10 +241,7 @@ fn window(
     let none = Ok((None, vec![false; n_layer]));
     let switchable = matches!(
         architecture,
-        Architecture::Qwen2
-            | Architecture::Qwen3
-            | Architecture::Qwen3Moe
-            | Architecture::SmolLm3
+        Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Qwen3Moe | Architecture::SmolLm3
     );
     let window = match keys.json.get("sliding_window") {
         Some(Json::Null) => None,
@@ -378,9 +372,7 @@ fn scaling(
     context_length: usize,
 ) -> Result<Scaling, Error> {
     let kind = object.get("rope_type").or(object.get("type")).and_then(Json::as_str);
-    let number = |key: &str| {
-        real(object, key).map_err(|value| keys.wrong(key, "a number", value))
-    };
+    let number = |key: &str| real(object, key).map_err(|value| keys.wrong(key, "a number", value));
     let needed = |key: &str| -> Result<f64, Error> {
         number(key)?.ok_or_else(|| keys.wrong(key, "a number", "no such key"))
     };
@@ -431,9 +423,8 @@ fn scaling(
         "longrope" => {
             let list = |key: &str| -> Result<Vec<f32>, Error> {
                 let list = object.get(key).and_then(Json::as_array);
-                let list: Option<Vec<f32>> = list.and_then(|list| {
-                    list.iter().map(|x| x.as_f64().map(|x| x as f32)).collect()
-                });
+                let list: Option<Vec<f32>> = list
+                    .and_then(|list| list.iter().map(|x| x.as_f64().map(|x| x as f32)).collect());
                 list.ok_or_else(|| keys.wrong(key, "a list of numbers", "something else"))
             };
             let factor = match number("factor")? {

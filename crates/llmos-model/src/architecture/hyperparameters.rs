@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use super::rope::Scaling;
 use super::Architecture;
+use super::rope::Scaling;
 use crate::config::{Activation, Layer, LongRope, Mlp, Pairing, QkNorm, Rope};
 use crate::file::Llama2cHeader;
 use crate::{Config, Error};

@@ -13,9 +13,16 @@ use crate::Error;
 pub(crate) enum Scaling {
     None,
     /// All frequencies are divided by the factor.
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     /// Low frequencies are divided by the factor, high ones kept, those between blended.
-    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_context: usize },
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_context: usize,
+    },
     /// Each frequency is divided by its own factor, (n_rot / 2): what GGUF has for Llama 3.
     Factors(Vec<f32>),
     /// Frequencies below a number of rotations are divided by the factor, by a linear ramp.
@@ -29,7 +36,12 @@ pub(crate) enum Scaling {
         magnitude: f64,
     },
     /// Two sets of divisors, (n_rot / 2): for contexts up to the original one and beyond it.
-    LongRope { short: Vec<f32>, long: Vec<f32>, original_context: usize, magnitude: f64 },
+    LongRope {
+        short: Vec<f32>,
+        long: Vec<f32>,
+        original_context: usize,
+        magnitude: f64,
+    },
 }
 
 /// Angle a position for each pair, `theta^(-2i / n_rot)`, (n_rot / 2).
@@ -59,8 +71,8 @@ pub(crate) fn llama3_factors(
         } else if wavelength > context / low_freq_factor {
             factor
         } else {
-            let smooth = (context / wavelength - low_freq_factor)
-                / (high_freq_factor - low_freq_factor);
+            let smooth =
+                (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
             1.0 / ((1.0 - smooth) / factor + smooth)
         }
     };

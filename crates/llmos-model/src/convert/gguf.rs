@@ -7,7 +7,9 @@ use llmos_tensor::DType;
 use super::partial::{Output, Partial};
 use super::{Conversion, Converted, Data, FileType, OutputVocabulary, Planned, Source, stream};
 use crate::Error;
-use crate::architecture::{Architecture, Scaling, gemma_27b_layers, llama3_factors, yarn_magnitude};
+use crate::architecture::{
+    Architecture, Scaling, gemma_27b_layers, llama3_factors, yarn_magnitude,
+};
 use crate::file::{GgufVocabulary, code_of};
 
 const ALIGNMENT: usize = 32;
@@ -64,8 +66,8 @@ pub(super) fn write(
 fn plan<'a>(source: &Source<'a>, file_type: FileType) -> Vec<Planned<'a>> {
     let pairing = source.architecture().gguf_pairing();
     // A file that has this type already keeps each tensor's format, whoever chose it.
-    let same = source.files.gguf_metadata().is_some()
-        && source.files.type_name() == file_type.name();
+    let same =
+        source.files.gguf_metadata().is_some() && source.files.type_name() == file_type.name();
     let mut planned: Vec<Planned<'a>> = source
         .tensors()
         .map(|info| Planned {
@@ -160,8 +162,10 @@ fn describe(
     };
     header.string("general.architecture", architecture.name());
     header.string("general.type", "model");
-    let folder = source.files.path().file_stem().and_then(|name| name.to_str());
-    if let Some(name) = model.name.as_deref().or(folder) {
+    // A folder's name may hold dots (qwen2.5-0.5b); a file's ends in one that is not part of it.
+    let path = source.files.path();
+    let own = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    if let Some(name) = model.name.as_deref().or(own.and_then(|name| name.to_str())) {
         header.string("general.name", name);
     }
     header.u32("general.file_type", file_type.number());
@@ -214,14 +218,18 @@ fn describe(
         }
         if !experts.norm_topk {
             header.bool(&key("expert_weights_norm"), false);
-            warnings.push("llama.cpp divides the experts' weights by their sum; this model does not".into());
+            warnings.push(
+                "llama.cpp divides the experts' weights by their sum; this model does not".into(),
+            );
         }
         if model.expert_layers.contains(&false) {
-            warnings.push("llama.cpp expects experts in every layer; some here are dense".to_owned());
+            warnings
+                .push("llama.cpp expects experts in every layer; some here are dense".to_owned());
         }
     }
-    let regular = (0..model.n_layer)
-        .all(|layer| model.rotated[layer] == (architecture != Architecture::SmolLm3 || (layer + 1) % 4 != 0));
+    let regular = (0..model.n_layer).all(|layer| {
+        model.rotated[layer] == (architecture != Architecture::SmolLm3 || (layer + 1) % 4 != 0)
+    });
     if !regular {
         let what = "a GGUF file with other layers without position than every fourth";
         return Err(Error::unsupported(source.files.path(), what, "every fourth layer"));

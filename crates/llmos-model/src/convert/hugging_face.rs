@@ -161,10 +161,7 @@ fn write_vocabulary(
             Err(Error::request("convert", "a Hugging Face vocabulary", "a GGUF one"))
         }
         OutputVocabulary::HuggingFace {
-            tokenizer_json,
-            tokenizer_config,
-            chat_template,
-            ..
+            tokenizer_json, tokenizer_config, chat_template, ..
         } => {
             text("tokenizer.json", tokenizer_json)?;
             optional("tokenizer_config.json", tokenizer_config)?;
@@ -240,16 +237,24 @@ fn config(
         }
         _ => set("head_dim", model.head_dim.into()),
     }
-    let biased = model.qkv_bias || model.output_bias;
-    match model_type {
+    // A class that cannot say it would leave biases out silently: (query to value, output, MLP).
+    let biases = (model.qkv_bias, model.output_bias, model.mlp_bias);
+    let sayable = match model_type {
         "llama" | "smollm3" => {
-            set("attention_bias", biased.into());
+            set("attention_bias", model.qkv_bias.into());
             set("mlp_bias", model.mlp_bias.into());
+            model.qkv_bias == model.output_bias
         }
         "qwen3" | "qwen3_moe" | "gemma2" | "gemma3_text" | "olmo2" => {
-            set("attention_bias", biased.into());
+            set("attention_bias", model.qkv_bias.into());
+            model.qkv_bias == model.output_bias && !model.mlp_bias
         }
-        _ => {}
+        "qwen2" => biases == (true, false, false),
+        _ => biases == (false, false, false),
+    };
+    if !sayable {
+        let what = format!("{model_type} with these biases in a folder");
+        return Err(Error::unsupported(source.files.path(), what, "the class's own biases"));
     }
     window_keys(source, model_type, &mut set);
     if gemma {
@@ -383,7 +388,8 @@ fn as_llama3(factors: &[f32], theta: f64, n_rot: usize) -> Option<(f64, usize)> 
     let factor = f64::from(factors.iter().copied().fold(1.0, f32::max));
     (4..24).map(|power| 1usize << power).find_map(|context| {
         let expected = llama3_factors(theta, n_rot, factor, 1.0, 4.0, context);
-        let equal = expected.iter().zip(factors).all(|(x, &y)| (x / f64::from(y) - 1.0).abs() < 1e-4);
+        let equal =
+            expected.iter().zip(factors).all(|(x, &y)| (x / f64::from(y) - 1.0).abs() < 1e-4);
         equal.then_some((factor, context))
     })
 }

@@ -80,11 +80,8 @@ pub fn convert(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Converted, Error> {
     let gguf = output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-    let source = Source {
-        files: input,
-        hyperparameters: input.hyperparameters()?,
-        config: input.config()?,
-    };
+    let source =
+        Source { files: input, hyperparameters: input.hyperparameters()?, config: input.config()? };
     if gguf {
         gguf::write(&source, output, conversion, progress)
     } else {
@@ -184,12 +181,7 @@ impl<'a> Source<'a> {
             Change::None => 0.0,
             Change::AddOne(_) => 1.0,
         };
-        Copied {
-            info,
-            first: 0,
-            order: self.order(&info.name, pairing),
-            offset: stored + offset,
-        }
+        Copied { info, first: 0, order: self.order(&info.name, pairing), offset: stored + offset }
     }
 
     /// The input's tensors that the decoder reads, without those that only hold a rope's factors.
@@ -211,7 +203,9 @@ impl<'a> Source<'a> {
         });
         let n = again.count();
         (n > 0).then(|| {
-            format!("{n} tensors were quantised already; quantising them again loses more than once")
+            format!(
+                "{n} tensors were quantised already; quantising them again loses more than once"
+            )
         })
     }
 }

@@ -129,4 +129,25 @@ impl CacheBlocks {
         let bytes = self.layout.shapes[layer].page_bytes();
         &mut self.block_mut(id)[offset..][..bytes]
     }
+
+    /// The pages of `layer` in the blocks `ids`, which ascend.
+    pub(super) fn pages_mut(
+        &mut self,
+        layer: usize,
+        ids: impl Iterator<Item = BlockId>,
+    ) -> Vec<&mut [u8]> {
+        let (start, bytes) = (self.layout.offsets[layer], self.layout.shapes[layer].page_bytes());
+        let mut rest = &mut self.blocks[..];
+        let mut passed = 0;
+        let mut pages = Vec::new();
+        for id in ids {
+            let Some(skipped) = (id as usize).checked_sub(passed) else { break };
+            let Some((block, after)) = rest[skipped..].split_first_mut() else { break };
+            let all: &mut [u8] = bytemuck::cast_slice_mut(&mut block.words);
+            pages.push(&mut all[block.start + start..][..bytes]);
+            passed = id as usize + 1;
+            rest = after;
+        }
+        pages
+    }
 }

@@ -104,7 +104,7 @@ impl Model {
             let branch = &mut workspace.branch[..rows * c];
             visit(&mut pass.hook, Place::Mlp(index), branch, c);
             let x = &mut workspace.x[..rows * c];
-            ops::add_forward(device.isa(), x, branch);
+            add_rows(device, x, branch, c);
             visit(&mut pass.hook, Place::Residual(index), x, c);
         }
         if all {
@@ -165,11 +165,7 @@ impl Model {
         workspace.logits = logits;
     }
 
-    fn embed_chunks(
-        &self,
-        workspace: &mut Workspace,
-        chunks: &[Chunk<'_>],
-    ) -> Result<(), Error> {
+    fn embed_chunks(&self, workspace: &mut Workspace, chunks: &[Chunk<'_>]) -> Result<(), Error> {
         let (c, vocab_size) = (self.config.d_model, self.config.vocab_size);
         let tokens = || chunks.iter().flat_map(|chunk| chunk.tokens);
         let x = sized(&mut workspace.x, tokens().count() * c);
@@ -218,8 +214,7 @@ impl Model {
                     }
                     Some([gate_bias, up_bias, down_bias]) => {
                         let up = sized(&mut workspace.inner_up, rows * width);
-                        let jobs =
-                            &mut [(&weights.gate, &mut *inner), (&weights.up, &mut *up)];
+                        let jobs = &mut [(&weights.gate, &mut *inner), (&weights.up, &mut *up)];
                         matmul(device, input, rows, jobs);
                         add_bias(isa, inner, gate_bias);
                         add_bias(isa, up, up_bias);
@@ -241,7 +236,7 @@ impl Model {
             }
         }
         if let Some(weight) = &weights.mlp_post_norm {
-            ops::rmsnorm_in_place(isa, branch, Some(weight), c, eps);
+            norm_rows_in_place(device, branch, weight, eps);
         }
     }
 }
@@ -290,10 +285,10 @@ impl Attention<'_> {
             add_bias(isa, branch, bias);
         }
         if let Some(weight) = &weights.attention_post_norm {
-            ops::rmsnorm_in_place(isa, branch, Some(weight), c, eps);
+            norm_rows_in_place(self.device, branch, weight, eps);
         }
         visit(hook, Place::Attention(self.index), branch, c);
-        ops::add_forward(isa, &mut workspace.x[..rows * c], branch);
+        add_rows(self.device, &mut workspace.x[..rows * c], branch, c);
         rows
     }
 
@@ -302,8 +297,7 @@ impl Attention<'_> {
         let config = &self.model.config;
         let (c, eps, isa) = (config.d_model, config.norm_eps, self.device.isa());
         let (layer, weights) = (self.layer, self.weights);
-        let (q_width, kv_width) =
-            (layer.n_head * layer.head_dim, layer.n_kv_head * layer.head_dim);
+        let (q_width, kv_width) = (layer.n_head * layer.head_dim, layer.n_kv_head * layer.head_dim);
         let x = &workspace.x[..rows * c];
         let input = match &weights.attention_norm {
             Some(weight) => {
@@ -324,8 +318,8 @@ impl Attention<'_> {
             add_bias(isa, v, v_bias);
         }
         if let Some([q_norm, k_norm]) = &weights.qk_norm {
-            ops::rmsnorm_in_place(isa, q, Some(q_norm), q_norm.len(), eps);
-            ops::rmsnorm_in_place(isa, k, Some(k_norm), k_norm.len(), eps);
+            norm_rows_in_place(self.device, q, q_norm, eps);
+            norm_rows_in_place(self.device, k, k_norm, eps);
         }
         let Some(rope) = layer.rope else { return };
         let tables = &workspace.ropes[rope];
@@ -346,20 +340,46 @@ impl Attention<'_> {
         }
     }
 
-    /// Writes keys and values to the cache.
+    /// Writes keys and values to the cache, on several threads where there are many.
     fn store(&self, workspace: &Workspace, cache: &mut CacheBlocks, chunks: &[Chunk<'_>]) {
         let shape = cache.layout().shapes[self.index];
         let width = shape.n_kv_head * shape.head_dim;
+        let store = |page: &mut [u8], position: usize, row: usize| {
+            let k = &workspace.k[row * width..][..width];
+            let v = &workspace.v[row * width..][..width];
+            cache_store(self.device.isa(), &shape, page, position % BLOCK, k, v);
+        };
+        let rows: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        // The block, first position, first row and rows of each part of a block.
+        let mut parts = Vec::new();
         let mut row = 0;
         for chunk in chunks {
-            for position in chunk.position..chunk.position + chunk.tokens.len() {
-                let page = cache.page_mut(chunk.blocks[position / BLOCK], self.index);
-                let (k, v) = (&workspace.k[row * width..], &workspace.v[row * width..]);
-                let isa = self.device.isa();
-                cache_store(isa, &shape, page, position % BLOCK, &k[..width], &v[..width]);
-                row += 1;
+            let (mut position, end) = (chunk.position, chunk.position + chunk.tokens.len());
+            while position < end {
+                let count = (BLOCK - position % BLOCK).min(end - position);
+                parts.push((chunk.blocks[position / BLOCK], position, row, count));
+                position += count;
+                row += count;
             }
         }
+        if rows * width < PARALLEL || self.device.threads().count() == 1 {
+            for (block, position, row, count) in parts {
+                let page = cache.page_mut(block, self.index);
+                (0..count).for_each(|i| store(page, position + i, row + i));
+            }
+            return;
+        }
+        // Writable blocks belong to one sequence each, so no block has two parts.
+        parts.sort_unstable();
+        let pages = cache.pages_mut(self.index, parts.iter().map(|part| part.0));
+        let tasks: Vec<Mutex<&mut [u8]>> = pages.into_iter().map(Mutex::new).collect();
+        assert_eq!(tasks.len(), parts.len(), "a block is written by one sequence");
+        self.device.threads().for_each(parts.len(), &|index| {
+            let (_, position, row, count) = parts[index];
+            if let Ok(mut page) = tasks[index].lock() {
+                (0..count).for_each(|i| store(&mut page, position + i, row + i));
+            }
+        });
     }
 
     /// From queries and cache to `heads`.
@@ -458,6 +478,19 @@ fn norm_rows(device: &Device, x: &[f32], weight: &[f32], eps: f32, out: &mut [f3
     in_parallel(device, out, c, |first, out| {
         let x = &x[first * c..][..out.len()];
         ops::rmsnorm_forward(isa, x, Some(weight), c, eps, out);
+    });
+}
+
+/// The norm of each row of `x` (T, C), in its place.
+fn norm_rows_in_place(device: &Device, x: &mut [f32], weight: &[f32], eps: f32) {
+    let (isa, c) = (device.isa(), weight.len());
+    in_parallel(device, x, c, |_, x| ops::rmsnorm_in_place(isa, x, Some(weight), c, eps));
+}
+
+/// `acc += x`, both (T, C).
+fn add_rows(device: &Device, acc: &mut [f32], x: &[f32], c: usize) {
+    in_parallel(device, acc, c, |first, acc| {
+        ops::add_forward(device.isa(), acc, &x[first * c..][..acc.len()]);
     });
 }
 

@@ -19,7 +19,7 @@ pub(crate) use rope::is_long;
 pub use workspace::Workspace;
 
 #[cfg(test)]
-pub(crate) use random::tests::tiny as preset_for_tests;
+pub(crate) use random::tests::{tiny as preset_for_tests, wide as wide_preset_for_tests};
 
 #[cfg(test)]
 mod tests;

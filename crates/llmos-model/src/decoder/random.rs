@@ -268,6 +268,20 @@ pub(crate) mod tests {
         shape.config("tiny")
     }
 
+    /// Wide enough that a batch of some hundred rows is shared among threads.
+    pub(crate) fn wide() -> Config {
+        let shape = Shape {
+            d_model: 256,
+            n_layer: 1,
+            n_head: 8,
+            n_kv_head: 4,
+            d_ff: 272,
+            vocab_size: 61,
+            tied_head: true,
+        };
+        shape.config("wide")
+    }
+
     #[test]
     fn presets_have_the_parameters_that_their_names_say() {
         let count = |preset: Preset| {

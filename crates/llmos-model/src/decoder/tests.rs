@@ -8,7 +8,7 @@ use llmos_tensor::{CacheType, Device, Isa};
 use serde_json::Value as Json;
 
 use crate::convert::FileType;
-use crate::{Config, Engine, EngineOptions, Model, ModelFiles};
+use crate::{Engine, EngineOptions, Model, ModelFiles};
 
 /// Largest difference to transformers that is allowed.
 const TOLERANCE: f32 = 1e-4;
@@ -107,13 +107,12 @@ goldens! {
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    let config = super::preset_for_tests();
-    let ids: Vec<u32> = (0..300).map(|i| i * 7 % config.vocab_size as u32).collect();
+    let config = super::wide_preset_for_tests();
+    let ids: Vec<u32> = (0..140).map(|i| i * 7 % config.vocab_size as u32).collect();
     for isa in Isa::available() {
         let results = [1, 2, 3].map(|threads| {
             let device = Arc::new(Device::new(isa, threads));
-            let model =
-                Model::random(config.clone(), FileType::Q8_0, 3, &device).unwrap();
+            let model = Model::random(config.clone(), FileType::Q8_0, 3, &device).unwrap();
             logits(&Arc::new(model), &device, &ids, 256)
         });
         assert!(results[0].iter().all(|logit| logit.is_finite()));
@@ -125,8 +124,8 @@ fn the_number_of_threads_does_not_change_a_bit() {
 /// Every format: chunks of a prompt, one token at a time, and other rows beside it change no bit.
 #[test]
 fn formats_decode_as_they_prefill() {
-    let config = Config { d_model: 256, ..super::preset_for_tests() };
-    let ids: Vec<u32> = (0..70).map(|i| i * 5 % config.vocab_size as u32).collect();
+    let config = super::wide_preset_for_tests();
+    let ids: Vec<u32> = (0..40).map(|i| i * 5 % config.vocab_size as u32).collect();
     for isa in Isa::available() {
         let device = Arc::new(Device::new(isa, 1));
         for file_type in FileType::ALL {

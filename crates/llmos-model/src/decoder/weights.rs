@@ -103,10 +103,9 @@ impl<'a> FileSource<'a> {
         }
         self.fingerprint.update(name.as_bytes());
         self.fingerprint.update(info.dtype.name().as_bytes());
-        if shape.len() == 2 {
-            if let Some(tensor) = self.files.rows(name, 0..SAMPLE_ROWS)? {
-                self.fingerprint.update(&tensor.bytes);
-            }
+        let sample = if shape.len() == 2 { self.files.rows(name, 0..SAMPLE_ROWS)? } else { None };
+        if let Some(tensor) = sample {
+            self.fingerprint.update(&tensor.bytes);
         }
         Ok(())
     }
@@ -242,7 +241,8 @@ impl LayerWeights {
             + match &self.mlp {
                 MlpWeights::Dense { weights, .. } => weights.bytes(),
                 MlpWeights::Experts { router, experts } => {
-                    router.bytes() + experts.iter().take(n_expert_used).map(Gated::bytes).sum::<usize>()
+                    router.bytes()
+                        + experts.iter().take(n_expert_used).map(Gated::bytes).sum::<usize>()
                 }
             }
     }

@@ -108,7 +108,9 @@ impl Engine {
                 let token = draw(&mut scratch, history, sampler, options.grammar.as_deref_mut())?;
                 let (token, ending) = match token {
                     None => (0, Some(Ending::Grammar)),
-                    Some(token) if options.end.contains(&token) => (token, Some(Ending::End(token))),
+                    Some(token) if options.end.contains(&token) => {
+                        (token, Some(Ending::End(token)))
+                    }
                     Some(token) => (token, None),
                 };
                 if let Some(ending) = ending {

@@ -22,11 +22,11 @@ use llmos_tensor::{CacheType, Device};
 
 use crate::decoder::{CacheLayout, Hook, Model, Workspace};
 use crate::{Config, Error};
-pub use generate::{Ending, Generated, GenerateOptions};
+pub use generate::{Ending, GenerateOptions, Generated};
 use pages::{BLOCK, Pages, Root};
 pub use policy::{Capacity, DecodeFirst, Policy, Waiting};
-use sequence::{Rows, Sequence};
 pub use sequence::{Label, SequenceId, SequenceOptions};
+use sequence::{Rows, Sequence};
 pub use speculation::{Drafter, ModelDrafter, NgramDrafter};
 pub use step::Event;
 
@@ -162,11 +162,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Request`] without a token, for a token outside the vocabulary, or for more tokens
     /// than the context.
-    pub fn add(
-        &mut self,
-        tokens: &[u32],
-        options: SequenceOptions,
-    ) -> Result<SequenceId, Error> {
+    pub fn add(&mut self, tokens: &[u32], options: SequenceOptions) -> Result<SequenceId, Error> {
         let limit = options.length.unwrap_or(self.context);
         if limit > self.context {
             let expected = format!("a length of at most the context, {} tokens", self.context);

@@ -178,10 +178,10 @@ impl Pages {
 
     /// Makes a full block findable; returns its node, or that of the block already found there.
     pub(super) fn publish(&mut self, id: BlockId, link: Link) -> u64 {
-        if let Some(existing) = self.found.get(&link) {
-            if let Some((_, node)) = &self.holders[*existing as usize].link {
-                return *node;
-            }
+        let existing =
+            self.found.get(&link).and_then(|&id| self.holders[id as usize].link.as_ref());
+        if let Some((_, node)) = existing {
+            return *node;
         }
         self.forget(id);
         let node = self.next_node;

@@ -81,7 +81,10 @@ mod tests {
             let plan: Vec<(u64, usize)> = plan.iter().map(|(id, rows)| (id.0, *rows)).collect();
             assert_eq!(plan, expected);
         };
-        check(&[waiting(0, 0, 500), waiting(1, 0, 1), waiting(2, 0, 4)], &[(1, 1), (2, 4), (0, 95)]);
+        check(
+            &[waiting(0, 0, 500), waiting(1, 0, 1), waiting(2, 0, 4)],
+            &[(1, 1), (2, 4), (0, 95)],
+        );
         check(&[waiting(0, 0, 1), waiting(1, 5, 300), waiting(2, 0, 1)], &[(1, 100)]);
         check(&[waiting(0, 0, 60), waiting(1, 0, 60)], &[(0, 60), (1, 40)]);
     }

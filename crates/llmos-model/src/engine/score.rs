@@ -3,10 +3,17 @@
 use std::sync::Mutex;
 
 use super::sequence::SequenceId;
-use super::step::{Advance, publish};
+use super::step::{Advance, reserve};
 use super::{Engine, SequenceOptions, unknown};
 use crate::Error;
 use crate::sampler::log_probability;
+
+/// The next tokens of a sequence to go through the model, each with the token that follows it.
+struct Part<'a> {
+    id: SequenceId,
+    /// One a row.
+    targets: &'a [u32],
+}
 
 impl Engine {
     /// The natural logarithm of the probability of each token after the first, given all before it,
@@ -32,11 +39,16 @@ impl Engine {
             return Ok(());
         }
         let id = self.add(given, SequenceOptions::default())?;
+        // Whose text this is, nobody said.
+        self.sequence_mut(id)?.shares = false;
         let rows = if stepwise { 1 } else { self.batch };
+        let mut index = 0;
         let mut result = Ok(());
-        for start in (0..given.len()).step_by(rows) {
-            let end = (start + rows).min(given.len());
-            result = self.score_rows(id, &tokens[start + 1..=end], start, each);
+        for targets in tokens[1..].chunks(rows) {
+            result = self.score_rows(&[Part { id, targets }], &mut |_, score| {
+                index += 1;
+                each(index, score);
+            });
             if result.is_err() {
                 break;
             }
@@ -45,52 +57,114 @@ impl Engine {
         result
     }
 
-    /// Advances a sequence by one row a target, each target the token that follows the row's.
-    fn score_rows(
+    /// The natural logarithms of the probabilities of the tokens of each continuation of a sequence,
+    /// given all before them. The continuations share the sequence's memory and go through the model
+    /// side by side; the sequence stays as it is.
+    ///
+    /// # Errors
+    /// As [`Engine::force`] and [`Engine::step_with`]; [`Error::Cancelled`] if the sequence is
+    /// cancelled before its own logits are there.
+    pub fn score_continuations(
         &mut self,
         id: SequenceId,
-        targets: &[u32],
-        start: usize,
+        continuations: &[&[u32]],
+    ) -> Result<Vec<Vec<f64>>, Error> {
+        let sequence = self.sequence(id)?;
+        for continuation in continuations {
+            // The last token of each is only predicted.
+            let limit = sequence.limit + 1;
+            self.check_tokens("score", continuation, sequence.tokens.len(), limit)?;
+        }
+        self.advance(id)?;
+        let logits = self.logits(id)?;
+        let first = |continuation: &&[u32]| {
+            continuation.first().map(|&token| log_probability(logits, token)).into_iter().collect()
+        };
+        let mut scores: Vec<Vec<f64>> = continuations.iter().map(first).collect();
+        let mut forks: Vec<SequenceId> = Vec::with_capacity(continuations.len());
+        let result = self.score_forks(id, continuations, &mut forks, &mut scores);
+        for fork in forks {
+            self.remove(fork)?;
+        }
+        result.map(|()| scores)
+    }
+
+    /// Goes on with the second and later tokens of each continuation.
+    fn score_forks(
+        &mut self,
+        id: SequenceId,
+        continuations: &[&[u32]],
+        forks: &mut Vec<SequenceId>,
+        scores: &mut [Vec<f64>],
+    ) -> Result<(), Error> {
+        for continuation in continuations {
+            let fork = self.fork(id)?;
+            forks.push(fork);
+            let given = &continuation[..continuation.len().saturating_sub(1)];
+            let sequence = self.sequence_mut(fork)?;
+            sequence.tokens.extend_from_slice(given);
+            sequence.shares = false;
+        }
+        loop {
+            let mut rows_left = self.batch;
+            let mut parts = Vec::new();
+            let mut owners = Vec::new();
+            for (index, (continuation, &id)) in continuations.iter().zip(forks.iter()).enumerate() {
+                // As many as have a score are done.
+                let targets = continuation.get(scores[index].len()..).unwrap_or_default();
+                let targets = &targets[..targets.len().min(rows_left)];
+                if !targets.is_empty() {
+                    rows_left -= targets.len();
+                    owners.extend(std::iter::repeat_n(index, targets.len()));
+                    parts.push(Part { id, targets });
+                }
+            }
+            if parts.is_empty() {
+                return Ok(());
+            }
+            self.score_rows(&parts, &mut |row, score| scores[owners[row]].push(score))?;
+        }
+    }
+
+    /// Advances each part's sequence by one row a target, and passes each row's score to `each` with
+    /// the row's index, in order.
+    fn score_rows(
+        &mut self,
+        parts: &[Part<'_>],
         each: &mut dyn FnMut(usize, f64),
     ) -> Result<(), Error> {
-        let vocab_size = self.config().vocab_size;
-        let sequence = self.sequence_mut(id)?;
-        // All rows are wanted, so none may be taken over from others.
-        sequence.wanted = sequence.tokens.len();
-        let rows = targets.len();
-        let granted = super::step::reserve(sequence_of(&mut self.sequences, id)?, &mut self.pages, rows);
-        if granted < rows {
-            return Err(self.pages.full(1));
+        let mut batch = Vec::with_capacity(parts.len());
+        for &Part { id, targets } in parts {
+            let rows = targets.len();
+            let sequence = self.sequences.get_mut(&id).ok_or(unknown(id))?;
+            if reserve(sequence, &mut self.pages, rows) < rows {
+                return Err(self.pages.full(1));
+            }
+            batch.push(Advance { id, rows, wanted: rows });
         }
-        self.run(&[Advance { id, rows, wanted: rows }])?;
+        self.run(&batch)?;
+        let targets: Vec<u32> = parts.iter().flat_map(|part| part.targets).copied().collect();
+        let vocab_size = self.config().vocab_size;
         let device = self.device.clone();
-        let mut scores = Vec::with_capacity(rows);
-        self.model.logits_by_blocks(&device, &mut self.workspace, 0..rows, &mut |first, block| {
+        let workspace = &mut self.workspace;
+        self.model.logits_by_blocks(&device, workspace, 0..targets.len(), &mut |first, block| {
             let block = &*block;
             let count = block.len() / vocab_size;
-            let results: Vec<Mutex<f64>> = (0..count).map(|_| Mutex::new(f64::NAN)).collect();
+            let scores: Vec<Mutex<f64>> = (0..count).map(|_| Mutex::new(f64::NAN)).collect();
             device.threads().for_each(count, &|row| {
                 let logits = &block[row * vocab_size..][..vocab_size];
-                if let Ok(mut result) = results[row].lock() {
-                    *result = log_probability(logits, targets[first + row]);
+                if let Ok(mut score) = scores[row].lock() {
+                    *score = log_probability(logits, targets[first + row]);
                 }
             });
-            scores.extend(results.into_iter().filter_map(|result| result.into_inner().ok()));
+            for (row, score) in scores.into_iter().enumerate() {
+                each(first + row, score.into_inner().unwrap_or(f64::NAN));
+            }
         });
-        let sequence = sequence_of(&mut self.sequences, id)?;
-        sequence.computed += rows;
-        sequence.shares &= self.hook.is_none();
-        publish(sequence, &mut self.pages);
-        for (row, score) in scores.into_iter().enumerate() {
-            each(start + row + 1, score);
+        for part in parts {
+            let sequence = self.sequences.get_mut(&part.id).ok_or(unknown(part.id))?;
+            sequence.computed += part.targets.len();
         }
         Ok(())
     }
-}
-
-fn sequence_of(
-    sequences: &mut std::collections::BTreeMap<SequenceId, super::Sequence>,
-    id: SequenceId,
-) -> Result<&mut super::Sequence, Error> {
-    sequences.get_mut(&id).ok_or_else(|| unknown(id))
 }

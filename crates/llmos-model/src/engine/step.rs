@@ -256,7 +256,7 @@ pub(super) fn reserve(sequence: &mut Sequence, pages: &mut Pages, rows: usize) -
 }
 
 /// Makes blocks that are full now findable.
-pub(super) fn publish(sequence: &mut Sequence, pages: &mut Pages) {
+fn publish(sequence: &mut Sequence, pages: &mut Pages) {
     while sequence.shares && sequence.nodes.len() < sequence.computed / BLOCK {
         let index = sequence.nodes.len();
         let tokens = &sequence.tokens[index * BLOCK..][..BLOCK];

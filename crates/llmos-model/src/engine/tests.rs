@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 
 use llmos_tensor::Isa;
 
@@ -18,12 +18,20 @@ use crate::sampler::{Sampler, SamplerOptions, log_probability};
 const KINDS: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Q8];
 
 fn device() -> Arc<Device> {
-    Arc::new(Device::new(Isa::detect(), 1))
+    static DEVICE: LazyLock<Arc<Device>> =
+        LazyLock::new(|| Arc::new(Device::new(Isa::detect(), 1)));
+    DEVICE.clone()
 }
 
+/// One of two random models.
 fn model_of(seed: u64) -> Arc<Model> {
-    let model = Model::random(preset_for_tests(), FileType::F32, seed, &device());
-    Arc::new(model.unwrap())
+    static MODELS: LazyLock<[Arc<Model>; 2]> = LazyLock::new(|| {
+        [1, 2].map(|seed| {
+            let model = Model::random(preset_for_tests(), FileType::F32, seed, &device());
+            Arc::new(model.unwrap())
+        })
+    });
+    MODELS[seed as usize - 1].clone()
 }
 
 fn options(cache_type: CacheType) -> EngineOptions {
@@ -55,6 +63,18 @@ fn alone(cache_type: CacheType, tokens: &[u32]) -> Vec<f32> {
     let mut engine = engine(cache_type);
     let id = engine.add(tokens, plain()).unwrap();
     ready(&mut engine, id)
+}
+
+#[test]
+fn an_engine_may_move_between_threads_and_a_model_be_shared() {
+    fn send<T: Send>() {}
+    fn sync<T: Sync>() {}
+    send::<Engine>();
+    send::<Model>();
+    sync::<Model>();
+    send::<Sampler>();
+    send::<crate::grammar::Grammar>();
+    sync::<crate::grammar::GrammarVocabulary>();
 }
 
 #[test]
@@ -199,10 +219,8 @@ fn cutting_back_and_going_another_way_is_as_if_never_gone() {
 fn the_budget_is_an_error_not_a_hope() {
     let model = model_of(1);
     let layout = CacheLayout::new(model.config(), CacheType::F16);
-    let budget = EngineOptions {
-        cache_bytes: Some(3 * layout.block_bytes()),
-        ..options(CacheType::F16)
-    };
+    let budget =
+        EngineOptions { cache_bytes: Some(3 * layout.block_bytes()), ..options(CacheType::F16) };
     let mut engine = Engine::new(model, device(), budget).unwrap();
     let a = engine.add(&tokens(40, 5), plain()).unwrap();
     let logits = ready(&mut engine, a);
@@ -309,6 +327,27 @@ fn scores_are_log_probabilities_in_bulk_and_step_by_step() {
     assert!(engine.score(&tokens(258, 1), false, &mut |_, _| ()).is_err());
 }
 
+#[test]
+fn continuations_are_scored_side_by_side_as_alone() {
+    let past = tokens(70, 5);
+    let all = [tokens(3, 1), Vec::new(), tokens(90, 2), tokens(1, 7), tokens(3, 9)];
+    let mut engine = engine(CacheType::F16);
+    let id = engine.add(&past, plain()).unwrap();
+    let continuations = all.each_ref().map(Vec::as_slice);
+    let scores = engine.score_continuations(id, &continuations).unwrap();
+    assert_eq!(engine.sequences().count(), 1);
+    for (continuation, scores) in all.iter().zip(scores) {
+        let text = [&past[..], continuation].concat();
+        let mut expected = Vec::new();
+        engine.score(&text, false, &mut |_, score| expected.push(score)).unwrap();
+        assert_eq!(scores, expected[past.len() - 1..]);
+    }
+    assert_eq!(engine.logits(id).unwrap(), alone(CacheType::F16, &past));
+    assert!(engine.score_continuations(id, &[&tokens(187, 1)]).is_ok());
+    assert!(engine.score_continuations(id, &[&tokens(188, 1)]).is_err());
+    assert!(engine.score_continuations(id, &[&[61]]).is_err());
+}
+
 fn generate(
     sampling: &SamplerOptions,
     drafter: Option<&mut dyn Drafter>,
@@ -335,8 +374,8 @@ fn guesses_change_nothing_but_the_time() {
     // A repetition penalty makes what is drawn depend on the history as well.
     let warm = SamplerOptions { repetition_penalty: 1.1, ..SamplerOptions::default() };
     for sampling in [SamplerOptions::greedy(), warm, SamplerOptions::plain()] {
-        for prompt in [tokens(1, 3), tokens(40, 5), [tokens(9, 2), tokens(9, 2)].concat()] {
-            for count in [1, 2, 60] {
+        for prompt in [tokens(1, 3), [tokens(9, 2), tokens(9, 2)].concat()] {
+            for count in [1, 2, 40] {
                 let expected = generate(&sampling, None, &prompt, count);
                 assert_eq!(expected.tokens.len(), count);
                 let mut ngram = NgramDrafter { longest: 3, shortest: 1 };
@@ -350,7 +389,7 @@ fn guesses_change_nothing_but_the_time() {
                     assert_eq!(got.tokens, expected.tokens);
                     if seed == 1 && sampling == SamplerOptions::greedy() {
                         assert_eq!(got.accepted, got.drafted);
-                        assert!(count < 60 || got.accepted >= 50, "{got:?}");
+                        assert!(count < 40 || got.accepted >= 30, "{got:?}");
                     }
                 }
             }

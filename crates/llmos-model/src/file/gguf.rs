@@ -88,9 +88,7 @@ impl Header {
                 .as_count()
                 .and_then(|n| usize::try_from(n).ok())
                 .filter(|n| n.is_power_of_two() && *n <= 1 << 30)
-                .ok_or_else(|| {
-                    Error::format(path, "general.alignment", "a power of two", value)
-                })?,
+                .ok_or_else(|| Error::format(path, "general.alignment", "a power of two", value))?,
         };
 
         // A tensor takes a name's length, a number of dimensions, one dimension, a type, an offset.
@@ -210,9 +208,7 @@ impl<'a> Cursor<'a> {
                 format!("at most {MAX_NAME} bytes"),
                 name.len(),
             )),
-            Err(_) => {
-                Err(Error::format(self.path, field, "UTF-8", String::from_utf8_lossy(bytes)))
-            }
+            Err(_) => Err(Error::format(self.path, field, "UTF-8", String::from_utf8_lossy(bytes))),
         }
     }
 

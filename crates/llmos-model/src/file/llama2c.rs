@@ -70,7 +70,8 @@ impl Header {
         for (i, number) in numbers.iter_mut().enumerate() {
             let value = at(first + 4 * i)?;
             // A negative vocabulary says, in the legacy format, that the head is its own matrix.
-            let value = if i == 5 && !versioned { value.unsigned_abs() as i64 } else { value.into() };
+            let value =
+                if i == 5 && !versioned { value.unsigned_abs() as i64 } else { value.into() };
             *number = usize::try_from(value)
                 .ok()
                 .filter(|&n| n > 0)
@@ -105,9 +106,8 @@ impl Header {
         }
         let expected = header.layout(None);
         if expected != Some(bytes.len()) {
-            let expected = expected.map_or("sizes that fit memory".to_owned(), |n| {
-                format!("a file of {n} bytes")
-            });
+            let expected = expected
+                .map_or("sizes that fit memory".to_owned(), |n| format!("a file of {n} bytes"));
             return Err(Error::format(path, "header", expected, bytes.len()));
         }
         Ok(header)

@@ -157,9 +157,7 @@ impl Array {
             }
             Array::Bool(list) => list.clone().into(),
             Array::String(list) => list.clone().into(),
-            Array::Array(list) => {
-                list.iter().map(|x| x.to_json(limit)).collect::<Vec<_>>().into()
-            }
+            Array::Array(list) => list.iter().map(|x| x.to_json(limit)).collect::<Vec<_>>().into(),
         }
     }
 }

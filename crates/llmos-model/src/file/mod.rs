@@ -27,11 +27,12 @@ use map::Map;
 use tensor::Piece;
 
 pub(crate) use gguf::code_of;
-pub(crate) use llama2c::Header as Llama2cHeader;
 pub use gguf::{Entry as GgufEntry, Header as GgufHeader};
-pub(crate) use names::to_hugging_face;
-pub(crate) use tensor::{Change, shape_bytes};
+pub(crate) use llama2c::Header as Llama2cHeader;
 pub use metadata::{Array, Metadata, Value};
+pub(crate) use names::to_hugging_face;
+pub use safetensors::{Entry as SafetensorsEntry, read as read_safetensors};
+pub(crate) use tensor::{Change, shape_bytes};
 pub use tensor::{Tensor, TensorInfo};
 pub use vocabulary::{GgufVocabulary, Vocabulary};
 
@@ -161,8 +162,7 @@ impl ModelFiles {
         }
         let unread = Error::unsupported(path, "no model", "");
         let model = Err(Arc::new(unread));
-        let mut files =
-            ModelFiles { path: path.to_owned(), maps, source, tensors, index, model };
+        let mut files = ModelFiles { path: path.to_owned(), maps, source, tensors, index, model };
         files.model = architecture::read(&files).map_err(Arc::new);
         Ok(files)
     }
@@ -377,9 +377,10 @@ impl ModelFiles {
             let count = values.entry(tensor.dtype).or_default();
             *count = count.saturating_add(tensor.len());
         }
-        DType::ALL.into_iter().max_by_key(|dtype| values.get(dtype).copied()).filter(|dtype| {
-            values.contains_key(dtype)
-        })
+        DType::ALL
+            .into_iter()
+            .max_by_key(|dtype| values.get(dtype).copied())
+            .filter(|dtype| values.contains_key(dtype))
     }
 
     /// Bytes of all mapped files.

@@ -126,7 +126,9 @@ pub(crate) fn to_hugging_face(
             // Mixtral's three names follow the others'.
             let found = EXPERT.iter().filter(of_part).nth(usize::from(mixtral))?.0;
             let experts = if mixtral { "block_sparse_moe" } else { "mlp" };
-            return Some(format!("model.layers.{layer}.{experts}.experts.{{expert}}.{found}.{kind}"));
+            return Some(format!(
+                "model.layers.{layer}.{experts}.experts.{{expert}}.{found}.{kind}"
+            ));
         }
         _ => LAYER.iter().find(|(_, ours)| *ours == part)?.0,
     };

@@ -15,15 +15,15 @@ use crate::Error;
 
 /// A tensor in a safetensors file.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its name, as Hugging Face spells it.
-    pub(crate) name: String,
+    pub name: String,
     /// Format of its values.
-    pub(crate) dtype: DType,
+    pub dtype: DType,
     /// Dimensions, outermost first.
-    pub(crate) shape: Vec<usize>,
+    pub shape: Vec<usize>,
     /// Bytes in the file.
-    pub(crate) range: Range<usize>,
+    pub range: Range<usize>,
 }
 
 /// The reference implementation's own limit of a header.
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Listed {
 /// # Errors
 /// [`Error::Format`] for anything that does not add up, [`Error::Unsupported`] for a type of float
 /// that is not read.
-pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Vec<Entry>, Error> {
+pub fn read(bytes: &[u8], path: &Path) -> Result<Vec<Entry>, Error> {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(Error::format(path, "header", "at least 8 bytes", bytes.len()));
     };

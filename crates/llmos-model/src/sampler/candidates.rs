@@ -38,11 +38,8 @@ impl Candidates {
     pub(super) fn fill(&mut self, logits: &[f32], top_k: usize) {
         self.items.clear();
         self.sorted = false;
-        let candidate = |(id, &logit): (usize, &f32)| Candidate {
-            id: id as u32,
-            logit,
-            probability: 0.0,
-        };
+        let candidate =
+            |(id, &logit): (usize, &f32)| Candidate { id: id as u32, logit, probability: 0.0 };
         if top_k == 0 || top_k >= logits.len() / 4 {
             self.items.extend(logits.iter().enumerate().map(candidate));
             if top_k != 0 {
@@ -54,8 +51,8 @@ impl Candidates {
         let mut threshold = f32::NEG_INFINITY;
         for (index, group) in logits.chunks(64).enumerate() {
             // Equal logits come later with higher ids, which lose anyway once the buffer was cut.
-            let none = group.iter().all(|&logit| logit <= threshold);
-            if none && self.items.len() >= top_k {
+            let above = group.iter().fold(false, |above, &logit| above | (logit > threshold));
+            if !above && self.items.len() >= top_k {
                 continue;
             }
             let whole = group.iter().enumerate().map(|(i, logit)| (64 * index + i, logit));

@@ -134,14 +134,20 @@ fn uniform(generator: &mut ChaCha8Rng) -> f64 {
 
 /// The likeliest token of logits that softmax is defined for.
 fn finite_argmax(logits: &[f32]) -> Result<u32, Error> {
-    let bad = |logit: f32| logit.is_nan() || logit == f32::INFINITY;
-    if let Some(id) = logits.iter().position(|&logit| bad(logit)) {
-        let got = format!("{} for token {id}", logits[id]);
-        return Err(Error::request("sample", "logits below infinity", got));
-    }
     match argmax(logits) {
-        Some(id) if logits[id as usize] > f32::NEG_INFINITY => Ok(id),
-        _ => Err(Error::request("sample", "a token that may follow", "none")),
+        Some(id) if logits[id as usize].is_finite() => Ok(id),
+        Some(id) if logits[id as usize] == f32::INFINITY => {
+            let got = format!("infinity for token {id}");
+            Err(Error::request("sample", "finite logits", got))
+        }
+        Some(_) => Err(Error::request("sample", "a token that may follow", "none")),
+        None => {
+            let got = match logits.iter().position(|logit| logit.is_nan()) {
+                Some(id) => format!("a logit of token {id} that is not a number"),
+                None => "none".to_owned(),
+            };
+            Err(Error::request("sample", "finite logits", got))
+        }
     }
 }
 

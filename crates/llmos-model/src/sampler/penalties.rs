@@ -134,8 +134,7 @@ mod tests {
     fn check_dry(history: &[u32], breakers: &[&[u32]], expected: &[f32]) {
         let mut logits = vec![0.0; expected.len()];
         let breakers = breakers.iter().map(|b| b.to_vec()).collect();
-        let options =
-            Dry { multiplier: 1.0, base: 2.0, allowed_length: 1, window: 100, breakers };
+        let options = Dry { multiplier: 1.0, base: 2.0, allowed_length: 1, window: 100, breakers };
         dry(&mut logits, history, &options);
         assert_eq!(logits, expected, "{history:?}");
     }

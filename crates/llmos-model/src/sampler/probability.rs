@@ -33,15 +33,26 @@ pub fn most_likely(logits: &[f32], count: usize) -> Vec<(u32, f64)> {
 
 /// The likeliest token, the lowest id among equals; none if there is a NaN or nothing at all.
 pub fn argmax(logits: &[f32]) -> Option<u32> {
-    let mut best: Option<(usize, f32)> = None;
+    // Several maxima side by side, so that the compiler compares whole vectors.
+    const LANES: usize = 32;
+    let mut most = [f32::NEG_INFINITY; LANES];
     let mut nan = false;
-    for (id, &logit) in logits.iter().enumerate() {
-        nan |= logit.is_nan();
-        if best.is_none_or(|(_, most)| logit > most) {
-            best = Some((id, logit));
+    let (groups, rest) = logits.as_chunks::<LANES>();
+    for group in groups {
+        for (most, &logit) in most.iter_mut().zip(group) {
+            *most = if logit > *most { logit } else { *most };
+            nan |= logit.is_nan();
         }
     }
-    best.filter(|_| !nan).map(|(id, _)| id as u32)
+    for &logit in rest {
+        most[0] = if logit > most[0] { logit } else { most[0] };
+        nan |= logit.is_nan();
+    }
+    if nan {
+        return None;
+    }
+    let largest = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&logit| logit == largest).map(|id| id as u32)
 }
 
 #[cfg(test)]

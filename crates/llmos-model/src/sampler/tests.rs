@@ -30,9 +30,12 @@ fn what_is_left_agrees_with_transformers_and_llama_cpp() {
         let mut sampler = Sampler::new(options, 1).unwrap();
         let mut left = sampler.distribution(&mut logits, &history).unwrap();
         left.sort_by_key(|&(id, _)| id);
-        let mut expected: Vec<(u32, f64)> = case["kept"].as_array().unwrap().iter().map(|pair| {
-            (pair[0].as_u64().unwrap() as u32, pair[1].as_f64().unwrap())
-        }).collect();
+        let mut expected: Vec<(u32, f64)> = case["kept"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| (pair[0].as_u64().unwrap() as u32, pair[1].as_f64().unwrap()))
+            .collect();
         expected.sort_by_key(|&(id, _)| id);
         let what = format!("{} of {} on {name}", case["options"], case["source"]);
         // Below the file's eight decimals there is nothing to compare.
@@ -166,7 +169,10 @@ fn extremes_still_draw() {
         SamplerOptions { min_p: 1.0, ..SamplerOptions::plain() },
         SamplerOptions { typical_p: 0.0, ..SamplerOptions::plain() },
         SamplerOptions { top_n_sigma: 1e-6, ..SamplerOptions::plain() },
-        SamplerOptions { xtc: Some(Xtc { probability: 1.0, threshold: 0.0 }), ..SamplerOptions::plain() },
+        SamplerOptions {
+            xtc: Some(Xtc { probability: 1.0, threshold: 0.0 }),
+            ..SamplerOptions::plain()
+        },
     ] {
         let mut sampler = Sampler::new(options.clone(), 0).unwrap();
         let drawn = sampler.sample(&mut logits.to_vec(), &[0, 1, 2, 3]).unwrap();

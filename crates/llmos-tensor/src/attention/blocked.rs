@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::cache::GROUP;
 use super::tile::{
     Element, F16, F32, I8, Merge, RowState, STEP, STEP_PAGES, ScaledWeights, Scores, Softmax,
-    Values, Widen,
+    Values,
 };
 use super::{AttentionOptions, CacheShape, CacheType, Span};
 use crate::Device;
@@ -28,10 +28,8 @@ const SPLIT: usize = 512;
 const ITEMS_A_THREAD: usize = 4;
 /// Most numbers that split items may leave for merging: 4 MB.
 const MAX_PARTS: usize = 1 << 20;
-/// Row-times-key products below which waking the threads costs more than it gains.
-const MIN_WORK: usize = 2048;
-/// Rows from which a step's keys and values are widened to f32 once for all tiles.
-const WIDEN_ROWS: usize = 16;
+/// Multiplications below which waking the threads costs more than it gains, about 2 microseconds.
+const MIN_WORK: usize = 1 << 16;
 
 /// One call, whose shapes are checked.
 pub(super) struct Call<'a> {
@@ -158,7 +156,7 @@ unsafe fn attention<L: Lanes>(call: Call<'_>) {
         }
         SCRATCH.replace(scratch);
     };
-    if work < MIN_WORK {
+    if work * shape.head_dim < MIN_WORK {
         (0..items.len()).for_each(body);
     } else {
         device.threads().for_each(items.len(), &body);
@@ -253,33 +251,22 @@ struct Memory {
     acc: *mut f32,
     /// (CHUNK, E): those of all splits so far.
     whole: *mut f32,
-    /// (STEP_PAGES, D, 32)
-    keys: *mut f32,
-    /// (STEP_PAGES, 32, E)
-    values: *mut f32,
 }
 
 impl Memory {
     fn of(lines: &mut Vec<Line>, shape: &CacheShape, tile_rows: usize) -> Memory {
         let (dim, padded) = (shape.head_dim, shape.padded_dim());
-        let sizes = [
-            CHUNK * dim,
-            tile_rows * STEP,
-            tile_rows * STEP,
-            CHUNK * padded,
-            CHUNK * padded,
-            STEP * dim,
-            STEP * padded,
-        ];
+        let sizes =
+            [CHUNK * dim, tile_rows * STEP, tile_rows * STEP, CHUNK * padded, CHUNK * padded];
         grow(lines, sizes.iter().sum::<usize>() / 16, Line([0.0; 16]));
         let mut at = lines.as_mut_ptr().cast::<f32>();
-        let [q, scores, scaled, acc, whole, keys, values] = sizes.map(|size| {
+        let [q, scores, scaled, acc, whole] = sizes.map(|size| {
             let start = at;
             // SAFETY: `lines` holds the sum of all sizes.
             at = unsafe { at.add(size) };
             start
         });
-        Memory { q, scores, scaled, acc, whole, keys, values }
+        Memory { q, scores, scaled, acc, whole }
     }
 }
 
@@ -430,11 +417,6 @@ unsafe fn run_split<L: Lanes, E: Element>(
                 step.values_ahead[page - pages.start] = later.wrapping_sub(values) as isize;
             }
         }
-        let widen = E::BYTES < 4 && item.rows.len() >= WIDEN_ROWS;
-        if widen {
-            // SAFETY: memory holds a step's keys and values.
-            unsafe { step.widen::<L, E>(shape, &tokens, memory) };
-        }
         for first in item.rows.clone().step_by(L::ROWS) {
             let rows = first..item.rows.end.min(first + L::ROWS);
             let Some(tokens) = within(&self::seen(options, span, group, &rows), start) else {
@@ -459,11 +441,7 @@ unsafe fn run_split<L: Lanes, E: Element>(
                     scaled: memory.scaled,
                     acc: acc.add(at * padded),
                 };
-                if widen {
-                    tile.run::<L, F32>(states);
-                } else {
-                    tile.run::<L, E>(states);
-                }
+                tile.run::<L, E>(states);
             }
         }
     }
@@ -513,32 +491,6 @@ impl Step {
                 let scales = head.add(shape.scale_start()).cast::<u16>();
                 self.key_scales[page] = scales;
                 self.value_scales[page] = scales.add(shape.n_group() * CacheShape::BLOCK);
-            }
-        }
-    }
-
-    /// Widens the keys and values of pages that hold `tokens` to f32 in `memory`, scales apart.
-    ///
-    /// # Safety
-    /// Those pages are set; `memory` holds a step; the CPU has the instructions of `L`.
-    unsafe fn widen<L: Lanes, E: Element>(
-        &mut self,
-        shape: &CacheShape,
-        tokens: &Range<usize>,
-        memory: &Memory,
-    ) {
-        let n_key = shape.head_dim * CacheShape::BLOCK;
-        let n_value = shape.padded_dim() * CacheShape::BLOCK;
-        for page in pages_of(tokens) {
-            let element = PhantomData::<E>;
-            // SAFETY: the caller's.
-            unsafe {
-                let to = memory.keys.add(page * n_key);
-                L::enter(Widen { from: self.keys[page], to, n: n_key, element });
-                self.keys[page] = to.cast();
-                let to = memory.values.add(page * n_value);
-                L::enter(Widen { from: self.values[page], to, n: n_value, element });
-                self.values[page] = to.cast();
             }
         }
     }

@@ -17,6 +17,7 @@ use bytemuck::pod_read_unaligned;
 use half::f16;
 
 use crate::Isa;
+use crate::ops::lanes::{Kernel, Lanes, MAX_LANES, run};
 
 /// How a cached number is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,43 +108,40 @@ pub fn cache_store(
     k: &[f32],
     v: &[f32],
 ) {
-    let _ = isa;
     assert_token(shape, page, slot, k, v);
-    let (dim, padded) = (shape.head_dim, shape.padded_dim());
+    let (dim, row) = (shape.head_dim, shape.padded_dim() * shape.kind.element_bytes());
     let heads = page.chunks_exact_mut(shape.head_bytes());
     for ((head, k), v) in heads.zip(k.chunks_exact(dim)).zip(v.chunks_exact(dim)) {
         let (keys, rest) = head.split_at_mut(shape.value_start());
         let (values, scales) = rest.split_at_mut(shape.scale_start() - shape.value_start());
-        let row = padded * shape.kind.element_bytes();
         let values = &mut values[slot * row..][..row];
-        match shape.kind {
-            CacheType::F32 => {
-                store_column(keys, slot, k.iter().map(|x| x.to_le_bytes()));
-                store_row(values, v.iter().map(|x| x.to_le_bytes()));
-            }
-            CacheType::F16 => {
-                store_column(keys, slot, k.iter().map(|&x| to_f16(x).to_le_bytes()));
-                store_row(values, v.iter().map(|&x| to_f16(x).to_le_bytes()));
-            }
-            CacheType::Q8 => {
-                let (k_scales, v_scales) =
-                    scales.split_at_mut(2 * shape.n_group() * CacheShape::BLOCK);
-                for (group, k) in k.chunks(GROUP).enumerate() {
-                    let scale = group_scale(k);
-                    store_scale(k_scales, group, slot, scale);
-                    let start = group * GROUP * CacheShape::BLOCK;
-                    store_column(&mut keys[start..], slot, quantise(k, scale));
+        let (k_scales, v_scales) =
+            scales.split_at_mut(scales.len().min(2 * shape.n_group() * CacheShape::BLOCK));
+        let mut narrow = [0; 4 * GROUP];
+        for (group, (k, v)) in k.chunks(GROUP).zip(v.chunks(GROUP)).enumerate() {
+            let keys = &mut keys[group * GROUP * CacheShape::BLOCK * shape.kind.element_bytes()..];
+            let values = &mut values[group * GROUP * shape.kind.element_bytes()..];
+            match shape.kind {
+                CacheType::F32 => {
+                    store_column(keys, slot, bytemuck::cast_slice::<f32, [u8; 4]>(k));
+                    values[..4 * v.len()].copy_from_slice(bytemuck::cast_slice(v));
                 }
-                for (group, v) in v.chunks(GROUP).enumerate() {
-                    let scale = group_scale(v);
-                    store_scale(v_scales, group, slot, scale);
-                    for (cell, [x]) in values[group * GROUP..].iter_mut().zip(quantise(v, scale)) {
-                        *cell = x;
-                    }
+                CacheType::F16 => {
+                    let narrow = &mut narrow[..2 * k.len()];
+                    run(isa, Narrow { x: k, to: narrow });
+                    store_column(keys, slot, narrow.as_chunks::<2>().0);
+                    run(isa, Narrow { x: v, to: &mut values[..2 * v.len()] });
                 }
-                values[dim..].fill(0);
+                CacheType::Q8 => {
+                    let narrow = &mut narrow[..k.len()];
+                    store_scale(k_scales, group, slot, run(isa, Quantise { x: k, to: narrow }));
+                    store_column(keys, slot, narrow.as_chunks::<1>().0);
+                    let to = &mut values[..v.len()];
+                    store_scale(v_scales, group, slot, run(isa, Quantise { x: v, to }));
+                }
             }
         }
+        values[dim * shape.kind.element_bytes()..].fill(0);
     }
 }
 
@@ -203,51 +201,117 @@ fn assert_token(shape: &CacheShape, page: &[u8], slot: usize, k: &[f32], v: &[f3
     assert!(k.len() == width && v.len() == width, "cache: k or v is not (H_kv, D)");
 }
 
-/// A finite number stays finite.
-fn to_f16(x: f32) -> f16 {
-    f16::from_f32(if x.is_finite() { x.clamp(-65504.0, 65504.0) } else { x })
-}
-
 /// Writes `column` to column `slot` of a (D, P) matrix.
-fn store_column<const N: usize>(
-    matrix: &mut [u8],
-    slot: usize,
-    column: impl Iterator<Item = [u8; N]>,
-) {
+fn store_column<const N: usize>(matrix: &mut [u8], slot: usize, column: &[[u8; N]]) {
     for (row, x) in matrix.chunks_exact_mut(CacheShape::BLOCK * N).zip(column) {
-        row[slot * N..][..N].copy_from_slice(&x);
+        row[slot * N..][..N].copy_from_slice(x);
     }
-}
-
-/// Writes `numbers` to the start of `row` and zeros after them.
-fn store_row<const N: usize>(row: &mut [u8], numbers: impl Iterator<Item = [u8; N]>) {
-    let mut cells = row.chunks_exact_mut(N);
-    for (x, cell) in numbers.zip(&mut cells) {
-        cell.copy_from_slice(&x);
-    }
-    cells.for_each(|cell| cell.fill(0));
-}
-
-/// The scale that makes the largest magnitude 127. Not a number if any of `x` is not, so that a
-/// broken model stays visible.
-fn group_scale(x: &[f32]) -> f16 {
-    let mut largest = 0.0f32;
-    for &x in x {
-        largest = if x.is_nan() { f32::NAN } else { largest.max(x.abs()) };
-        if largest.is_nan() {
-            break;
-        }
-    }
-    to_f16(largest / 127.0)
 }
 
 fn store_scale(scales: &mut [u8], group: usize, slot: usize, scale: f16) {
     scales[2 * (group * CacheShape::BLOCK + slot)..][..2].copy_from_slice(&scale.to_le_bytes());
 }
 
-fn quantise(x: &[f32], scale: f16) -> impl Iterator<Item = [u8; 1]> {
-    let scale = scale.to_f32();
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    // A conversion to i8 saturates.
-    x.iter().map(move |&x| [((x * inverse).round().max(-127.0) as i8) as u8])
+/// The largest finite half: a finite number stays finite.
+const MAX_F16: f32 = 65504.0;
+
+/// Numbers to halves of 2 bytes.
+struct Narrow<'a> {
+    x: &'a [f32],
+    to: &'a mut [u8],
+}
+
+impl Kernel for Narrow<'_> {
+    type Output = ();
+
+    fn scalar(self) {
+        for (to, &x) in self.to.chunks_exact_mut(2).zip(self.x) {
+            to.copy_from_slice(&f16::from_f32(x.clamp(-MAX_F16, MAX_F16)).to_le_bytes());
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(self) {
+        assert!(self.to.len() >= 2 * self.x.len());
+        let (n, x, to) = (self.x.len(), self.x.as_ptr(), self.to.as_mut_ptr());
+        for i in (0..n).step_by(L::N) {
+            // SAFETY: i + part <= n, `to` holds n halves as asserted, MAX_LANES >= N; the caller has
+            // the instructions.
+            unsafe {
+                let part = L::N.min(n - i);
+                let x = if part == L::N {
+                    L::load(x.add(i))
+                } else {
+                    L::load_part(x.add(i), part, 0.0)
+                };
+                // What is no number stands second and stays.
+                let x = L::min(L::splat(MAX_F16), L::max(L::splat(-MAX_F16), x));
+                if part == L::N {
+                    L::store_f16(to.add(2 * i).cast(), x);
+                } else {
+                    let mut halves = [0u16; MAX_LANES];
+                    L::store_f16(halves.as_mut_ptr(), x);
+                    std::ptr::copy_nonoverlapping(halves.as_ptr().cast(), to.add(2 * i), 2 * part);
+                }
+            }
+        }
+    }
+}
+
+/// A group of at most [`GROUP`] numbers to signed bytes; gives their scale, which makes the largest
+/// magnitude 127. The scale is not a number if any of `x` is not, so that a broken model stays
+/// visible.
+struct Quantise<'a> {
+    x: &'a [f32],
+    to: &'a mut [u8],
+}
+
+/// The scale of a group and by what its numbers are multiplied.
+fn group_scale(largest: f32) -> (f16, f32) {
+    let scale = f16::from_f32((largest / 127.0).clamp(0.0, MAX_F16));
+    let inverse = if scale > f16::ZERO { 1.0 / scale.to_f32() } else { 0.0 };
+    (scale, inverse)
+}
+
+impl Kernel for Quantise<'_> {
+    type Output = f16;
+
+    fn scalar(self) -> f16 {
+        let mut largest = 0.0f32;
+        for x in self.x {
+            largest = if x.is_nan() || largest.is_nan() { f32::NAN } else { largest.max(x.abs()) };
+        }
+        let (scale, inverse) = group_scale(largest);
+        for (to, x) in self.to.iter_mut().zip(self.x) {
+            *to = ((x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8) as u8;
+        }
+        scale
+    }
+
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(self) -> f16 {
+        let mut padded = [0.0f32; GROUP];
+        padded[..self.x.len()].copy_from_slice(self.x);
+        // SAFETY: N divides GROUP; the caller has the instructions.
+        unsafe {
+            let (mut largest, mut sum) = (L::splat(0.0), L::splat(0.0));
+            for i in (0..GROUP).step_by(L::N) {
+                let size = L::abs(L::load(padded.as_ptr().add(i)));
+                largest = L::max(size, largest);
+                sum = L::add(sum, size);
+            }
+            // The maximum passes over what is no number, the sum does not.
+            let broken = L::sum(sum).is_nan();
+            let (scale, inverse) = group_scale(if broken { f32::NAN } else { L::largest(largest) });
+            for i in (0..GROUP).step_by(L::N) {
+                let at = padded.as_mut_ptr().add(i);
+                let x = L::round(L::mul(L::load(at), L::splat(inverse)));
+                L::store(at, L::min(L::splat(127.0), L::max(L::splat(-127.0), x)));
+            }
+            for (to, x) in self.to.iter_mut().zip(padded) {
+                *to = (x as i32) as u8;
+            }
+            scale
+        }
+    }
 }

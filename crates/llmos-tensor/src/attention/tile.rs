@@ -305,26 +305,6 @@ impl Tile for ScaledWeights<'_> {
     }
 }
 
-/// Widens `n` elements, a multiple of 16, to f32.
-pub(super) struct Widen<E> {
-    pub(super) from: *const u8,
-    pub(super) to: *mut f32,
-    pub(super) n: usize,
-    pub(super) element: std::marker::PhantomData<E>,
-}
-
-impl<E: Element> Tile for Widen<E> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(self) {
-        for i in (0..self.n).step_by(L::N) {
-            // SAFETY: both hold n elements and N divides n.
-            unsafe { L::store(self.to.add(i), E::load::<L>(self.from.add(i * E::BYTES))) }
-        }
-    }
-}
-
 /// Takes the state of one stretch of keys into that of those before it:
 /// `acc = acc * a + part * b` over `n` numbers, a multiple of 16.
 pub(super) struct Merge {

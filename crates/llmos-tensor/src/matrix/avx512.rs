@@ -9,12 +9,8 @@ use super::activations::{Block, QuantisedTile, Tile};
 use super::format::{Format, HALVES};
 use super::kernel::{ROWS, Target, Widths};
 
-pub(crate) const WIDTHS: Widths = Widths {
-    direct: &[8, 4, 2, 1],
-    panel: &[8, 4, 2, 1],
-    dense: &[8, 4, 2, 1],
-    panel_from: 16,
-};
+pub(crate) const WIDTHS: Widths =
+    Widths { direct: &[8, 4, 2, 1], panel: &[8, 4, 2, 1], dense: &[8, 4, 2, 1], panel_from: 16 };
 
 /// How far ahead of the read position weights are asked for, measured on Zen 5 for streams from
 /// memory; the hardware's own prefetcher stops at 4 KiB boundaries.

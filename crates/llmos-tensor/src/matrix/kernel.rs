@@ -86,6 +86,8 @@ pub(crate) fn widths(isa: Isa) -> Widths {
         Kind::Avx512 => super::avx512::WIDTHS,
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => super::avx2::WIDTHS,
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => super::neon::WIDTHS,
         _ => super::scalar::WIDTHS,
     }
 }
@@ -97,6 +99,8 @@ pub(crate) fn quantiser(isa: Isa) -> Quantise {
         Kind::Avx512 => super::avx512::quantise_row,
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => super::avx2::quantise_row,
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => super::neon::quantise_row,
         _ => super::activations::quantise_row,
     }
 }
@@ -129,6 +133,8 @@ pub(crate) fn quantised(isa: Isa, dtype: DType) -> Option<QuantisedKernels> {
         Kind::Avx512 => by_format!(dtype, avx512_kernels),
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => by_format!(dtype, avx2_kernels),
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => by_format!(dtype, neon_kernels),
         _ => by_format!(dtype, scalar_kernels),
     }
 }
@@ -148,6 +154,12 @@ pub(crate) fn dense(isa: Isa, dtype: DType) -> DenseDirect {
         (Kind::Avx2, DType::BF16) => super::avx2::dense_bf16,
         #[cfg(target_arch = "x86_64")]
         (Kind::Avx2, _) => super::avx2::dense_f32,
+        #[cfg(target_arch = "aarch64")]
+        (Kind::Neon, DType::F16) => super::neon::dense_f16,
+        #[cfg(target_arch = "aarch64")]
+        (Kind::Neon, DType::BF16) => super::neon::dense_bf16,
+        #[cfg(target_arch = "aarch64")]
+        (Kind::Neon, _) => super::neon::dense_f32,
         (_, DType::F16) => super::scalar::dense_f16,
         (_, DType::BF16) => super::scalar::dense_bf16,
         _ => super::scalar::dense_f32,
@@ -185,6 +197,18 @@ fn avx2_kernels<F: Format>() -> QuantisedKernels {
         unpack: avx2::unpack::<F>,
         panel: avx2::panel::<F>,
         panel_block: avx2::panel_block::<F>(),
+        group_bytes: F::group_bytes,
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn neon_kernels<F: Format>() -> QuantisedKernels {
+    use super::neon;
+    QuantisedKernels {
+        direct: neon::direct::<F>,
+        unpack: neon::unpack::<F>,
+        panel: neon::panel::<F>,
+        panel_block: neon::panel_block::<F>(),
         group_bytes: F::group_bytes,
     }
 }

@@ -11,14 +11,16 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
+pub(crate) use activations::Shared;
 pub(crate) use product::Workspace;
 pub use product::{matmul, matmul_gated};
 
 use crate::buffer::Buffer;
 use crate::device::Device;
 use crate::{DType, Error};
-use activations::Shared;
 use kernel::ROWS;
 
 /// A weight matrix `(rows, cols)` = `(out, in)`, packed for this device's kernels.

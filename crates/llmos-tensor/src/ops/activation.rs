@@ -115,7 +115,7 @@ impl Map for Silu {
 
 /// sqrt(8 / pi): the tanh form is x * sigmoid(SLOPE * (x + CUBE x^3)), as
 /// (1 + tanh(u)) / 2 = sigmoid(2u).
-const SLOPE: f32 = 1.595_769_1;
+const SLOPE: f32 = 1.595_769_2;
 const CUBE: f32 = 0.044_715;
 
 #[derive(Clone, Copy)]

@@ -24,8 +24,14 @@ pub fn softcap_forward(isa: Isa, x: &mut [f32], cap: f32) {
     run(isa, MapEach { x, map: Softcap(cap) });
 }
 
-const EXP2: [f32; 6] =
-    [0.693_147_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_5, 0.000_153_533_62];
+const EXP2: [f32; 6] = [
+    std::f32::consts::LN_2,
+    0.240_226_48,
+    0.055_503_324,
+    0.009_618_437,
+    0.001_339_887_5,
+    0.000_153_533_62,
+];
 
 /// log2(e) is HIGH + LOW to 50 bits.
 const LOG2_E_HIGH: f32 = std::f32::consts::LOG2_E;

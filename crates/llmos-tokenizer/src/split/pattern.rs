@@ -2,7 +2,9 @@
 
 use crate::Error;
 use crate::split::Words;
-use crate::unicode::{categories, decode_char, for_each_char, is_number, is_space, to_valid};
+use crate::unicode::{
+    categories, decode_char, for_each_char, is_number, is_punctuation, is_space, to_valid,
+};
 
 /// What a `Split` matches.
 #[derive(Debug, Clone)]
@@ -12,11 +14,40 @@ pub(crate) enum Pattern {
     /// A regular expression without a hand-written matcher.
     Regex(Box<fancy_regex::Regex>),
     /// Single characters of a class.
-    Class(fn(char) -> bool),
+    Class(CharClass),
     /// Longest runs of characters of a class.
-    Run(fn(char) -> bool),
+    Run(CharClass),
     /// A pattern with a hand-written matcher, which leaves nothing unmatched.
     Words(Words),
+}
+
+/// A class of characters that needs no regular expression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CharClass {
+    /// `\p{N}`.
+    Number,
+    /// `\s`.
+    Space,
+    /// See [`is_punctuation`].
+    Punctuation,
+}
+
+impl CharClass {
+    fn contains(self, c: char) -> bool {
+        match self {
+            CharClass::Number => is_number(c),
+            CharClass::Space => is_space(c),
+            CharClass::Punctuation => is_punctuation(c),
+        }
+    }
+
+    fn pattern(self) -> &'static str {
+        match self {
+            CharClass::Number => r"\p{N}",
+            CharClass::Space => r"\s",
+            CharClass::Punctuation => r"[\p{P}!-/:-@\[-`{-~]",
+        }
+    }
 }
 
 /// What becomes of a match; Hugging Face's `SplitDelimiterBehavior`.
@@ -38,17 +69,38 @@ impl Pattern {
     /// A regular expression in the dialect of Hugging Face files (Oniguruma's Ruby syntax, where
     /// `^` and `$` match at lines).
     pub(crate) fn regex(pattern: &str) -> Result<Pattern, Error> {
+        Pattern::compile(pattern, true)
+    }
+
+    /// A regular expression in the dialect of tiktoken, where `^` and `$` match at the ends of the
+    /// text alone.
+    pub(crate) fn tiktoken(pattern: &str) -> Result<Pattern, Error> {
+        Pattern::compile(pattern, false)
+    }
+
+    /// The pattern as Hugging Face files write it; `None` for a literal.
+    pub(crate) fn source(&self) -> Option<String> {
+        match self {
+            Pattern::Literal(_) => None,
+            Pattern::Regex(regex) => Some(regex.as_str().to_owned()),
+            Pattern::Class(class) => Some(class.pattern().to_owned()),
+            Pattern::Run(class) => Some(format!("{}+", class.pattern())),
+            Pattern::Words(words) => words.pattern().map(str::to_owned),
+        }
+    }
+
+    fn compile(pattern: &str, multi_line: bool) -> Result<Pattern, Error> {
         if let Some(words) = Words::of_pattern(pattern) {
             return Ok(Pattern::Words(words));
         }
         match pattern {
-            r"\p{N}" => return Ok(Pattern::Class(is_number)),
-            r"\p{N}+" => return Ok(Pattern::Run(is_number)),
-            r"\s+" => return Ok(Pattern::Run(is_space)),
+            r"\p{N}" => return Ok(Pattern::Class(CharClass::Number)),
+            r"\p{N}+" => return Ok(Pattern::Run(CharClass::Number)),
+            r"\s+" => return Ok(Pattern::Run(CharClass::Space)),
             _ => {}
         }
         fancy_regex::RegexBuilder::new(pattern)
-            .multi_line(true)
+            .multi_line(multi_line)
             .backtrack_limit(BACKTRACK_LIMIT)
             .delegate_size_limit(SIZE_LIMIT)
             .build()
@@ -83,7 +135,7 @@ impl Pattern {
             Pattern::Class(class) => {
                 let mut pos = 0;
                 for_each_char(text, |c, bytes| {
-                    if c.is_some_and(class) {
+                    if c.is_some_and(|c| class.contains(c)) {
                         list.push((pos, pos + bytes.len()));
                     }
                     pos += bytes.len();
@@ -95,7 +147,7 @@ impl Pattern {
                     let start = pos;
                     while pos < text.len() {
                         let (c, len) = decode_char(&text[pos..]);
-                        if !c.is_some_and(class) {
+                        if !c.is_some_and(|c| class.contains(c)) {
                             break;
                         }
                         pos += len;

@@ -8,7 +8,7 @@ use llmos_model::convert::FileType;
 use llmos_model::decoder::Preset;
 use llmos_model::engine::SequenceOptions;
 use llmos_model::{Engine, Model};
-use llmos_tensor::Device;
+use llmos_tensor::{Device, machine};
 use serde::Serialize;
 
 use super::bench_machine;
@@ -16,7 +16,6 @@ use super::convert::parse_type;
 use crate::Outcome;
 use crate::failure::failure;
 use crate::load::{self, Cache, Compute, Loaded};
-use crate::machine;
 use crate::processors;
 use crate::terminal::{Terminal, size};
 
@@ -128,7 +127,9 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         times.get(1..).filter(|times| !times.is_empty()).map(|times| tokens as f64 / median(times))
     };
     let decode_tokens_per_s = rate(arguments.generate, &decode);
-    let bandwidth = decode_tokens_per_s.map(|_| machine::read_bandwidth(device.threads().count()));
+    // The measurement of the bandwidth has a large buffer of its own.
+    let peak_memory_bytes = processors::peak_memory();
+    let bandwidth = decode_tokens_per_s.map(|_| machine::read_bandwidth(&device));
     let middle = arguments.depth + arguments.generate / 2;
     let bytes_per_token =
         (engine.model().bytes_per_token() + engine.cache_bytes(middle)) as u64;
@@ -150,7 +151,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         read_bandwidth_bytes_per_s: bandwidth,
         bandwidth_fraction: decode_tokens_per_s.zip(bandwidth).map(fraction),
         load_seconds,
-        peak_memory_bytes: processors::peak_memory(),
+        peak_memory_bytes,
         version: env!("CARGO_PKG_VERSION"),
     };
     if arguments.json {
@@ -178,8 +179,7 @@ fn model(
         (None, Some(preset)) => {
             let config = preset.config();
             let kind = arguments.kind;
-            let format = |name: &str, rows: usize, cols: usize| {let _=(name,rows,cols);llmos_tensor::DType::Q4_0};
-            let model = Model::random(config.clone(), &format, 1, device).map_err(load::explained)?;
+            let model = Model::random(config, kind, 1, device).map_err(load::explained)?;
             let engine = Engine::new(Arc::new(model), device.clone(), options).map_err(load::explained)?;
             Ok((preset.name().to_string(), kind.name().to_string(), engine))
         }

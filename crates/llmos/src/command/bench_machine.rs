@@ -1,6 +1,7 @@
 //! `llmos bench machine`: what the machine itself can do, the ceiling of every model's speed.
 
-use crate::machine;
+use llmos_tensor::machine::{self, Peaks};
+use llmos_tensor::{Device, Isa};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -25,32 +26,36 @@ struct Row {
     read_bandwidth_bytes_per_s: f64,
     f32_flop_per_s: f64,
     bf16_flop_per_s: Option<f64>,
-    int8_op_per_s: Option<f64>,
+    int8_op_per_s: f64,
+}
+
+impl From<Peaks> for Row {
+    fn from(peaks: Peaks) -> Row {
+        Row {
+            threads: peaks.threads,
+            read_bandwidth_bytes_per_s: peaks.read_bytes_per_s,
+            f32_flop_per_s: peaks.f32_per_s,
+            bf16_flop_per_s: peaks.bf16_per_s,
+            int8_op_per_s: peaks.int8_per_s,
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let most = arguments.threads.map_or_else(processors::physical_cores, usize::from);
     let counts = thread_counts(most);
-    let bar = terminal.step_bar(Some(4 * counts.len() as u64), "measuring");
+    let bar = terminal.step_bar(Some(counts.len() as u64), "measuring");
+    let isa = Isa::detect();
     let mut rows = Vec::new();
     for threads in counts {
-        let step = |value| {
-            bar.inc(1);
-            value
-        };
-        rows.push(Row {
-            threads,
-            read_bandwidth_bytes_per_s: step(machine::read_bandwidth(threads)),
-            f32_flop_per_s: step(machine::peak_f32(threads)),
-            bf16_flop_per_s: machine::peak_bf16(threads),
-            int8_op_per_s: machine::peak_int8(threads),
-        });
+        rows.push(Row::from(machine::measure(&Device::new(isa, threads))));
+        bar.inc(1);
     }
     bar.finish_and_clear();
     if arguments.json {
         let machine = serde_json::json!({
             "cpu": processors::cpu_name(),
-            "isa": llmos_tensor::Isa::detect().name(),
+            "isa": isa.name(),
             "rows": rows,
         });
         terminal.json(&machine)?;
@@ -66,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
             row.read_bandwidth_bytes_per_s / 1e9,
             row.f32_flop_per_s / 1e9,
             figure(row.bf16_flop_per_s),
-            figure(row.int8_op_per_s),
+            figure(Some(row.int8_op_per_s)),
         );
     }
     terminal.print(text)?;

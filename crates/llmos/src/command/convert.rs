@@ -157,12 +157,12 @@ fn output_vocabulary(
         _ => tokenizer.chat_template().map(str::to_string),
     };
     if to_gguf {
-        let mut gguf = vocabulary::to_gguf(Default::default());
+        let mut gguf = vocabulary::to_gguf(tokenizer.to_gguf());
         gguf.chat_template = template;
         return Ok(OutputVocabulary::Gguf(Box::new(gguf)));
     }
     Ok(OutputVocabulary::HuggingFace {
-        tokenizer_json: String::new(),
+        tokenizer_json: tokenizer.to_json(),
         tokenizer_config: Some(tokenizer_config(&tokenizer)),
         chat_template: template,
         bos: tokenizer.bos(),

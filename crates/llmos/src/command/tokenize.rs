@@ -4,7 +4,7 @@ use llmos_tokenizer::Special;
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::failure::Explain;
+use crate::failure::{Explain, failure};
 use crate::generation;
 use crate::terminal::{Style, Terminal};
 use crate::vocabulary;
@@ -51,6 +51,13 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
                 )
             })
             .collect::<anyhow::Result<_>>()?;
+        let size = tokenizer.vocab_size();
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= size) {
+            return Err(failure(
+                format!("there is no token {id}"),
+                format!("the vocabulary has ids below {size}"),
+            ));
+        }
         terminal.bytes(&tokenizer.decode(&ids))?;
         return Ok(Outcome::Success);
     }

@@ -1,0 +1,14 @@
+//! Every command as a person runs it: the binary, real files, what comes out of it.
+
+mod bad_input;
+mod bench;
+mod convert;
+mod generate;
+mod inspect;
+mod interrupt;
+mod next;
+mod program;
+mod pull;
+mod score;
+mod settings;
+mod tokenize;

@@ -1,0 +1,79 @@
+//! `score`: how well a model predicts a text.
+
+use crate::program::{Folder, llmos, llmos_with, repository, stories};
+
+#[test]
+fn the_score_is_the_mean_over_the_tokens_with_a_past() {
+    let text = b"Once upon a time, there was a little girl named Lily.";
+    let report = llmos_with(&["score", &stories(), "--text", "-", "--json", "--each"], text).json();
+    let each = report["each"].as_array().unwrap();
+    assert_eq!(report["tokens"], each.len());
+    assert_eq!(report["bytes"], text.len());
+    assert!(each[0]["logprob"].is_null());
+    let nats: f64 = -each[1..].iter().map(|each| each["logprob"].as_f64().unwrap()).sum::<f64>();
+    let mean = report["nats_per_token"].as_f64().unwrap();
+    assert!((mean - nats / (each.len() - 1) as f64).abs() < 1e-9);
+    let bits = report["bits_per_byte"].as_f64().unwrap();
+    assert!((bits - nats / 2f64.ln() / text.len() as f64).abs() < 1e-9);
+    // The model's published loss on stories is 1.2968 nats a token; this one it knows well.
+    assert!((0.1..1.3).contains(&mean), "{mean}");
+}
+
+#[test]
+fn prefill_and_stepwise_agree() {
+    let home = Folder::new();
+    let path = home.join("text");
+    std::fs::write(&path, "Tom and Lily went to the park. \"Look!\" said Tom. They saw a dog.").unwrap();
+    for cache in ["f32", "f16", "q8"] {
+        let score = |more: &[&str]| {
+            let model = stories();
+            let given = ["score", &model, "--text", &path, "--json", "--each", "--cache-type", cache];
+            llmos(&[&given[..], more].concat()).json()
+        };
+        let (prefill, stepwise) = (score(&[]), score(&["--stepwise"]));
+        let pairs = prefill["each"].as_array().unwrap().iter().zip(stepwise["each"].as_array().unwrap());
+        for (a, b) in pairs.skip(1) {
+            let (a, b) = (a["logprob"].as_f64().unwrap(), b["logprob"].as_f64().unwrap());
+            assert!((a - b).abs() < 2e-3, "{cache}: {a} {b}");
+        }
+        let chunked = score(&["--batch", "5"]);
+        let mean = |report: &serde_json::Value| report["nats_per_token"].as_f64().unwrap();
+        assert!((mean(&prefill) - mean(&chunked)).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn ids_work_without_a_tokenizer() {
+    // testdata/architectures/gemma2 has weights and ids alone.
+    let folder = repository("testdata/architectures/gemma2").display().to_string();
+    let report = llmos(&["score", &folder, "--ids", "1 5, 9 20", "--each", "--json"]).json();
+    assert_eq!(report["tokens"], 4);
+    assert!(report["bytes"].is_null() && report["bits_per_byte"].is_null());
+    assert_eq!(report["each"].as_array().unwrap().len(), 4);
+    assert!(report["each"][0]["logprob"].is_null() && report["each"][1]["text"].is_null());
+    llmos_with(&["score", &folder, "--text", "-"], b"some text").is_error("no tokenizer");
+}
+
+#[test]
+fn a_long_text_goes_in_pieces_when_asked_to() {
+    let text = "Lily liked her dog. ".repeat(200);
+    let given = ["score", &stories(), "--json"];
+    llmos_with(&given, text.as_bytes()).is_error("the context holds 512");
+    let report = llmos_with(&[&given[..], &["--stride", "256"]].concat(), text.as_bytes()).json();
+    assert!(report["tokens"].as_u64().unwrap() > 600);
+    // Better than a guess among 512 tokens.
+    assert!(report["nats_per_token"].as_f64().unwrap() < 512f64.ln());
+}
+
+#[test]
+fn a_text_without_a_past_is_an_error() {
+    llmos(&["score", &stories(), "--ids", "5"]).is_error("none has a past");
+    llmos_with(&["score", &stories()], b"").is_error("none has a past");
+    llmos(&["score", &stories(), "--ids", "1 99999"]).is_error("512");
+}
+
+#[test]
+fn the_table_for_people_ends_with_the_mean() {
+    let text = llmos_with(&["score", &stories(), "--each"], b"Once upon a time").text();
+    assert!(text.contains("\" Once\"") && text.contains("nats a token"), "{text}");
+}

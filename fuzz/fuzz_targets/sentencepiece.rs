@@ -1,0 +1,4 @@
+//! The fuzz target of `llmos_fuzz::sentencepiece`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llmos_fuzz::sentencepiece(bytes));

@@ -1,0 +1,36 @@
+//! What each fuzz target does with its bytes, and the seeds that it starts from.
+//!
+//! A body returns whatever the parser says; what must not happen is a panic, a hang, or memory
+//! without bound. The test `damaged` of the `llmos` crate includes this file and runs the same
+//! bodies over mutated seeds on the stable toolchain.
+
+mod files;
+mod scratch;
+mod text;
+
+pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
+pub use text::{chat_template, grammar, sentencepiece, tokenizer_json};
+
+/// A fuzz target.
+pub struct Target {
+    /// The file's name in `fuzz_targets/`.
+    pub name: &'static str,
+    /// What it does with its bytes.
+    pub body: fn(&[u8]),
+    /// Inputs that the parser takes.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets, by name.
+pub const TARGETS: [Target; 10] = [
+    Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
+    Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
+    Target { name: "dequantize", body: dequantize, seeds: files::dequantize_seeds },
+    Target { name: "gguf", body: gguf, seeds: files::gguf_seeds },
+    Target { name: "grammar", body: grammar, seeds: text::grammar_seeds },
+    Target { name: "llama2c", body: llama2c, seeds: files::llama2c_seeds },
+    Target { name: "page_image", body: page_image, seeds: files::page_image_seeds },
+    Target { name: "safetensors", body: safetensors, seeds: files::safetensors_seeds },
+    Target { name: "sentencepiece", body: sentencepiece, seeds: text::sentencepiece_seeds },
+    Target { name: "tokenizer_json", body: tokenizer_json, seeds: text::tokenizer_json_seeds },
+];
