@@ -26,11 +26,12 @@ fn exercise(path: &Path) -> Result<(), Error> {
 }
 
 /// A GGUF file: its header, then all that an opened model gives.
-pub fn gguf(bytes: &[u8]) {
-    if GgufHeader::read(bytes, Path::new("fuzzed")).is_ok() {
-        let scratch = Scratch::new();
-        let _ = exercise(&scratch.write("model.gguf", bytes));
+pub fn gguf(bytes: &[u8]) -> bool {
+    if GgufHeader::read(bytes, Path::new("fuzzed")).is_err() {
+        return false;
     }
+    let scratch = Scratch::new();
+    exercise(&scratch.write("model.gguf", bytes)).is_ok()
 }
 
 pub(crate) fn gguf_seeds() -> Vec<Vec<u8>> {
@@ -38,29 +39,30 @@ pub(crate) fn gguf_seeds() -> Vec<Vec<u8>> {
 }
 
 /// A safetensors file: its header, then a folder with a config that it may not fit.
-pub fn safetensors(bytes: &[u8]) {
-    if read_safetensors(bytes, Path::new("fuzzed")).is_ok() {
-        let scratch = Scratch::new();
-        scratch.write("config.json", &read("testdata/architectures/llama-linear/config.json"));
-        scratch.write("model.safetensors", bytes);
-        let _ = exercise(scratch.path());
+pub fn safetensors(bytes: &[u8]) -> bool {
+    if read_safetensors(bytes, Path::new("fuzzed")).is_err() {
+        return false;
     }
+    let scratch = Scratch::new();
+    scratch.write("config.json", &read("testdata/architectures/llama-linear/config.json"));
+    scratch.write("model.safetensors", bytes);
+    exercise(scratch.path()).is_ok()
 }
 
 pub(crate) fn safetensors_seeds() -> Vec<Vec<u8>> {
     let header = br#"{"a":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}"#;
     let small = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
-    vec![small, read("testdata/architectures/llama-linear/model.safetensors")]
+    vec![read("testdata/architectures/llama-linear/model.safetensors"), small]
 }
 
 /// A `config.json` beside weights that it may not fit.
-pub fn config_json(bytes: &[u8]) {
+pub fn config_json(bytes: &[u8]) -> bool {
     static WEIGHTS: LazyLock<Vec<u8>> =
         LazyLock::new(|| read("testdata/architectures/llama-linear/model.safetensors"));
     let scratch = Scratch::new();
     scratch.write("config.json", bytes);
     scratch.write("model.safetensors", &WEIGHTS);
-    let _ = exercise(scratch.path());
+    exercise(scratch.path()).is_ok()
 }
 
 pub(crate) fn config_json_seeds() -> Vec<Vec<u8>> {
@@ -70,9 +72,9 @@ pub(crate) fn config_json_seeds() -> Vec<Vec<u8>> {
 }
 
 /// A llama2.c checkpoint.
-pub fn llama2c(bytes: &[u8]) {
+pub fn llama2c(bytes: &[u8]) -> bool {
     let scratch = Scratch::new();
-    let _ = exercise(&scratch.write("model.bin", bytes));
+    exercise(&scratch.write("model.bin", bytes)).is_ok()
 }
 
 pub(crate) fn llama2c_seeds() -> Vec<Vec<u8>> {
@@ -84,8 +86,8 @@ pub(crate) fn llama2c_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Blocks of a format (the first byte says which): to numbers, and back where that is written.
-pub fn dequantize(bytes: &[u8]) {
-    let Some((&first, blocks)) = bytes.split_first() else { return };
+pub fn dequantize(bytes: &[u8]) -> bool {
+    let Some((&first, blocks)) = bytes.split_first() else { return false };
     let dtype = DType::ALL[first as usize % DType::ALL.len()];
     let n_block = blocks.len() / dtype.block_bytes();
     let whole = &blocks[..n_block * dtype.block_bytes()];
@@ -96,13 +98,13 @@ pub fn dequantize(bytes: &[u8]) {
     if quant::quantize(dtype, &values, &mut written).is_ok() {
         assert_eq!(written.len(), whole.len());
     }
+    whole.len() == blocks.len()
 }
 
 pub(crate) fn dequantize_seeds() -> Vec<Vec<u8>> {
     let blocks: Vec<u8> = (0..300u32).map(|i| (i * 97 % 251) as u8).collect();
-    let seed = |index: usize, dtype: &DType| {
-        [&[index as u8][..], &blocks[..dtype.block_bytes()]].concat()
-    };
+    let seed =
+        |index: usize, dtype: &DType| [&[index as u8][..], &blocks[..dtype.block_bytes()]].concat();
     DType::ALL.iter().enumerate().map(|(index, dtype)| seed(index, dtype)).collect()
 }
 
@@ -143,18 +145,17 @@ fn image() -> Vec<u8> {
 const IMAGE_NAMES: usize = 8 + 4 * 8;
 
 /// What follows the names in a page image; its check value is put right, so that it is read.
-pub fn page_image(bytes: &[u8]) {
+pub fn page_image(bytes: &[u8]) -> bool {
     static NAMES: LazyLock<Vec<u8>> = LazyLock::new(|| image()[..IMAGE_NAMES].to_vec());
     let mut whole = [&NAMES[..], bytes].concat();
     let check = crc32(&whole);
     whole.extend(check.to_le_bytes());
     let mut engine = engine().lock().unwrap_or_else(PoisonError::into_inner);
-    if let Ok(id) = engine.page_in(&mut &whole[..]) {
-        for _ in 0..4 {
-            let _ = engine.step();
-        }
-        engine.remove(id).expect("the sequence is there");
+    let Ok(id) = engine.page_in(&mut &whole[..]) else { return false };
+    for _ in 0..4 {
+        let _ = engine.step();
     }
+    engine.remove(id).is_ok()
 }
 
 pub(crate) fn page_image_seeds() -> Vec<Vec<u8>> {
@@ -165,6 +166,8 @@ pub(crate) fn page_image_seeds() -> Vec<Vec<u8>> {
 /// CRC-32 of IEEE 802.3, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }

@@ -1,6 +1,6 @@
 //! What each fuzz target does with its bytes, and the seeds that it starts from.
 //!
-//! A body returns whatever the parser says; what must not happen is a panic, a hang, or memory
+//! A body returns whether the parser took them; what must not happen is a panic, a hang, or memory
 //! without bound. The test `damaged` of the `llmos` crate includes this file and runs the same
 //! bodies over mutated seeds on the stable toolchain.
 
@@ -15,9 +15,9 @@ pub use text::{chat_template, grammar, sentencepiece, tokenizer_json};
 pub struct Target {
     /// The file's name in `fuzz_targets/`.
     pub name: &'static str,
-    /// What it does with its bytes.
-    pub body: fn(&[u8]),
-    /// Inputs that the parser takes.
+    /// What it does with its bytes: true if the parser took them.
+    pub body: fn(&[u8]) -> bool,
+    /// Inputs to start from; the parser takes the first.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 

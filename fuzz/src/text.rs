@@ -11,7 +11,7 @@ use super::scratch::read;
 const TEXT: &[u8] = b"Hello, World's 12345  \t\n\xc3\xa9 \xe4\xbd\xa0\xe5\xa5\xbd <s>\xf0\x9f\x99\x82\xff\xc3</s> e\xcc\x81";
 
 /// Encodes and decodes with a tokenizer that loaded.
-fn exercise(tokenizer: &Tokenizer) {
+fn exercise(tokenizer: Tokenizer) -> bool {
     for special in [Special::None, Special::Parse] {
         let ids = tokenizer.encode(TEXT, special);
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "{ids:?}");
@@ -22,13 +22,12 @@ fn exercise(tokenizer: &Tokenizer) {
     for id in (0..64).chain([u32::MAX]) {
         tokenizer.token_text(id);
     }
+    true
 }
 
 /// A `tokenizer.json`.
-pub fn tokenizer_json(bytes: &[u8]) {
-    if let Ok(tokenizer) = Tokenizer::from_json(bytes, None) {
-        exercise(&tokenizer);
-    }
+pub fn tokenizer_json(bytes: &[u8]) -> bool {
+    Tokenizer::from_json(bytes, None).is_ok_and(exercise)
 }
 
 pub(crate) fn tokenizer_json_seeds() -> Vec<Vec<u8>> {
@@ -51,10 +50,8 @@ pub(crate) fn tokenizer_json_seeds() -> Vec<Vec<u8>> {
 }
 
 /// A SentencePiece `tokenizer.model`.
-pub fn sentencepiece(bytes: &[u8]) {
-    if let Ok(tokenizer) = Tokenizer::from_sentencepiece(bytes) {
-        exercise(&tokenizer);
-    }
+pub fn sentencepiece(bytes: &[u8]) -> bool {
+    Tokenizer::from_sentencepiece(bytes).is_ok_and(exercise)
 }
 
 pub(crate) fn sentencepiece_seeds() -> Vec<Vec<u8>> {
@@ -62,8 +59,8 @@ pub(crate) fn sentencepiece_seeds() -> Vec<Vec<u8>> {
 }
 
 /// A chat template, over a conversation with tools.
-pub fn chat_template(bytes: &[u8]) {
-    let Ok(template) = std::str::from_utf8(bytes) else { return };
+pub fn chat_template(bytes: &[u8]) -> bool {
+    let Ok(template) = std::str::from_utf8(bytes) else { return false };
     let messages = serde_json::json!([
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Is it \"warm\" in Gen\u{e8}ve?\n"},
@@ -76,7 +73,7 @@ pub fn chat_template(bytes: &[u8]) {
         {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
     ]);
     let extra = chat::Extra { now: Some(1_700_000_000), ..chat::Extra::default() };
-    let _ = chat::render(template, &messages, Some(&tools), true, &extra);
+    chat::render(template, &messages, Some(&tools), true, &extra).is_ok()
 }
 
 pub(crate) fn chat_template_seeds() -> Vec<Vec<u8>> {
@@ -94,32 +91,33 @@ pub(crate) fn chat_template_seeds() -> Vec<Vec<u8>> {
 }
 
 /// A grammar (the first byte says of which kind), then up to sixteen tokens that it allows.
-pub fn grammar(bytes: &[u8]) {
+pub fn grammar(bytes: &[u8]) -> bool {
     static VOCABULARY: LazyLock<GrammarVocabulary> = LazyLock::new(|| {
         let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         tokens.extend(["true", "\": ", "word", ""].map(|token| token.as_bytes().to_vec()));
         let end = tokens.len() as u32 - 1;
         GrammarVocabulary::new(&tokens, end).expect("a sound vocabulary")
     });
-    let Some((&first, text)) = bytes.split_first() else { return };
-    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Some((&first, text)) = bytes.split_first() else { return false };
+    let Ok(text) = std::str::from_utf8(text) else { return false };
     let source = match first % 3 {
         0 => GrammarSource::JsonSchema(text),
         1 => GrammarSource::Regex(text),
         _ => GrammarSource::Lark(text),
     };
-    let Ok(mut grammar) = VOCABULARY.compile(&source) else { return };
+    let Ok(mut grammar) = VOCABULARY.compile(&source) else { return false };
     for step in 0..16 {
         let mut logits = vec![0.0f32; 260];
         if grammar.mask(&mut logits).is_err() {
-            return;
+            break;
         }
         let allowed: Vec<u32> = (0..260).filter(|&id| logits[id as usize] == 0.0).collect();
-        let Some(&token) = allowed.get(step * 7 % allowed.len().max(1)) else { return };
+        let Some(&token) = allowed.get(step * 7 % allowed.len().max(1)) else { break };
         if grammar.commit(token).is_err() || token == 259 {
-            return;
+            break;
         }
     }
+    true
 }
 
 pub(crate) fn grammar_seeds() -> Vec<Vec<u8>> {

@@ -8,8 +8,20 @@ use llguidance::{Matcher, ParserFactory};
 
 use crate::Error;
 
-/// Longest text of a grammar, in bytes.
-const MAX_SOURCE: usize = 1 << 20;
+/// Longest texts of grammars, in bytes. Compiling takes time and memory with the square of the
+/// length at worst: at these limits some 4 seconds (a schema of properties) and 300 MB (optional
+/// letters), measured on one core.
+const MAX_REGEX: usize = 16 << 10;
+const MAX_LARK: usize = 24 << 10;
+const MAX_SCHEMA: usize = 64 << 10;
+
+/// Stack of the compiler, for each byte of the text: it follows chains of rules and of references
+/// by recursion, at up to 8 KiB for each; the shortest rule, `a:b`, takes 4 KiB. Only what is used
+/// is ever committed.
+const STACK_FACTOR: usize = 2 << 10;
+
+/// Stack of the compiler for the shortest text.
+const MIN_STACK: usize = 8 << 20;
 
 /// Deepest nesting of a schema: compiling one recurses.
 const MAX_DEPTH: usize = 64;
@@ -74,29 +86,40 @@ impl GrammarVocabulary {
     /// # Errors
     /// [`Error::Grammar`] for what cannot be compiled within the limits.
     pub fn compile(&self, source: &GrammarSource<'_>) -> Result<Grammar, Error> {
-        let (GrammarSource::JsonSchema(text)
-        | GrammarSource::Regex(text)
-        | GrammarSource::Lark(text)) = source;
-        if text.len() > MAX_SOURCE {
-            return Err(Error::Grammar(format!(
-                "{} bytes, expected at most {MAX_SOURCE}",
-                text.len()
-            )));
+        let (text, most) = match source {
+            GrammarSource::JsonSchema(text) => (text, MAX_SCHEMA),
+            GrammarSource::Regex(text) => (text, MAX_REGEX),
+            GrammarSource::Lark(text) => (text, MAX_LARK),
+        };
+        if text.len() > most {
+            return Err(Error::Grammar(format!("{} bytes, expected at most {most}", text.len())));
         }
         if depth(text) > MAX_DEPTH {
             return Err(Error::Grammar(format!("nested deeper than {MAX_DEPTH} levels")));
         }
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .stack_size(MIN_STACK + STACK_FACTOR * text.len())
+                .spawn_scoped(scope, || self.compile_here(source))
+                .map_err(refused)?
+                .join()
+                .unwrap_or_else(|_| Err(Error::Grammar("the compiler panicked".to_owned())))
+        })
+    }
+
+    /// Compiles on the calling thread's stack.
+    fn compile_here(&self, source: &GrammarSource<'_>) -> Result<Grammar, Error> {
         let top = match source {
-            GrammarSource::JsonSchema(text) => TopLevelGrammar::from_json_schema(
-                serde_json::from_str(text).map_err(|error| Error::Grammar(error.to_string()))?,
-            ),
+            GrammarSource::JsonSchema(text) => {
+                TopLevelGrammar::from_json_schema(serde_json::from_str(text).map_err(refused)?)
+            }
             GrammarSource::Regex(text) => TopLevelGrammar::from_regex(text),
             GrammarSource::Lark(text) => TopLevelGrammar::from_lark((*text).to_owned()),
         };
         // The compiler's own panics are turned into errors inside.
         let matcher = Matcher::new(self.factory.create_parser(top));
         match matcher.get_error() {
-            Some(error) => Err(Error::Grammar(error)),
+            Some(error) => Err(refused(error)),
             None => Ok(Grammar { matcher }),
         }
     }
@@ -147,7 +170,10 @@ impl Grammar {
 }
 
 fn refused(error: impl std::fmt::Display) -> Error {
-    Error::Grammar(error.to_string())
+    let message = error.to_string();
+    // A panic's message comes with a backtrace, which is of no use to the grammar's author.
+    let message = message.split("\n<backtrace>").next().unwrap_or_default();
+    Error::Grammar(message.to_owned())
 }
 
 /// The deepest nesting of brackets, those in strings included: an upper bound that needs no parser.
@@ -265,6 +291,15 @@ mod tests {
         let vocabulary = GrammarVocabulary::new(&tokens, end).unwrap();
         let nested = "[".repeat(100_000);
         let schema = "{\"items\":".repeat(5000);
+        let rules: String = (0..2000).map(|i| format!("r{i}: r{}\n", i + 1)).collect();
+        let rules = format!("start: r0\n{rules}r2000: \"a\"\n");
+        let references: String =
+            (0..2000).map(|i| format!(r##""d{i}":{{"$ref":"#/$defs/d{}"}},"##, i + 1)).collect();
+        let references =
+            format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{references}"d2000":{{}}}}}}"##);
+        let operators = format!("start: \"a\"{}\n", "?".repeat(5000));
+        let stars = format!("a{}", "*".repeat(5000));
+        let choices = "a|".repeat(8000);
         let circle = r##"{"$ref": "#"}"##;
         for text in [
             "",
@@ -278,6 +313,11 @@ mod tests {
             "[",
             &nested,
             &schema,
+            &rules,
+            &references,
+            &operators,
+            &stars,
+            &choices,
             circle,
             r##"{"$ref": "https://example.com/schema"}"##,
             r#"{"type": "nothing"}"#,
@@ -294,8 +334,43 @@ mod tests {
         ] {
             try_out(&vocabulary, tokens.len(), text);
         }
-        let too_long = "a".repeat(MAX_SOURCE + 1);
+        let too_long = "a".repeat(MAX_REGEX + 1);
         assert!(vocabulary.compile(&GrammarSource::Regex(&too_long)).is_err());
         assert!(vocabulary.compile(&GrammarSource::JsonSchema(&nested)).is_err());
+    }
+
+    #[test]
+    fn mutated_grammars_end_in_an_error_or_a_grammar() {
+        let (tokens, end) = vocabulary();
+        let vocabulary = GrammarVocabulary::new(&tokens, end).unwrap();
+        let corpus = [
+            r#"{"type":"object","properties":{"a":{"type":"integer","minimum":3},"b":{"enum":["x",1,null]}},"required":["a"]}"#,
+            r#"{"type":"array","items":{"anyOf":[{"type":"string","pattern":"^[a-c]+$"},{"type":"number"}]},"maxItems":3}"#,
+            "start: expr\nexpr: term (\"+\" term)*\nterm: NUMBER | \"(\" expr \")\"\nNUMBER: /[0-9]+/\n",
+            r"(?i)(foo|ba[rz]{2,3})\d+\.\w*",
+        ];
+        let mut state = 1u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let symbols = b"{}[]()\"\\:,*+?|/$^.-0aZ\n ";
+        for round in 0..200 {
+            let mut text = corpus[round % corpus.len()].as_bytes().to_vec();
+            for _ in 0..1 + random(4) {
+                let at = random(text.len());
+                match random(4) {
+                    0 => text[at] = symbols[random(symbols.len())],
+                    1 => text.insert(at, symbols[random(symbols.len())]),
+                    2 => drop(text.remove(at)),
+                    _ => {
+                        let end = at + random(text.len() - at);
+                        let piece = text[at..end].to_vec();
+                        text.splice(at..at, piece);
+                    }
+                }
+            }
+            try_out(&vocabulary, tokens.len(), &String::from_utf8_lossy(&text));
+        }
     }
 }

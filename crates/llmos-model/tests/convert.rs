@@ -1,5 +1,8 @@
 //! Conversions there and back; that other programs load the files is checked from outside.
 
+// The lint spares test functions, but not what they call.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use llmos_model::convert::{Conversion, Converted, FileType, OutputVocabulary, convert};

@@ -1,5 +1,8 @@
 //! Files that others made, opened: transformers' folders, the gguf package's splits, llama2.c.
 
+// The lint spares test functions, but not what they call.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use llmos_model::config::{Mlp, Pairing, QkNorm};

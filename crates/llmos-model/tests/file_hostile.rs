@@ -1,5 +1,8 @@
 //! Damaged and lying model files: an error or a model, never a panic, never memory without bound.
 
+// The lint spares test functions, but not what they call.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use llmos_model::file::{GgufHeader, read_safetensors};
@@ -112,9 +115,9 @@ fn mutated_gguf_files_never_panic() {
     for i in 0..20_000 {
         let mut bytes = whole.clone();
         random.mutate(&mut bytes, 1500);
-        // Every one as a header, every tenth as a file.
+        // Every one as a header, one in twenty as a file.
         let header = GgufHeader::read(&bytes, Path::new("mutated"));
-        if i % 10 == 0 {
+        if i % 20 == 0 {
             match exercise(scratch.write(&bytes)) {
                 Ok(()) => opened += 1,
                 Err(error) => {
@@ -138,7 +141,7 @@ fn mutated_folders_never_panic() {
     std::fs::create_dir_all(&scratch.0).unwrap();
     std::fs::write(scratch.0.join("model.safetensors"), &weights).unwrap();
     let mut random = Random(2);
-    for _ in 0..1000 {
+    for _ in 0..400 {
         let mut bytes = config.clone();
         random.mutate(&mut bytes, config.len());
         std::fs::write(scratch.0.join("config.json"), &bytes).unwrap();
@@ -212,11 +215,11 @@ fn mutated_llama2c_files_never_panic() {
     whole.extend((0..floats).flat_map(|i| (i as f32).to_le_bytes()));
     let scratch = Scratch::new("mutated.bin");
     exercise(scratch.write(&whole)).unwrap();
-    for len in 0..whole.len() {
+    for len in (0..whole.len()).step_by(13) {
         assert!(exercise(scratch.write(&whole[..len])).is_err(), "{len} bytes");
     }
     let mut random = Random(3);
-    for _ in 0..2000 {
+    for _ in 0..400 {
         let mut bytes = whole.clone();
         random.mutate(&mut bytes, 28);
         let _ = exercise(scratch.write(&bytes));

@@ -85,12 +85,12 @@ impl Arena {
     pub(crate) fn take(&self, len: usize) -> Buffer {
         let size = len.next_multiple_of(ALIGN).max(ALIGN);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((chunk, used)) = open.as_mut() {
-            if chunk.layout.size() - *used >= size {
-                let buffer = Buffer { chunk: chunk.clone(), offset: *used, len };
-                *used += size;
-                return buffer;
-            }
+        if let Some((chunk, used)) = open.as_mut()
+            && chunk.layout.size() - *used >= size
+        {
+            let buffer = Buffer { chunk: chunk.clone(), offset: *used, len };
+            *used += size;
+            return buffer;
         }
         let chunk = Arc::new(Chunk::new(size.max(CHUNK).next_multiple_of(HUGE_PAGE)));
         let buffer = Buffer { chunk: chunk.clone(), offset: 0, len };

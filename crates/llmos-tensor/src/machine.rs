@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use crate::buffer::Arena;
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::Kind;
 use crate::{Device, Isa};
 

@@ -174,11 +174,12 @@ impl Bpe {
     fn units(&self, word: &[u8], symbols: &mut Vec<Symbol>) {
         symbols.clear();
         match self.unit {
-            Unit::Bytes => symbols.extend(
-                word.iter()
-                    .enumerate()
-                    .map(|(at, &byte)| Symbol { id: self.byte_ids[byte as usize], start: at as u32 }),
-            ),
+            Unit::Bytes => {
+                symbols.extend(word.iter().enumerate().map(|(at, &byte)| Symbol {
+                    id: self.byte_ids[byte as usize],
+                    start: at as u32,
+                }))
+            }
             Unit::Chars => {
                 let mut start = 0;
                 for_each_char(word, |c, bytes| {

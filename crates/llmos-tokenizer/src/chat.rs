@@ -110,6 +110,8 @@ fn environment(now: Option<i64>) -> Result<Environment<'static>, minijinja::Erro
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_test("iterable", is_iterable);
     environment.add_filter("tojson", to_json);
+    environment.add_filter("escape", escape);
+    environment.add_filter("e", escape);
     environment.add_function("raise_exception", |message: String| -> Result<Value, _> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
@@ -125,6 +127,17 @@ fn is_iterable(value: &Value) -> bool {
         value.kind(),
         ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
     )
+}
+
+/// Escapes as MarkupSafe does.
+fn escape(value: &Value) -> Value {
+    let text = value.to_string();
+    if text.contains(['&', '<', '>', '"', '\'']) {
+        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        Value::from(text.replace('"', "&#34;").replace('\'', "&#39;"))
+    } else {
+        Value::from(text)
+    }
 }
 
 fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
@@ -146,9 +159,8 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     if value.is_undefined() {
         return Err(minijinja::Error::new(ErrorKind::UndefinedError, "tojson of undefined"));
     }
-    let value = serde_json::to_value(value).map_err(|error| {
-        minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())
-    })?;
+    let value = serde_json::to_value(value)
+        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     Ok(style.write(&value))
 }
 
@@ -210,22 +222,39 @@ mod tests {
 
     #[test]
     fn python_is_spoken() {
-        check("{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content }}|\n  {% endif %}\n{% endfor %}", "Hi é|\n");
-        check("{{ bos_token }}{{ tools | tojson }}", "<s>[{\"name\": \"f\", \"b\": 1, \"a\": [1.0, true, null]}]");
+        check(
+            "{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content }}|\n  {% endif %}\n{% endfor %}",
+            "Hi é|\n",
+        );
+        check(
+            "{{ bos_token }}{{ tools | tojson }}",
+            "<s>[{\"name\": \"f\", \"b\": 1, \"a\": [1.0, true, null]}]",
+        );
         check("{{ messages[0].content is iterable }}{{ none }}", "TrueNone");
         check("{{ ' a b '.strip().split(' ')[-1].upper() }}", "B");
         check("{{ strftime_now('%d %b %Y') }}", "14 Nov 2023");
-        check("{%- generation -%} x {%- endgeneration %}{% generation %}y{% endgeneration %}", "xy");
+        check(
+            "{%- generation -%} x {%- endgeneration %}{% generation %}y{% endgeneration %}",
+            "xy",
+        );
         check("{{ messages[1:] | length }}{{ messages[0].get('x', 'd') }}", "1d");
-        check("{% set ns = namespace(a=1) %}{% for m in messages %}{% set ns.a = ns.a + 1 %}{% endfor %}{{ ns.a }}", "3");
+        check(
+            "{% set ns = namespace(a=1) %}{% for m in messages %}{% set ns.a = ns.a + 1 %}{% endfor %}{{ ns.a }}",
+            "3",
+        );
+        check("{{ \"<'a'>\" | e }}", "&lt;&#39;a&#39;&gt;");
         check("{{ add_generation_prompt and tools is not none }}", "True");
     }
 
     #[test]
     fn hostile_templates_end_with_an_error() {
         assert_eq!(fails("{{ raise_exception('no system role') }}"), "no system role (line 1)");
-        fails("{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}");
-        fails("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}");
+        fails(
+            "{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}",
+        );
+        fails(
+            "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+        );
         fails("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}");
         fails("{{ 'x' * 99999999999 }}");
         fails("{% if %}");

@@ -226,10 +226,9 @@ impl Loading {
 
     /// The tokens that stand around every text.
     fn around(&mut self, default_add_bos: bool) -> (Vec<u32>, Vec<u32>) {
-        let gemma4 = matches!(
-            self.meta.pre.as_deref(),
-            Some("gemma4" | "granite-embed-multi-311m")
-        ) || self.meta.model == "gemma4";
+        let gemma4 =
+            matches!(self.meta.pre.as_deref(), Some("gemma4" | "granite-embed-multi-311m"))
+                || self.meta.model == "gemma4";
         let add_bos = self.meta.add_bos.unwrap_or(default_add_bos) || gemma4;
         let meta = &self.meta;
         let (before, after) = match self.kind {
@@ -386,10 +385,7 @@ impl Loading {
             .map(|id| scores[id])
             .fold(f64::from(f32::MAX), f64::min);
         let tokens = |wanted: fn(i32) -> bool| {
-            self.texts
-                .iter()
-                .zip(0..)
-                .filter(move |&(_, id)| wanted(self.types[id as usize]))
+            self.texts.iter().zip(0..).filter(move |&(_, id)| wanted(self.types[id as usize]))
         };
         let user_defined = |kind| kind == token_type::USER_DEFINED;
         let in_text = |kind| {
@@ -404,8 +400,7 @@ impl Loading {
             whitespace_as_suffix: false,
             user_defined: Some(Trie::new(tokens(user_defined))),
         };
-        let unigram =
-            Unigram::new(tokens(in_text), scores, floor, self.meta.unk, None, false);
+        let unigram = Unigram::new(tokens(in_text), scores, floor, self.meta.unk, None, false);
         Ok(Parts {
             model: Model::Unigram(unigram),
             normalizers: vec![Normalize::SentencePiece(Box::new(rule))],
@@ -469,7 +464,13 @@ impl Loading {
         let mut pieces = Strings::with_capacity(self.texts.len(), self.texts.len() * 8);
         for (id, text) in self.texts.iter().enumerate() {
             match byte_token(text) {
-                _ if self.is_added(id) => pieces.push(text),
+                _ if self.is_added(id) && self.kind == VocabKind::WordPiece => {
+                    pieces.push(&[b" ", text].concat());
+                }
+                _ if self.is_added(id) && self.types[id] != token_type::USER_DEFINED => {
+                    pieces.push(text);
+                }
+                _ if self.is_added(id) && self.kind == VocabKind::Bpe => pieces.push(text),
                 Some(byte) => pieces.push(&[byte]),
                 None => pieces.push(&unmark(text)),
             }
@@ -480,11 +481,8 @@ impl Loading {
 
 /// BERT's pre-tokenizer: cut at white space, punctuation apart.
 pub(crate) fn bert_pre_tokenizer() -> PreTokenizer {
-    let split = |class, behavior| Step::Split {
-        pattern: Pattern::Class(class),
-        behavior,
-        invert: false,
-    };
+    let split =
+        |class, behavior| Step::Split { pattern: Pattern::Class(class), behavior, invert: false };
     PreTokenizer {
         steps: vec![
             split(CharClass::Space, Behavior::Removed),
@@ -497,6 +495,9 @@ pub(crate) fn bert_pre_tokenizer() -> PreTokenizer {
 pub(crate) fn byte_token(text: &[u8]) -> Option<u8> {
     let digits = text.strip_prefix(b"<0x")?.strip_suffix(b">")?;
     let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 2)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
     u8::from_str_radix(digits, 16).ok()
 }
 

@@ -20,7 +20,7 @@ use crate::unigram::Unigram;
 use crate::vocabulary::{GgufVocab, VocabKind, token_type};
 use crate::wordpiece::{WordLevel, WordPiece};
 use crate::{Error, alphabet, end};
-use file::{ModelFile, TokenizerFile, VocabFile};
+use file::{TokenizerFile, VocabFile};
 use steps::Decoding;
 
 const OPERATION: &str = "tokenizer.json";
@@ -114,11 +114,8 @@ impl Loading {
         for added in &self.file.added_tokens {
             let id = added.id as usize;
             self.texts[id].clone_from(&added.content);
-            self.types[id] = if added.special {
-                token_type::CONTROL
-            } else {
-                token_type::USER_DEFINED
-            };
+            self.types[id] =
+                if added.special { token_type::CONTROL } else { token_type::USER_DEFINED };
         }
         let mut texts = Strings::with_capacity(self.texts.len(), self.texts.len() * 8);
         self.texts.iter().for_each(|text| texts.push(text.as_bytes()));
@@ -149,8 +146,7 @@ impl Loading {
         let end_ids = end::find(&texts, &mut self.types, &mut meta);
         self.mark_bytes();
         let mut pieces = self.pieces();
-        pieces.special =
-            self.types.iter().map(|&kind| kind == token_type::CONTROL).collect();
+        pieces.special = self.types.iter().map(|&kind| kind == token_type::CONTROL).collect();
         Ok(Tokenizer {
             kind,
             texts,
@@ -208,7 +204,7 @@ impl Loading {
         let mut bytes = Strings::with_capacity(self.texts.len(), self.texts.len() * 8);
         for (text, &kind) in self.texts.iter().zip(&self.types) {
             if matches!(kind, token_type::CONTROL | token_type::USER_DEFINED) {
-                bytes.push(text.as_bytes());
+                bytes.push(&self.decoding.added_piece(text));
             } else {
                 bytes.push(&self.decoding.piece(text));
             }
@@ -328,8 +324,8 @@ impl Loading {
         let model = &self.file.model;
         let prefix = model.continuing_subword_prefix.as_deref().unwrap_or("##");
         let tokens = || self.texts.iter().zip(0..).map(|(text, id)| (text.as_bytes(), id));
-        let continuing = tokens()
-            .filter_map(|(text, id)| Some((text.strip_prefix(prefix.as_bytes())?, id)));
+        let continuing =
+            tokens().filter_map(|(text, id)| Some((text.strip_prefix(prefix.as_bytes())?, id)));
         let longest = model.max_input_chars_per_word.unwrap_or(100);
         let unk = self.find(self.unk_token().or(Some("[UNK]")));
         Model::WordPiece(WordPiece::new(tokens(), continuing, unk, longest))

@@ -19,28 +19,28 @@ mod tokenizer;
 mod vocabulary;
 
 mod added;
-mod normalizer;
 mod charsmap;
+mod normalizer;
 mod split;
 mod unicode;
 
-mod merge;
 mod bpe;
+mod merge;
 mod spm;
+mod symbols;
+mod trie;
 mod unigram;
 mod wordpiece;
-mod trie;
-mod symbols;
 
 mod decode;
 mod end;
 
+mod alphabet;
 mod gguf;
 mod json;
-mod sentencepiece;
 mod llama2c;
+mod sentencepiece;
 mod tiktoken;
-mod alphabet;
 
 pub mod chat;
 mod error;

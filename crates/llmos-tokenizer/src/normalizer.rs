@@ -85,17 +85,13 @@ impl Normalize {
             Normalize::Nfd => by_strings(text, |part, out| out.extend(part.nfd())),
             Normalize::Nfkc => by_strings(text, |part, out| out.extend(part.nfkc())),
             Normalize::Nfkd => by_strings(text, |part, out| out.extend(part.nfkd())),
-            Normalize::Lowercase => {
-                Some(by_chars(text, |c, out| out.extend(c.to_lowercase())))
-            }
+            Normalize::Lowercase => Some(by_chars(text, |c, out| out.extend(c.to_lowercase()))),
             Normalize::StripAccents => {
                 Some(by_chars(text, |c, out| out.extend((!is_mark(c)).then_some(c))))
             }
             Normalize::Nmt => Some(by_chars(text, |c, out| out.extend(nmt(c)))),
             Normalize::Strip { left, right } => Some(strip(text, *left, *right).to_vec()),
-            Normalize::Prepend(prefix) => {
-                (!text.is_empty()).then(|| [prefix, text].concat())
-            }
+            Normalize::Prepend(prefix) => (!text.is_empty()).then(|| [prefix, text].concat()),
             Normalize::Replace { pattern, content } => replace(text, pattern, content),
             Normalize::Bert(rule) => Some(rule.apply(text)),
             Normalize::Precompiled(charsmap) => {
@@ -142,7 +138,16 @@ fn by_chars(text: &[u8], map: impl Fn(char, &mut String)) -> Vec<u8> {
 fn nmt(c: char) -> Option<char> {
     match c as u32 {
         0x01..=0x08 | 0x0b | 0x0e..=0x1f | 0x7f | 0x8f | 0x9f => None,
-        0x09 | 0x0a | 0x0c | 0x0d | 0x1680 | 0x200b..=0x200f | 0x2028 | 0x2029 | 0x2581 | 0xfeff
+        0x09
+        | 0x0a
+        | 0x0c
+        | 0x0d
+        | 0x1680
+        | 0x200b..=0x200f
+        | 0x2028
+        | 0x2029
+        | 0x2581
+        | 0xfeff
         | 0xfffd => Some(' '),
         _ => Some(c),
     }
@@ -195,11 +200,11 @@ impl BertRule {
         for_each_char(text, |c, _| {
             let Some(mut c) = c else { return };
             if self.clean_text {
-                let space = matches!(c, '\t' | '\n' | '\r') || is_space(c);
-                if c == '\0' || c == char::REPLACEMENT_CHARACTER || !space && is_control(c) {
+                let line = matches!(c, '\t' | '\n' | '\r');
+                if c == char::REPLACEMENT_CHARACTER || !line && is_control(c) {
                     return;
                 }
-                if space {
+                if is_space(c) {
                     c = ' ';
                 }
             }

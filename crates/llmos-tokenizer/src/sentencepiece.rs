@@ -1,5 +1,6 @@
 //! SentencePiece's own `tokenizer.model`: a protocol buffer of pieces, training and normalisation.
 
+use crate::Error;
 use crate::added::{AddedToken, AddedTokens};
 use crate::charsmap::Charsmap;
 use crate::gguf::byte_token;
@@ -9,7 +10,6 @@ use crate::tokenizer::{Model, Tokenizer};
 use crate::trie::Trie;
 use crate::unigram::Unigram;
 use crate::vocabulary::{GgufVocab, token_type};
-use crate::Error;
 
 const OPERATION: &str = "SentencePiece model";
 
@@ -92,7 +92,10 @@ fn unigram(tokenizer: &Tokenizer, vocab: &GgufVocab, byte_fallback: bool) -> Uni
         .zip(tokenizer.texts.iter())
         .map(|((&score, &kind), text)| match kind {
             // A user's token beats every path through it.
-            token_type::USER_DEFINED => f64::from(text.len() as f32 * highest - 0.1),
+            token_type::USER_DEFINED => {
+                let chars = String::from_utf8_lossy(text).chars().count();
+                f64::from(chars as f32 * highest) - 0.1
+            }
             _ => f64::from(score),
         })
         .collect();

@@ -284,7 +284,8 @@ mod tests {
     #[test]
     fn digit_groups_equal_their_pattern() {
         let regex = Pattern::regex(r"\d{1,3}(?=(?:\d{3})*\b)").expect("the pattern parses");
-        for text in ["1", "12", "123", "1234567", "a1b22 3333", "12345-1234_", "٣٤٥٦ 1½", "no"] {
+        for text in ["1", "12", "123", "1234567", "a1b22 3333", "12345-1234_", "٣٤٥٦ 1½", "no"]
+        {
             let by_regex = pieces(
                 vec![Step::Split {
                     pattern: regex.clone(),

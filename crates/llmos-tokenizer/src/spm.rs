@@ -60,9 +60,8 @@ impl Spm {
                 .or_else(|| symbols.get(&[byte as u8]))
                 .unwrap_or(ABSENT);
         }
-        let words_apart = (0..n_tokens as u32).all(|id| {
-            ranks[id as usize] == u32::MAX || !has_inner_space_mark(symbols.bytes(id))
-        });
+        let words_apart = (0..n_tokens as u32)
+            .all(|id| ranks[id as usize] == u32::MAX || !has_inner_space_mark(symbols.bytes(id)));
         let whole = (0..n_tokens).map(|_| AtomicU8::new(UNTRIED)).collect();
         Spm { symbols, ranks, byte_ids, unk, words_apart, whole }
     }
@@ -210,7 +209,12 @@ mod tests {
     #[test]
     fn the_highest_score_merges_first_and_bytes_are_the_fallback() {
         let spm = spm(&[
-            ("<unk>", 0.0), ("a", -3.0), ("b", -3.0), ("c", -3.0), ("bc", -1.0), ("ab", -2.0),
+            ("<unk>", 0.0),
+            ("a", -3.0),
+            ("b", -3.0),
+            ("c", -3.0),
+            ("bc", -1.0),
+            ("ab", -2.0),
             ("<0xFF>", 0.0),
         ]);
         assert_eq!(encode(&spm, b"abc"), [1, 4]);

@@ -46,9 +46,8 @@ impl Tokenizer {
             else {
                 return Err(malformed());
             };
-            let token = base64::engine::general_purpose::STANDARD
-                .decode(token)
-                .map_err(|_| malformed())?;
+            let token =
+                base64::engine::general_purpose::STANDARD.decode(token).map_err(|_| malformed())?;
             let rank = std::str::from_utf8(rank).ok().and_then(|rank| rank.parse::<usize>().ok());
             let rank = rank.filter(|&rank| rank < MOST_TOKENS).ok_or_else(malformed)?;
             if rank >= tokens.len() {
@@ -160,8 +159,8 @@ mod tests {
 
     #[test]
     fn ranks_are_ids_and_may_have_gaps() {
-        let tokenizer = Tokenizer::from_tiktoken(RANKS.as_bytes(), r"\S+|\s+", &[("<e>", 7)])
-            .expect("sound");
+        let tokenizer =
+            Tokenizer::from_tiktoken(RANKS.as_bytes(), r"\S+|\s+", &[("<e>", 7)]).expect("sound");
         assert_eq!(tokenizer.vocab_size(), 8);
         assert_eq!(tokenizer.encode("ab a<e>", Special::Parse), [2, 3, 0, 7]);
         assert_eq!(tokenizer.decode(&[2, 4, 6, 5, 7, 900]), b"ab a<e>");
@@ -169,7 +168,8 @@ mod tests {
 
     #[test]
     fn broken_lines_are_errors() {
-        for ranks in ["", "YQ==", "YQ== x", "?? 1", "YQ== 1 2", "YQ== 1\nYg== 1", "YQ== 99999999999"]
+        for ranks in
+            ["", "YQ==", "YQ== x", "?? 1", "YQ== 1 2", "YQ== 1\nYg== 1", "YQ== 99999999999"]
         {
             assert!(Tokenizer::from_tiktoken(ranks.as_bytes(), r"\S+", &[]).is_err(), "{ranks}");
         }

@@ -155,7 +155,9 @@ impl Tokenizer {
                 let pre = &self.pre_tokenizer;
                 match &self.model {
                     Model::Bpe(bpe) => {
-                        pre.split(text, at_start, |word| bpe.encode_word(word, scratch, cache, ids));
+                        pre.split(text, at_start, |word| {
+                            bpe.encode_word(word, scratch, cache, ids)
+                        });
                     }
                     Model::Spm(spm) => {
                         pre.split(text, at_start, |part| spm.encode(part, scratch, cache, ids));

@@ -29,10 +29,8 @@ impl Trie {
             tokens.filter(|(text, _)| !text.is_empty() && text.len() <= LONGEST).collect();
         sorted.sort();
         sorted.dedup_by(|later, first| later.0 == first.0);
-        let mut trie = Trie {
-            nodes: vec![Node { first: 0, count: 0, token: NO_TOKEN }],
-            labels: vec![0],
-        };
+        let mut trie =
+            Trie { nodes: vec![Node { first: 0, count: 0, token: NO_TOKEN }], labels: vec![0] };
         // For each node in order: the range of `sorted` below it, and its depth.
         let mut ranges = vec![(0, sorted.len(), 0)];
         let mut node = 0;

@@ -54,11 +54,7 @@ pub(crate) fn is_number(c: char) -> bool {
 
 /// Hugging Face's punctuation: ASCII punctuation and symbols, and `\p{P}`.
 pub(crate) fn is_punctuation(c: char) -> bool {
-    if c.is_ascii() {
-        c.is_ascii_punctuation()
-    } else {
-        categories().of(c) & PUNCTUATION != 0
-    }
+    if c.is_ascii() { c.is_ascii_punctuation() } else { categories().of(c) & PUNCTUATION != 0 }
 }
 
 /// `\d`, `\p{Nd}`.
@@ -76,13 +72,14 @@ pub(crate) fn is_nonspacing_mark(c: char) -> bool {
     !c.is_ascii() && in_class(c, 2)
 }
 
-/// `\p{C}`: control, format, private and unassigned characters.
+/// Control, format and private characters, but not the unassigned ones (the `is_other` of Hugging
+/// Face's BERT normaliser).
 pub(crate) fn is_control(c: char) -> bool {
     c.is_ascii_control() || !c.is_ascii() && in_class(c, 3)
 }
 
 /// The classes that the table has no bit for.
-const RARE_CLASSES: [&str; 4] = [r"\d", r"\w", r"\p{Mn}", r"\p{C}"];
+const RARE_CLASSES: [&str; 4] = [r"\d", r"\w", r"\p{Mn}", r"[\p{Cc}\p{Cf}\p{Co}]"];
 
 /// Whether `c` is in one of [`RARE_CLASSES`]; the ranges are parsed once.
 fn in_class(c: char, class: usize) -> bool {
@@ -275,7 +272,19 @@ mod tests {
 
     #[test]
     fn decoding_agrees_with_the_standard_library() {
-        for c in ['\0', 'a', '\u{7f}', '\u{80}', 'é', '\u{7ff}', '\u{800}', '你', '\u{ffff}', '😀', '\u{10ffff}'] {
+        for c in [
+            '\0',
+            'a',
+            '\u{7f}',
+            '\u{80}',
+            'é',
+            '\u{7ff}',
+            '\u{800}',
+            '你',
+            '\u{ffff}',
+            '😀',
+            '\u{10ffff}',
+        ] {
             let mut buffer = [0; 4];
             let bytes = c.encode_utf8(&mut buffer).as_bytes();
             assert_eq!(decode_char(bytes), (Some(c), bytes.len()));
@@ -285,7 +294,13 @@ mod tests {
             }
         }
         // Overlong forms, surrogates, and what lies above U+10FFFF.
-        for bytes in [&[0xc0, 0x80][..], &[0xe0, 0x80, 0x80], &[0xed, 0xa0, 0x80], &[0xf4, 0x90, 0x80, 0x80], &[0xff]] {
+        for bytes in [
+            &[0xc0, 0x80][..],
+            &[0xe0, 0x80, 0x80],
+            &[0xed, 0xa0, 0x80],
+            &[0xf4, 0x90, 0x80, 0x80],
+            &[0xff],
+        ] {
             assert_eq!(decode_char(bytes), (None, 1), "{bytes:x?}");
             assert!(std::str::from_utf8(bytes).is_err());
         }
@@ -295,10 +310,23 @@ mod tests {
     fn categories_of_well_known_characters() {
         let table = categories();
         for (c, bits) in [
-            ('A', UPPER), ('ǅ', UPPER), ('z', LOWER), ('你', OTHER_LETTER), ('ʰ', OTHER_LETTER),
-            ('\u{301}', MARK), ('7', NUMBER), ('Ⅷ', NUMBER), ('\u{3000}', SPACE), ('\n', SPACE),
-            ('\u{85}', SPACE), ('!', PUNCTUATION), ('。', PUNCTUATION), ('$', SYMBOL), ('😀', SYMBOL),
-            ('\u{200d}', 0), ('\u{0}', 0),
+            ('A', UPPER),
+            ('ǅ', UPPER),
+            ('z', LOWER),
+            ('你', OTHER_LETTER),
+            ('ʰ', OTHER_LETTER),
+            ('\u{301}', MARK),
+            ('7', NUMBER),
+            ('Ⅷ', NUMBER),
+            ('\u{3000}', SPACE),
+            ('\n', SPACE),
+            ('\u{85}', SPACE),
+            ('!', PUNCTUATION),
+            ('。', PUNCTUATION),
+            ('$', SYMBOL),
+            ('😀', SYMBOL),
+            ('\u{200d}', 0),
+            ('\u{0}', 0),
         ] {
             assert_eq!(table.of(c), bits, "{c:?}");
         }

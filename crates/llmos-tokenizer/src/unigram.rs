@@ -67,16 +67,17 @@ impl Unigram {
             let here = best[at].score;
             let mut whole_char = false;
             let mut offer = |end: usize, score: f64, token: u32| {
+                let score = round(score);
                 if best[end].start == u32::MAX || score > best[end].score {
                     best[end] = Best { score, start: at as u32, token };
                 }
             };
             self.trie.prefixes(&text[at..], |len, token| {
                 whole_char |= len == char_len;
-                offer(at + len, round(here + self.scores[token as usize]), token);
+                offer(at + len, here + self.scores[token as usize], token);
             });
             if !whole_char {
-                offer(at + char_len, round(here + self.unknown_score), ABSENT);
+                offer(at + char_len, here + self.unknown_score, ABSENT);
             }
             at += char_len;
         }
@@ -122,8 +123,15 @@ mod tests {
     #[test]
     fn the_best_path_wins() {
         let tokens = [
-            ("<unk>", 0.0), ("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.0), ("cd", 1.0),
-            ("ab", 2.0), ("abc", 5.0), ("abcd", 10.0),
+            ("<unk>", 0.0),
+            ("a", 0.0),
+            ("b", 0.0),
+            ("c", 0.0),
+            ("d", 0.0),
+            ("cd", 1.0),
+            ("ab", 2.0),
+            ("abc", 5.0),
+            ("abcd", 10.0),
         ];
         assert_eq!(encode(&tokens, "abcd"), [8]);
         assert_eq!(encode(&tokens, "abcacdxx"), [7, 1, 5, 0]);

@@ -64,7 +64,8 @@ fn every_vocabulary_and_every_text() {
             let got = tokenizer.encode(text, Special::None);
             checked += 1;
             if got != expected {
-                failures.push(format!("{name}: {text:?}\n  expected {expected:?}\n  got      {got:?}"));
+                failures
+                    .push(format!("{name}: {text:?}\n  expected {expected:?}\n  got      {got:?}"));
             }
         }
         println!("  {} texts, {} lines", texts.len(), lines.len());

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llmos_model::engine::{Ending, GenerateOptions, Generated, SequenceId};
+use llmos_model::engine::{Ending, Event, GenerateOptions, Generated, SequenceId};
 use llmos_model::sampler::Sampler;
 
 use crate::failure::{Explain, failure};
@@ -25,6 +25,9 @@ pub(crate) struct Figures {
     pub(crate) generated: Generated,
 }
 
+/// Shorter prompts are over before a rate means anything.
+const RATED_PROMPT: usize = 32;
+
 impl Figures {
     /// One line for people.
     pub(crate) fn line(&self, seed: Option<u64>) -> String {
@@ -34,11 +37,11 @@ impl Figures {
         if count > 1 {
             line += &format!(", {:.1} tok/s", rate(count - 1, self.rest));
         }
-        line += &format!(
-            "; prompt {} tokens, first token after {:.2} s",
-            self.prompt_tokens,
-            self.first.as_secs_f64(),
-        );
+        line += &format!("; prompt {} tokens", self.prompt_tokens);
+        if self.prompt_tokens >= RATED_PROMPT {
+            line += &format!(", {:.1} tok/s", rate(self.prompt_tokens, self.first));
+        }
+        line += &format!(", first token after {:.2} s", self.first.as_secs_f64());
         if self.generated.drafted > 0 {
             let Generated { drafted, accepted, .. } = self.generated;
             line += &format!("; {accepted} of {drafted} guesses came true");
@@ -77,6 +80,7 @@ pub(crate) fn stream(
     // A text does not begin with the space that some vocabularies put before its first word.
     let at_start = prompt.iter().all(|&token| tokenizer.is_special(token));
     let start = Instant::now();
+    prefill(loaded, id, terminal)?;
     let (mut first, mut last) = (None, start);
     let mut written = Ok(());
     let mut so_far = String::new();
@@ -109,6 +113,30 @@ pub(crate) fn stream(
         rest: last.saturating_duration_since(first),
         generated,
     })
+}
+
+/// Takes a sequence through the model up to the logits after its last token, with a bar for a long
+/// one.
+///
+/// # Errors
+/// The engine's.
+pub(crate) fn prefill(
+    loaded: &mut Loaded,
+    id: SequenceId,
+    terminal: &Terminal,
+) -> anyhow::Result<()> {
+    let engine = &mut loaded.engine;
+    let tokens = engine.tokens(id).map_err(load::explained)?.len();
+    let bar = terminal.step_bar(Some(tokens as u64), "reading");
+    while !engine.is_ready(id).map_err(load::explained)? {
+        for event in engine.step().map_err(load::explained)? {
+            if let Event::Advanced { computed, .. } = event {
+                bar.set_position(computed as u64);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// Nothing but the options ends the text.

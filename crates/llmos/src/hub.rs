@@ -113,7 +113,8 @@ impl Hub {
     /// No connection, no such repository, or an answer that is not the hub's.
     pub(crate) fn list(&self, address: &Address) -> anyhow::Result<(Option<String>, Vec<Listed>)> {
         let Address { repository, revision, .. } = address;
-        let url = format!("{}/api/models/{repository}/revision/{revision}?blobs=true", self.endpoint);
+        let url =
+            format!("{}/api/models/{repository}/revision/{revision}?blobs=true", self.endpoint);
         let mut request = self.agent.get(&url);
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
@@ -126,10 +127,12 @@ impl Hub {
             return Err(refusal(&url, response.status(), self.token.is_some()));
         }
         // The answer of the largest repositories is some megabytes.
-        let text = response.body_mut().with_config().limit(64 << 20).read_to_vec().explain(
-            || format!("{url}: the answer broke off"),
-            || "try again".into(),
-        )?;
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(64 << 20)
+            .read_to_vec()
+            .explain(|| format!("{url}: the answer broke off"), || "try again".into())?;
         let answer: Answer = serde_json::from_slice(&text).explain(
             || format!("{url}: not a hub's answer"),
             || "HF_ENDPOINT must be a mirror with the hub's own interface".into(),
@@ -139,7 +142,8 @@ impl Hub {
             .into_iter()
             .filter(|file| is_safe_path(&file.rfilename))
             .map(|file| {
-                let sha256 = file.lfs.as_ref().and_then(|lfs| Digest::parse(lfs.sha256.as_deref()?));
+                let sha256 =
+                    file.lfs.as_ref().and_then(|lfs| Digest::parse(lfs.sha256.as_deref()?));
                 let git_id = file.blob_id.filter(|id| file.lfs.is_none() && is_git_id(id));
                 let bytes = file.lfs.and_then(|lfs| lfs.size).or(file.size);
                 Listed { path: file.rfilename, sha256, git_id, bytes }
@@ -341,12 +345,8 @@ mod tests {
     use super::*;
 
     fn listing(paths: &[&str]) -> Vec<Listed> {
-        let listed = |path: &&str| Listed {
-            path: (*path).into(),
-            sha256: None,
-            git_id: None,
-            bytes: None,
-        };
+        let listed =
+            |path: &&str| Listed { path: (*path).into(), sha256: None, git_id: None, bytes: None };
         paths.iter().map(listed).collect()
     }
 

@@ -1,7 +1,5 @@
-//! From the word MODEL on the command line to a model in memory.
+//! From a model's files to a model in memory: threads, kernels, cache, tokenizer, engine.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,14 +10,8 @@ use llmos_tensor::{CacheType, Device, Isa};
 use llmos_tokenizer::Tokenizer;
 
 use crate::failure::{Explain, failure};
-use crate::registry::{self, Registry};
 use crate::terminal::{Terminal, size};
-use crate::{places, processors, vocabulary};
-
-/// The bundled model: stories260K, see `models/`.
-const BUNDLED: &[u8] = include_bytes!("../../../models/stories260K.gguf");
-/// Its name.
-pub(crate) const BUNDLED_NAME: &str = "stories260K";
+use crate::{model_name, processors, vocabulary};
 
 /// What the processors are asked for.
 #[derive(Args, Clone, Debug)]
@@ -121,107 +113,12 @@ fn parse_size(text: &str) -> Result<usize, String> {
     Ok(bytes as usize)
 }
 
-/// The path that MODEL stands for.
-///
-/// # Errors
-/// Neither a path nor a name in the registry.
-pub(crate) fn resolve(name: &str, terminal: &Terminal) -> anyhow::Result<PathBuf> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.to_path_buf());
-    }
-    let registry = Registry::open()?;
-    match registry.find(name)?.as_slice() {
-        [model] => {
-            let path = registry.path_of(model);
-            terminal.detail(format_args!("{} is {}", model.name, path.display()));
-            Ok(path)
-        }
-        [] if name.eq_ignore_ascii_case(BUNDLED_NAME) => bundled(),
-        [] => Err(unknown(name, &registry)),
-        several => {
-            let names: Vec<&str> = several.iter().map(|model| model.name.as_str()).collect();
-            Err(failure(
-                format!("{name} can be {} models", several.len()),
-                format!("give one of {}", names.join(", ")),
-            ))
-        }
-    }
-}
-
-/// The bundled model's file, written to the data folder when it is first needed.
-///
-/// # Errors
-/// No folder can be written.
-pub(crate) fn bundled() -> anyhow::Result<PathBuf> {
-    let name = format!("bundled/{}-{}.gguf", BUNDLED_NAME, env!("CARGO_PKG_VERSION"));
-    let same = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes == BUNDLED);
-    let write = |folder: PathBuf| -> anyhow::Result<PathBuf> {
-        let path = folder.join(&name);
-        if !same(&path) {
-            registry::write_whole(&path, BUNDLED)?;
-        }
-        Ok(path)
-    };
-    // A read-only home is no reason not to tell a story.
-    places::data_folder()
-        .and_then(write)
-        .or_else(|_| write(std::env::temp_dir().join(format!("llmos-{}", std::process::id()))))
-}
-
-/// There is no such model: an error with the nearest names.
-pub(crate) fn unknown(name: &str, registry: &Registry) -> anyhow::Error {
-    let looks_like_path = name.contains(['/', '\\'])
-        || [".gguf", ".bin", ".safetensors", ".json", ".model"].iter().any(|end| name.ends_with(end));
-    let mut known: BTreeSet<String> = BTreeSet::from([BUNDLED_NAME.to_string()]);
-    for model in registry.models().map(|(models, _)| models).unwrap_or_default() {
-        known.insert(registry::short_name(&model.name).to_string());
-    }
-    if looks_like_path {
-        let folder = Path::new(name).parent().unwrap_or(Path::new("."));
-        let entries = std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        let beside = entries.into_iter().flatten().flatten();
-        known.extend(beside.map(|entry| folder.join(entry.file_name()).display().to_string()));
-    }
-    let mut near: Vec<(usize, &String)> = known
-        .iter()
-        .map(|known| (distance(&known.to_lowercase(), &name.to_lowercase()), known))
-        .filter(|(distance, known)| {
-            *distance <= name.len().div_ceil(3) || known.to_lowercase().contains(&name.to_lowercase())
-        })
-        .collect();
-    near.sort();
-    let near: Vec<&str> = near.iter().take(3).map(|(_, known)| known.as_str()).collect();
-    let hint = if near.is_empty() {
-        "`llmos models` lists what is here; `llmos pull hf:OWNER/REPO` brings more".to_string()
-    } else {
-        format!("did you mean {}?", near.join(" or "))
-    };
-    failure(format!("there is no file and no model {name:?}"), hint)
-}
-
-/// Edits that lead from one text to the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 /// Opens the files of MODEL without reading its weights.
 ///
 /// # Errors
 /// There is no such model, or its files are not sound.
 pub(crate) fn open(name: &str, terminal: &Terminal) -> anyhow::Result<ModelFiles> {
-    let path = resolve(name, terminal)?;
+    let path = model_name::resolve(name, terminal)?;
     ModelFiles::open(&path).map_err(explained)
 }
 
@@ -247,10 +144,12 @@ pub(crate) fn explained(error: llmos_model::Error) -> anyhow::Error {
         Error::MissingTensor { .. } => "the file is incomplete: fetch or convert it again",
         Error::CacheFull { .. } => "give --cache-memory more, or --context less",
         Error::Grammar(_) => "check the grammar; @FILE reads it from a file",
-        Error::Request { operation: "engine" | "add sequence" | "force tokens" | "score", .. } => {
-            "shorten the text, or change --context; `llmos inspect MODEL` shows the model's own"
+        Error::Request {
+            operation: "engine" | "add sequence" | "force tokens" | "score", ..
+        } => "shorten the text, or change --context; `llmos inspect MODEL` shows the model's own",
+        _ => {
+            "`llmos inspect MODEL` shows what the model is, `llmos help COMMAND` what can be asked"
         }
-        _ => "`llmos inspect MODEL` shows what the model is, `llmos help COMMAND` what can be asked",
     };
     let error: Result<(), _> = Err(error);
     match error.explain(|| "".into(), || hint.into()) {
@@ -306,12 +205,28 @@ pub(crate) fn load_on(
             size(memory.available)
         ));
     }
+    if files.tensors().len() == 0 {
+        return Err(failure(
+            format!("{} is a vocabulary without weights", files.path().display()),
+            "`llmos tokenize` works on it; to run a model, give one with weights",
+        ));
+    }
+    // Small models are there before anyone could read this.
+    let spinner = (files.file_bytes() > 100 << 20).then(|| terminal.spinner("loading"));
     let vocabulary = files.vocabulary().map_err(explained)?;
     let tokenizer = vocabulary::read(&vocabulary).with_context(|| name.to_string())?;
     let model = Model::load(files, device).map_err(explained)?;
     let engine = Engine::new(Arc::new(model), device.clone(), options).map_err(explained)?;
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
     terminal.detail(format_args!("loaded {name} in {:.2} s", start.elapsed().as_secs_f64()));
-    Ok(Loaded { name: short_name(name), tokenizer: tokenizer.map(Arc::new), engine, device: device.clone() })
+    Ok(Loaded {
+        name: model_name::short_name(name),
+        tokenizer: tokenizer.map(Arc::new),
+        engine,
+        device: device.clone(),
+    })
 }
 
 impl Loaded {
@@ -342,16 +257,6 @@ pub(crate) fn start_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
     tokenizer.bos().or(separator).or(tokenizer.eos()).into_iter().collect()
 }
 
-/// A path's or a name's last part without its ending.
-pub(crate) fn short_name(name: &str) -> String {
-    let path = Path::new(name);
-    let keeps_ending = !["gguf", "bin", "safetensors"]
-        .iter()
-        .any(|ending| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending)));
-    let part = if keeps_ending { path.file_name() } else { path.file_stem() };
-    part.map_or_else(|| name.to_string(), |part| part.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,28 +275,6 @@ mod tests {
             ("1e300", None),
         ] {
             assert_eq!(parse_size(text).ok(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn edits() {
-        for (a, b, expected) in
-            [("", "", 0), ("kitten", "sitting", 3), ("abc", "", 3), ("mistral", "mistal", 1)]
-        {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-            assert_eq!(distance(b, a), expected, "{b} {a}");
-        }
-    }
-
-    #[test]
-    fn names_of_models() {
-        for (path, expected) in [
-            ("models/stories260K.gguf", "stories260K"),
-            ("Llama-3.2-1B", "Llama-3.2-1B"),
-            ("o/r:x-Q4_0", "r:x-Q4_0"),
-            ("dir/", "dir"),
-        ] {
-            assert_eq!(short_name(path), expected);
         }
     }
 }

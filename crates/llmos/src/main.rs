@@ -22,6 +22,7 @@ mod generation;
 mod hub;
 mod interrupt;
 mod load;
+mod model_name;
 mod next_words;
 mod places;
 mod processors;

@@ -7,9 +7,9 @@
 
 use std::collections::{BinaryHeap, HashMap};
 
-use llmos_model::sampler::log_sum_exp;
 use llmos_model::Engine;
 use llmos_model::engine::SequenceId;
+use llmos_model::sampler::log_sum_exp;
 use llmos_tokenizer::Tokenizer;
 
 use crate::load;
@@ -113,7 +113,8 @@ pub(crate) fn search(
             engine.force(id, &piece.ids).map_err(load::explained)?;
             batch.push((id, piece));
         }
-        let ready = |engine: &Engine| batch.iter().all(|&(id, _)| engine.is_ready(id).unwrap_or(true));
+        let ready =
+            |engine: &Engine| batch.iter().all(|&(id, _)| engine.is_ready(id).unwrap_or(true));
         while !ready(engine) {
             engine.step().map_err(load::explained)?;
         }
@@ -172,7 +173,8 @@ impl Found {
             self.dropped = self.dropped.max(likeliest);
         }
         for (probability, id) in on {
-            let mut next = Piece { probability, ids: piece.ids.clone(), bytes: piece.bytes.clone() };
+            let mut next =
+                Piece { probability, ids: piece.ids.clone(), bytes: piece.bytes.clone() };
             next.ids.push(id);
             next.bytes.extend_from_slice(tokenizer.token_bytes(id));
             self.open.push(next);
@@ -198,7 +200,9 @@ impl Found {
             .into_iter()
             .map(|(text, (probability, _, ids))| Word { text, probability, ids })
             .collect();
-        words.sort_by(|a, b| b.probability.total_cmp(&a.probability).then_with(|| a.text.cmp(&b.text)));
+        words.sort_by(|a, b| {
+            b.probability.total_cmp(&a.probability).then_with(|| a.text.cmp(&b.text))
+        });
         words.truncate(count);
         Words { words, end: self.end, unexplored: self.unexplored + open, exact }
     }

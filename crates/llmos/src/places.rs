@@ -18,9 +18,8 @@ pub(crate) fn data_folder() -> anyhow::Result<PathBuf> {
     } else {
         named("XDG_DATA_HOME").or_else(|| named("HOME").map(|home| home.join(".local/share")))
     };
-    base.map(|base| base.join("llmos")).ok_or_else(|| {
-        failure("no home folder is known", "set LLMOS_HOME to a folder for models")
-    })
+    base.map(|base| base.join("llmos"))
+        .ok_or_else(|| failure("no home folder is known", "set LLMOS_HOME to a folder for models"))
 }
 
 /// Settings files, the strongest first: this folder's, then the person's.

@@ -133,7 +133,9 @@ impl Registry {
         let folder = self.folder.join("manifests");
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Default::default());
+            }
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", folder.display()));
             }
@@ -293,7 +295,9 @@ pub(crate) fn short_name(name: &str) -> &str {
 /// A name as one file name. The hub allows no `--` in names, so this cannot merge two of them.
 fn file_name(name: &str) -> String {
     name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_string() } else { "--".into() })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_string() } else { "--".into() }
+        })
         .collect()
 }
 
@@ -356,7 +360,8 @@ mod tests {
     use super::*;
 
     fn registry(name: &str) -> Registry {
-        let folder = std::env::temp_dir().join(format!("llmos-registry-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("llmos-registry-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         Registry { folder }
     }

@@ -190,7 +190,13 @@ fn pieces(tokenizer: &Tokenizer) -> Vec<Vec<u8>> {
 #[command(next_help_heading = "Grammar (@FILE reads it from a file)")]
 pub(crate) struct GrammarFlags {
     /// The text is JSON that fits this schema; {} is any JSON.
-    #[arg(long = "json-schema", alias = "grammar-json-schema", value_name = "SCHEMA", group = "grammar", id = "schema")]
+    #[arg(
+        long = "json-schema",
+        alias = "grammar-json-schema",
+        value_name = "SCHEMA",
+        group = "grammar",
+        id = "schema"
+    )]
     schema: Option<String>,
     /// The text matches this regular expression.
     #[arg(long, alias = "grammar-regex", value_name = "REGEX", group = "grammar")]

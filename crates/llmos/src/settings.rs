@@ -15,9 +15,30 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 17] = [
-    "help", "version", "prompt", "file", "text", "ids", "decode", "random", "save", "like", "json",
-    "each", "stepwise", "words", "name", "echo", "schema",
+const PER_CALL: [&str; 23] = [
+    "count",
+    "decode",
+    "each",
+    "echo",
+    "file",
+    "force",
+    "help",
+    "ids",
+    "json",
+    "json-schema",
+    "lark",
+    "like",
+    "metadata",
+    "prompt",
+    "random",
+    "regex",
+    "special",
+    "stepwise",
+    "tensors",
+    "text",
+    "tokenizer",
+    "version",
+    "words",
 ];
 
 /// The command with variables and settings files behind its flags.
@@ -59,7 +80,9 @@ fn layered(arg: Arg, command: Option<&str>, layers: &[Table]) -> Arg {
         arg = arg.value_parser(FalseyValueParser::new());
     }
     match value {
-        Some(Value::Array(items)) => arg.default_values(items.iter().map(plain).collect::<Vec<_>>()),
+        Some(Value::Array(items)) => {
+            arg.default_values(items.iter().map(plain).collect::<Vec<_>>())
+        }
         Some(value) => arg.default_value(plain(value)),
         None => arg,
     }
@@ -165,9 +188,7 @@ mod tests {
         let threads = || Arg::new("threads").long("threads").default_value("1");
         Command::new("llmos")
             .arg(Arg::new("quiet").long("quiet").action(ArgAction::SetTrue))
-            .subcommand(
-                Command::new("run").arg(threads()).arg(Arg::new("top_p").long("top-p")),
-            )
+            .subcommand(Command::new("run").arg(threads()).arg(Arg::new("top_p").long("top-p")))
             .subcommand(Command::new("score").arg(threads()))
     }
 

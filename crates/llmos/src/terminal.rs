@@ -150,24 +150,32 @@ impl Terminal {
         self.bar(total, what, "{pos}/{len} {per_sec}")
     }
 
+    /// A sign of life while something of unknown length goes on.
+    pub(crate) fn spinner(&self, what: &str) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(None, self.target()).with_message(what.to_string());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    }
+
     fn bar(&self, total: Option<u64>, what: &str, figures: &str) -> ProgressBar {
-        let target = if self.quiet || !io::stderr().is_terminal() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr_with_hz(10)
-        };
-        let bar = ProgressBar::with_draw_target(total, target).with_message(what.to_string());
+        let bar =
+            ProgressBar::with_draw_target(total, self.target()).with_message(what.to_string());
         let template = match total {
             Some(_) => format!("{{msg}} {{wide_bar}} {figures} left {{eta}}"),
-            None => format!("{{spinner}} {{msg}} {}", figures.replace("/{binary_total_bytes}", "")),
+            None => "{spinner} {msg} {binary_bytes}".to_string(),
         };
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("━╸ "));
         }
-        if total.is_none() {
-            bar.enable_steady_tick(Duration::from_millis(120));
-        }
         bar
+    }
+
+    fn target(&self) -> ProgressDrawTarget {
+        if self.quiet || !io::stderr().is_terminal() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(10)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use llmos_tokenizer::{GgufVocab, Tokenizer};
 
 use crate::failure::{Explain, failure};
 use crate::load;
+use crate::model_name;
 use crate::terminal::Terminal;
 
 /// The tokenizer of a model; none for ids alone.
@@ -16,7 +17,8 @@ use crate::terminal::Terminal;
 /// The vocabulary is not sound.
 pub(crate) fn read(vocabulary: &Vocabulary) -> anyhow::Result<Option<Tokenizer>> {
     let broken = || "the vocabulary cannot be used".to_string();
-    let hint = || "fetch the model's files again; `llmos score --ids` needs no vocabulary".to_string();
+    let hint =
+        || "fetch the model's files again; `llmos score --ids` needs no vocabulary".to_string();
     let mut more_ends = Vec::new();
     let mut tokenizer = match vocabulary {
         Vocabulary::None => None,
@@ -24,7 +26,13 @@ pub(crate) fn read(vocabulary: &Vocabulary) -> anyhow::Result<Option<Tokenizer>>
             "none" | "no_vocab" => None,
             _ => Some(Tokenizer::from_gguf(&of_gguf(gguf)).explain(broken, hint)?),
         },
-        Vocabulary::HuggingFace { tokenizer_json, tokenizer_config, generation_config, config, .. } => {
+        Vocabulary::HuggingFace {
+            tokenizer_json,
+            tokenizer_config,
+            generation_config,
+            config,
+            ..
+        } => {
             for text in generation_config.iter().chain([config]) {
                 more_ends.extend(end_ids(text));
             }
@@ -69,9 +77,10 @@ fn end_ids(text: &str) -> Vec<u32> {
 /// # Errors
 /// There is no such file, or no vocabulary in it.
 pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokenizer> {
-    let path = load::resolve(name, terminal)?;
+    let path = model_name::resolve(name, terminal)?;
     let read = |path: &Path| {
-        std::fs::read(path).explain(|| format!("cannot read {}", path.display()), || "check the path".into())
+        std::fs::read(path)
+            .explain(|| format!("cannot read {}", path.display()), || "check the path".into())
     };
     let what = || path.display().to_string();
     let hint = || "give a tokenizer.json, a GGUF, or a Hugging Face folder".to_string();

@@ -263,7 +263,7 @@ fn scaling(keys: &Keys<'_>, context_length: usize) -> Result<Scaling, Error> {
     let kind = keys.get("rope.scaling.type").and_then(Value::as_str).unwrap_or("linear");
     Ok(match (kind, factor) {
         ("none" | "longrope", _) | ("linear" | "yarn", None) => Scaling::None,
-        ("linear", Some(factor)) if factor == 1.0 => Scaling::None,
+        ("linear", Some(1.0)) => Scaling::None,
         ("linear", Some(factor)) => Scaling::Linear { factor },
         ("yarn", Some(factor)) => Scaling::Yarn {
             factor,

@@ -70,7 +70,11 @@ impl Engine {
         mut options: GenerateOptions<'_>,
         each: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generated, Error> {
-        let id = self.add(prompt, std::mem::take(&mut options.sequence))?;
+        let mut sequence = std::mem::take(&mut options.sequence);
+        // What is known to stay short keeps the rotary angles of short contexts.
+        let length = options.tokens.map(|tokens| prompt.len().saturating_add(tokens));
+        sequence.length = sequence.length.or(length.map(|length| length.min(self.context)));
+        let id = self.add(prompt, sequence)?;
         let result = self.go_on(id, sampler, &mut options, each);
         self.remove(id)?;
         result

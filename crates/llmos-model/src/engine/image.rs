@@ -91,7 +91,7 @@ impl Engine {
             options.priority as i64 as u64,
             sequence.limit as u64,
             u64::from(sequence.paused),
-            sequence.wanted as u64,
+            sequence.wanted.min(self.context) as u64,
             sequence.tokens.len() as u64,
             sequence.computed as u64,
             sequence.labels.len() as u64,

@@ -38,7 +38,8 @@ impl Engine {
         if given.is_empty() {
             return Ok(());
         }
-        let id = self.add(given, SequenceOptions::default())?;
+        let length = Some(tokens.len().min(self.context));
+        let id = self.add(given, SequenceOptions { length, ..SequenceOptions::default() })?;
         // Whose text this is, nobody said.
         self.sequence_mut(id)?.shares = false;
         let rows = if stepwise { 1 } else { self.batch };

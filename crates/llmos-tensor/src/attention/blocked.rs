@@ -596,44 +596,45 @@ impl RowTile<'_> {
         dims: Range<usize>,
         rows: &[RowState],
     ) {
-        let padded = self.shape.padded_dim();
         let mut d = dims.start;
         while d < dims.end {
-            let values = self.step.values.map(|values| values.wrapping_add(d * E::BYTES));
-            let (stride, tokens) = (padded * E::BYTES, (self.tokens.start, self.tokens.end));
-            let (acc, acc_stride, rows) = (self.acc.wrapping_add(d), padded, rows.as_ptr());
-            let (values, element) = (&values, PhantomData::<E>);
-            let ahead = &self.step.values_ahead;
             // SAFETY: the caller's; the tile's dimensions lie in dims.
-            unsafe {
+            let width = unsafe {
                 if d + 2 * L::N <= dims.end {
-                    L::enter(Values::<E, R, 2> {
-                        weights,
-                        values,
-                        stride,
-                        ahead,
-                        tokens,
-                        acc,
-                        acc_stride,
-                        rows,
-                        element,
-                    });
-                    d += 2 * L::N;
+                    self.weigh_tile::<L, E, R, 2>(weights, d, rows)
                 } else {
-                    L::enter(Values::<E, R, 1> {
-                        weights,
-                        values,
-                        stride,
-                        ahead,
-                        tokens,
-                        acc,
-                        acc_stride,
-                        rows,
-                        element,
-                    });
-                    d += L::N;
+                    self.weigh_tile::<L, E, R, 1>(weights, d, rows)
                 }
-            }
+            };
+            d += width;
         }
+    }
+
+    /// Adds the weighted values of `W` vectors of dimensions from `d`; gives their number.
+    ///
+    /// # Safety
+    /// As [`Self::weigh`].
+    unsafe fn weigh_tile<L: Lanes, E: Element, const R: usize, const W: usize>(
+        &self,
+        weights: *const f32,
+        d: usize,
+        rows: &[RowState],
+    ) -> usize {
+        let padded = self.shape.padded_dim();
+        // SAFETY: the caller's.
+        unsafe {
+            L::enter(Values::<E, R, W> {
+                weights,
+                values: &self.step.values.map(|values| values.wrapping_add(d * E::BYTES)),
+                stride: padded * E::BYTES,
+                ahead: &self.step.values_ahead,
+                tokens: (self.tokens.start, self.tokens.end),
+                acc: self.acc.add(d),
+                acc_stride: padded,
+                rows: rows.as_ptr(),
+                element: PhantomData,
+            });
+        }
+        W * L::N
     }
 }

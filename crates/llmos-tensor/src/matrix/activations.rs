@@ -94,6 +94,12 @@ impl Quantised {
     }
 }
 
+/// What activations are multiplied with before they are rounded to bytes. A block of next to
+/// nothing becomes zeros: its inverse would not be finite.
+pub(crate) fn inverse_scale(largest: f32) -> f32 {
+    if largest > 1e-30 { 127.0 / largest } else { 0.0 }
+}
+
 /// Quantises one row; block `b` is written `b * stride` blocks on. The scalar oracle.
 ///
 /// # Safety
@@ -102,7 +108,7 @@ pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
     for (b, values) in row.as_chunks::<32>().0.iter().enumerate() {
         let largest = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
         let scale = largest / 127.0;
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let inverse = inverse_scale(largest);
         let quants = values.map(|value| (value * inverse).round_ties_even() as i8);
         let half: i32 = quants[..16].iter().map(|&q| i32::from(q)).sum();
         let sum = half + quants[16..].iter().map(|&q| i32::from(q)).sum::<i32>();

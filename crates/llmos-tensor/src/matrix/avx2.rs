@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::activations::{Block, QuantisedTile, Tile};
+use super::activations::{Block, QuantisedTile, Tile, inverse_scale};
 use super::format::{Format, HALVES};
 use super::kernel::{ROWS, Target, Widths};
 
@@ -420,7 +420,6 @@ unsafe fn panel_tile<F: Format, const T: usize>(
 /// As there, on a CPU with this instruction set.
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
-    // Baseline code, compiled for this instruction set.
     let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fff_ffff));
     for (b, values) in row.as_chunks::<32>().0.iter().enumerate() {
         // SAFETY: 32 values are read, one block written, which the caller vouches for.
@@ -432,20 +431,23 @@ pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
             let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps::<1>(m));
             let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
             let largest = _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-            let inverse = _mm256_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+            let inverse = _mm256_set1_ps(inverse_scale(largest));
             let q = x.map(|x| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse)));
-            let add = |v: __m256i| {
-                let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            // Packing works within 128-bit lanes; the permutation restores the order.
+            let bytes = _mm256_packs_epi16(
+                _mm256_packs_epi32(q[0], q[1]),
+                _mm256_packs_epi32(q[2], q[3]),
+            );
+            let quants =
+                _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), quants);
+            let sums = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+            let add = |v: __m128i| {
                 let v = _mm_add_epi32(v, _mm_shuffle_epi32::<0b01_00_11_10>(v));
                 _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32::<0b10_11_00_01>(v)))
             };
-            let half = add(_mm256_add_epi32(q[0], q[1]));
-            let sum = half + add(_mm256_add_epi32(q[2], q[3]));
-            // Packing works within 128-bit lanes; the permutation restores the order.
-            let bytes =
-                _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-            let quants =
-                _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            let half = add(_mm256_castsi256_si128(sums));
+            let sum = half + add(_mm256_extracti128_si256::<1>(sums));
             let scale = largest / 127.0;
             let out = out.add(b * stride);
             _mm256_storeu_si256((&raw mut (*out).quants).cast(), quants);
@@ -506,7 +508,7 @@ macro_rules! dense {
                 unsafe {
                     for g in 0..G {
                         let at = weights.add(g * group_bytes + k * ROWS * $size);
-                        if T <= 2 && (k % (4 / $size) == 0) {
+                        if T <= 2 && (k * ROWS * $size).is_multiple_of(64) {
                             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
                         }
                         let w = [$load(at), $load(at.add(8 * $size))];

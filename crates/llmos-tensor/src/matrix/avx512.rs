@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::activations::{Block, QuantisedTile, Tile};
+use super::activations::{Block, QuantisedTile, Tile, inverse_scale};
 use super::format::{Format, HALVES};
 use super::kernel::{ROWS, Target, Widths};
 
@@ -392,7 +392,7 @@ pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
             let x = [_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values.as_ptr().add(16))];
             let largest =
                 _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_abs_ps(x[1])));
-            let inverse = _mm512_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+            let inverse = _mm512_set1_ps(inverse_scale(largest));
             let bytes =
                 x.map(|x| _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse))));
             let quants = _mm256_set_m128i(bytes[1], bytes[0]);
@@ -467,7 +467,7 @@ macro_rules! dense {
                 unsafe {
                     for g in 0..G {
                         let at = weights.add(g * group_bytes + k * ROWS * $size);
-                        if T <= 2 && (k % (4 / $size) == 0) {
+                        if T <= 2 && (k * ROWS * $size).is_multiple_of(64) {
                             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
                         }
                         let w = $load(at);

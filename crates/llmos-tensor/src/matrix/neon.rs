@@ -8,7 +8,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::activations::{Block, QuantisedTile, Tile};
+use super::activations::{Block, QuantisedTile, Tile, inverse_scale};
 use super::format::{Format, HALVES};
 use super::kernel::{ROWS, Target, Widths};
 
@@ -253,11 +253,16 @@ unsafe fn dot_tile<F: Format, const T: usize, const MOVED: bool>(
     // SAFETY: the tile has T tokens.
     unsafe {
         if T == 1 {
-            dot::<F, 1, MOVED>(w, a, sums);
-        } else {
-            for t in (0..T).step_by(2) {
-                dot::<F, 2, MOVED>(w, a.add(t), &mut sums[t..t + 2]);
-            }
+            return dot::<F, 1, MOVED>(w, a, sums);
+        }
+        // Written out because the compiler leaves four turns a loop, with the sums in memory.
+        dot::<F, 2, MOVED>(w, a, &mut sums[..2]);
+        if T >= 4 {
+            dot::<F, 2, MOVED>(w, a.add(2), &mut sums[2..4]);
+        }
+        if T == 8 {
+            dot::<F, 2, MOVED>(w, a.add(4), &mut sums[4..6]);
+            dot::<F, 2, MOVED>(w, a.add(6), &mut sums[6..8]);
         }
     }
 }
@@ -467,21 +472,20 @@ pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
         unsafe {
             let x: [float32x4_t; 8] =
                 std::array::from_fn(|i| vld1q_f32(values.as_ptr().add(4 * i)));
-            let largest =
-                vmaxvq_f32(x.into_iter().fold(vdupq_n_f32(0.0), |m, x| vmaxq_f32(m, vabsq_f32(x))));
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            let q = x.map(|x| vcvtnq_s32_f32(vmulq_n_f32(x, inverse)));
-            let add = |q: &[int32x4_t]| {
-                vaddvq_s32(vaddq_s32(vaddq_s32(q[0], q[1]), vaddq_s32(q[2], q[3])))
-            };
-            let half = add(&q[..4]);
-            let sum = half + add(&q[4..]);
+            // As `f32::max`, this maximum passes over NaN.
+            let zero = vdupq_n_f32(0.0);
+            let largest = vmaxnmvq_f32(x.iter().fold(zero, |m, x| vmaxnmq_f32(m, vabsq_f32(*x))));
+            let inverse = inverse_scale(largest);
+            let q = x.map(|x| vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(x, inverse))));
+            let quants: [int8x16_t; 2] = std::array::from_fn(|i| {
+                let (low, high) = (vcombine_s16(q[4 * i], q[4 * i + 1]), &q[4 * i + 2..]);
+                vcombine_s8(vqmovn_s16(low), vqmovn_s16(vcombine_s16(high[0], high[1])))
+            });
+            let half = i32::from(vaddlvq_s8(quants[0]));
+            let sum = half + i32::from(vaddlvq_s8(quants[1]));
             let scale = largest / 127.0;
             let out = out.add(b * stride);
-            for i in 0..2 {
-                let low = vcombine_s16(vqmovn_s32(q[4 * i]), vqmovn_s32(q[4 * i + 1]));
-                let high = vcombine_s16(vqmovn_s32(q[4 * i + 2]), vqmovn_s32(q[4 * i + 3]));
-                let quants = vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));
+            for (i, quants) in quants.into_iter().enumerate() {
                 vst1q_s8((&raw mut (*out).quants).cast::<i8>().add(16 * i), quants);
             }
             (*out).scale = scale;

@@ -73,7 +73,7 @@ fn rounded(x: &[f32], dtype: DType) -> Vec<f32> {
     x.chunks(32)
         .flat_map(|block| {
             let largest = block.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let inverse = activations::inverse_scale(largest);
             block.iter().map(move |v| (v * inverse).round_ties_even() * (largest / 127.0))
         })
         .collect()
@@ -195,4 +195,29 @@ fn wrong_lengths_are_refused() {
     assert!(matches!(pack(DType::Q8_0, 2, 32, 34), Err(Error::Length { .. })));
     assert!(matches!(pack(DType::F32, usize::MAX, 32, 4), Err(Error::Overflow { .. })));
     assert!(pack(DType::Q8_0, 2, 32, 68).is_ok());
+}
+
+#[test]
+fn quantisers_agree_with_the_scalar_one() {
+    let mut random = Random(11);
+    let mut row: Vec<f32> = (0..256).map(|_| random.float()).collect();
+    row[32..64].fill(0.0);
+    row[64..96].fill(1e-38);
+    row[96..128].fill(f32::MAX);
+    row[128..160].iter_mut().for_each(|v| *v *= 1e-20);
+    let mut expected = vec![activations::Block::default(); 8];
+    // SAFETY: eight blocks are read and written.
+    unsafe { activations::quantise_row(&row, 1, expected.as_mut_ptr()) };
+    for isa in Isa::available() {
+        let mut got = vec![activations::Block::default(); 8];
+        // SAFETY: as above; the instruction set is there.
+        unsafe { kernel::quantiser(isa)(&row, 1, got.as_mut_ptr()) };
+        for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            assert_eq!(got.quants, expected.quants, "{isa} block {i}");
+            assert_eq!(got.scale, expected.scale, "{isa} block {i}");
+            assert_eq!(got.negative_sum, expected.negative_sum, "{isa} block {i}");
+            assert_eq!(got.negative_half, expected.negative_half, "{isa} block {i}");
+            assert_eq!(got.scaled_sum, expected.scaled_sum, "{isa} block {i}");
+        }
+    }
 }

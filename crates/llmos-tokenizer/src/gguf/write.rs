@@ -59,8 +59,8 @@ impl Tokenizer {
         let mut seen = HashSet::with_capacity(self.texts.len());
         let is_word = |id: usize| self.types[id] == token_type::NORMAL;
         // Files of Hugging Face mark what goes on with a word; GGUF marks what opens one.
-        let marks_continuing = model == "bert"
-            && self.texts.iter().any(|text| text.starts_with(b"##"));
+        let marks_continuing =
+            model == "bert" && self.texts.iter().any(|text| text.starts_with(b"##"));
         self.texts
             .iter()
             .enumerate()

@@ -145,12 +145,12 @@ fn add_pre_tokenizers(
                 });
             }
             "Metaspace" => {
-                let prepend = match (part["prepend_scheme"].as_str(), part["add_prefix_space"].as_bool())
-                {
-                    (Some("never"), _) | (None, Some(false)) => Prepend::Never,
-                    (Some("first"), _) => Prepend::First,
-                    _ => Prepend::Always,
-                };
+                let prepend =
+                    match (part["prepend_scheme"].as_str(), part["add_prefix_space"].as_bool()) {
+                        (Some("never"), _) | (None, Some(false)) => Prepend::Never,
+                        (Some("first"), _) => Prepend::First,
+                        _ => Prepend::Always,
+                    };
                 let replacement = part["replacement"].as_str().map_or(SPACE_MARK, str::as_bytes);
                 steps.push(Step::Metaspace {
                     replacement: replacement.to_vec(),
@@ -290,6 +290,15 @@ impl Decoding {
         text.into_bytes()
     }
 
+    /// The bytes of an added token: what it says, as a word of its own where tokens are words.
+    pub(super) fn added_piece(&self, token: &str) -> Vec<u8> {
+        if self.wordpiece.is_some() || self.absent {
+            format!(" {token}").into_bytes()
+        } else {
+            token.as_bytes().to_vec()
+        }
+    }
+
     pub(super) fn strip_first_space(&self) -> bool {
         self.strip_start || self.wordpiece.is_some() || self.absent
     }
@@ -374,9 +383,9 @@ pub(super) fn describe_for_gguf(
     } else if is_bpe {
         meta.model = "llama".into();
         let prepends = normalizers.iter().any(|step| matches!(step, Normalize::Prepend(_)));
-        let metaspace = parts(&file.pre_tokenizer, "pretokenizers").iter().any(|part| {
-            kind(part) == "Metaspace" && part["prepend_scheme"] != "never"
-        });
+        let metaspace = parts(&file.pre_tokenizer, "pretokenizers")
+            .iter()
+            .any(|part| kind(part) == "Metaspace" && part["prepend_scheme"] != "never");
         meta.add_space_prefix = Some(prepends || metaspace);
     } else if model.kind.as_deref() == Some("Unigram") || model.unk_id.is_some() {
         meta.model = "t5".into();

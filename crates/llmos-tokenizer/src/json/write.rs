@@ -213,7 +213,8 @@ impl Tokenizer {
         if self.before.is_empty() && self.after.is_empty() {
             return Value::Null;
         }
-        let special = |&id: &u32| json!({"SpecialToken": {"id": self.token_name(id), "type_id": 0}});
+        let special =
+            |&id: &u32| json!({"SpecialToken": {"id": self.token_name(id), "type_id": 0}});
         let text = |name: &str, kind: u32| json!({"Sequence": {"id": name, "type_id": kind}});
         let around = |inner: Vec<Value>| -> Vec<Value> {
             let before = self.before.iter().map(special);
@@ -298,7 +299,8 @@ impl Tokenizer {
                 self.bpe_value(unk, fuse, byte_fallback(bpe), bpe.ignore_merges, bpe_merges(bpe))
             }
             Model::Spm(spm) => {
-                let fallback = self.texts.iter().filter(|text| byte_token(text).is_some()).count() >= 256;
+                let fallback =
+                    self.texts.iter().filter(|text| byte_token(text).is_some()).count() >= 256;
                 self.bpe_value(self.unk_name(), true, fallback, false, spm_merges(spm))
             }
             Model::Unigram(_) => {

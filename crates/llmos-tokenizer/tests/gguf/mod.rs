@@ -3,7 +3,7 @@
 use llmos_tokenizer::GgufVocab;
 
 /// The vocabulary of a GGUF file that is known to be sound.
-pub fn read_vocab(file: &[u8]) -> GgufVocab {
+pub(crate) fn read_vocab(file: &[u8]) -> GgufVocab {
     let mut reader = Reader { file, at: 0 };
     assert_eq!(reader.take(4), b"GGUF", "magic");
     let version = reader.u32();

@@ -131,10 +131,10 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let peak_memory_bytes = processors::peak_memory();
     let bandwidth = decode_tokens_per_s.map(|_| machine::read_bandwidth(&device));
     let middle = arguments.depth + arguments.generate / 2;
-    let bytes_per_token =
-        (engine.model().bytes_per_token() + engine.cache_bytes(middle)) as u64;
+    let bytes_per_token = (engine.model().bytes_per_token() + engine.cache_bytes(middle)) as u64;
     // A model that fits the processor's caches is read faster than memory is.
-    let fraction = |(rate, bandwidth): (f64, f64)| (rate * bytes_per_token as f64 / bandwidth).min(1.0);
+    let fraction =
+        |(rate, bandwidth): (f64, f64)| (rate * bytes_per_token as f64 / bandwidth).min(1.0);
     let report = Report {
         model: name,
         kind,
@@ -180,7 +180,8 @@ fn model(
             let config = preset.config();
             let kind = arguments.kind;
             let model = Model::random(config, kind, 1, device).map_err(load::explained)?;
-            let engine = Engine::new(Arc::new(model), device.clone(), options).map_err(load::explained)?;
+            let engine =
+                Engine::new(Arc::new(model), device.clone(), options).map_err(load::explained)?;
             Ok((preset.name().to_string(), kind.name().to_string(), engine))
         }
         (None, None) => Err(failure("there is no model", "give MODEL or --random SHAPE")),
@@ -193,7 +194,8 @@ fn tokens(engine: &Engine, count: usize, round: u64) -> Vec<u32> {
     // A linear congruence (Knuth's MMIX constants): any spread of ids will do.
     let mut state = round;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % vocab_size) as u32
     };
     (0..count).map(|_| next()).collect()
@@ -242,10 +244,8 @@ fn median(values: &[f64]) -> f64 {
 
 fn table(report: &Report) -> String {
     let figure = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.1}"));
-    let mut text = format!(
-        "{} {}, {} threads, {}\n",
-        report.model, report.kind, report.threads, report.isa
-    );
+    let mut text =
+        format!("{} {}, {} threads, {}\n", report.model, report.kind, report.threads, report.isa);
     text += &format!(
         "prefill {:>6} tokens {:>10} tok/s\n",
         report.prompt_tokens,

@@ -61,7 +61,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
         terminal.json(&machine)?;
         return Ok(Outcome::Success);
     }
-    let figure = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{:.0}", value / 1e9));
+    let figure =
+        |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{:.0}", value / 1e9));
     let mut text = format!("{}\n", processors::cpu_name());
     text += "threads  read GB/s  f32 GFLOP/s  bf16 GFLOP/s  int8 GOP/s\n";
     for row in &rows {

@@ -119,7 +119,8 @@ fn make_room(output: &Path, force: bool, files: &ModelFiles) -> anyhow::Result<(
 /// The input's own type where it can be written, else half precision.
 fn own_type(files: &ModelFiles, to_gguf: bool) -> FileType {
     let named = FileType::from_name(files.type_name());
-    let own = named.or_else(|| files.majority().and_then(|dtype| FileType::from_name(dtype.name())));
+    let own =
+        named.or_else(|| files.majority().and_then(|dtype| FileType::from_name(dtype.name())));
     let float = |kind: &FileType| matches!(kind, FileType::F32 | FileType::F16 | FileType::BF16);
     own.filter(|kind| to_gguf || float(kind)).unwrap_or(FileType::F16)
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::load::{self, Compute};
+use crate::model_name;
 use crate::processors;
 use crate::registry::{self, Registry};
 use crate::terminal::{Style, Terminal, size};
@@ -33,7 +34,8 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let features = Isa::features();
     let available: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
     if available.len() == 1 {
-        missing.push("no vector instructions that llmos has kernels for: everything is slow".into());
+        missing
+            .push("no vector instructions that llmos has kernels for: everything is slow".into());
     }
     let memory = processors::memory();
     if memory.is_none() {
@@ -120,7 +122,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 
 /// The greedy beginning of the bundled model's story.
 fn story(compute: &Compute, terminal: &Terminal) -> anyhow::Result<String> {
-    let path = load::bundled()?;
+    let path = model_name::bundled()?;
     let mut loaded = load::load(
         &path.display().to_string(),
         compute,
@@ -128,8 +130,7 @@ fn story(compute: &Compute, terminal: &Terminal) -> anyhow::Result<String> {
         terminal,
     )?;
     let tokenizer = loaded.tokenizer()?.clone();
-    let mut sampler =
-        Sampler::new(SamplerOptions::greedy(), 0)?;
+    let mut sampler = Sampler::new(SamplerOptions::greedy(), 0)?;
     let prompt = load::start_tokens(&tokenizer);
     let id = loaded.engine.add(&prompt, SequenceOptions::default())?;
     let mut text = String::new();

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use llmos_model::config::Mlp;
 use llmos_model::decoder::CacheLayout;
-use llmos_model::{Config, ModelFiles, TensorInfo};
+use llmos_model::{Config, ModelFiles, TensorInfo, Vocabulary};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::failure::failure;
 use crate::load::{self, Cache};
+use crate::model_name;
 use crate::processors;
 use crate::terminal::{Style, Terminal, count, size};
 
@@ -80,9 +81,11 @@ fn weight_bytes(files: &ModelFiles) -> u64 {
 fn totals(files: &ModelFiles) -> BTreeMap<&'static str, Total> {
     let mut totals = BTreeMap::new();
     for tensor in files.tensors() {
-        let total = totals
-            .entry(tensor.dtype.name())
-            .or_insert(Total { tensors: 0, parameters: 0, bytes: 0 });
+        let total = totals.entry(tensor.dtype.name()).or_insert(Total {
+            tensors: 0,
+            parameters: 0,
+            bytes: 0,
+        });
         total.tensors += 1;
         total.parameters += tensor.len() as u64;
         total.bytes += tensor.bytes() as u64;
@@ -135,7 +138,7 @@ fn report(name: &str, files: &ModelFiles, memory: Option<&Memory>) -> anyhow::Re
         .collect();
     let metadata: serde_json::Map<String, Value> = files.metadata().into_iter().collect();
     let mut report = json!({
-        "model": load::short_name(name),
+        "model": model_name::short_name(name),
         "path": files.path().display().to_string(),
         "format": files.format(),
         "type": files.type_name(),
@@ -184,11 +187,15 @@ fn page(
             line("architecture", format!("{}{named}", config.architecture));
             line("shape", shape(config));
             line("context", format!("{} tokens", config.context_length));
-            line("vocabulary", format!("{} tokens", config.vocab_size));
         }
+        Err(_) if files.tensors().len() == 0 => line("cannot run", "it has no weights".into()),
         Err(error) => line("cannot run", error.to_string()),
     }
-    line("parameters", format!("{} in {} tensors", count(parameters(files)), files.tensors().len()));
+    line("vocabulary", vocabulary(files)?);
+    line(
+        "parameters",
+        format!("{} in {} tensors", count(parameters(files)), files.tensors().len()),
+    );
     for (name, total) in totals(files) {
         let share = format!(
             "{:<8} {:>5} tensors {:>10} parameters {:>10}",
@@ -210,7 +217,8 @@ fn page(
         );
         line("memory", parts);
         if let Some(machine) = processors::memory() {
-            let fits = if memory.total <= machine.available { "it fits" } else { "it does not fit" };
+            let fits =
+                if memory.total <= machine.available { "it fits" } else { "it does not fit" };
             line("", format!("{} free on this machine: {fits}", size(machine.available)));
         }
     }
@@ -236,6 +244,22 @@ fn page(
         }
     }
     Ok(text)
+}
+
+/// Where the tokens come from, and how many there are.
+fn vocabulary(files: &ModelFiles) -> anyhow::Result<String> {
+    let source = match files.vocabulary().map_err(load::explained)? {
+        Vocabulary::Gguf(gguf) => {
+            let pre = gguf.pre.map_or(String::new(), |pre| format!(", split as {pre}"));
+            return Ok(format!("{} tokens, {}{pre}", gguf.tokens.len(), gguf.model));
+        }
+        Vocabulary::HuggingFace { .. } => "tokenizer.json",
+        Vocabulary::SentencePiece { .. } => "tokenizer.model",
+        Vocabulary::Llama2c { .. } => "llama2.c's tokenizer.bin",
+        Vocabulary::None => "no tokenizer",
+    };
+    let size = files.config().map_or(0, |config| config.vocab_size);
+    Ok(format!("{size} tokens, {source}"))
 }
 
 fn shape(config: &Config) -> String {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use llmos_model::sampler::most_likely;
 use llmos_model::engine::SequenceOptions;
+use llmos_model::sampler::most_likely;
 use llmos_model::{Engine, EngineOptions};
 use llmos_tokenizer::Tokenizer;
 use serde::Serialize;
@@ -77,11 +77,9 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     if arguments.words {
         widen(&mut loaded, options, tokens.len())?;
     }
+    let id = loaded.engine.add(&tokens, SequenceOptions::default()).map_err(load::explained)?;
+    generation::prefill(&mut loaded, id, terminal)?;
     let engine = &mut loaded.engine;
-    let id = engine.add(&tokens, SequenceOptions::default()).map_err(load::explained)?;
-    while !engine.is_ready(id).map_err(load::explained)? {
-        engine.step().map_err(load::explained)?;
-    }
     let report = if arguments.words {
         let top = arguments.top.max(1);
         let found = next_words::search(engine, id, &tokenizer, top, arguments.passes)?;
@@ -142,7 +140,8 @@ fn of_words(prompt_tokens: usize, found: Words) -> Report {
     if found.end > 0.0 {
         // The end of the text stands among the words, with the empty text.
         let at = next.partition_point(|word| word.probability >= found.end);
-        let end = Next { id: None, ids: Some(Vec::new()), text: String::new(), probability: found.end };
+        let end =
+            Next { id: None, ids: Some(Vec::new()), text: String::new(), probability: found.end };
         next.insert(at, end);
     }
     Report { prompt_tokens, next, unexplored: Some(found.unexplored), exact: Some(found.exact) }

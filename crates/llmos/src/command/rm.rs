@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         let found = registry.find(name)?;
         let model = match found.as_slice() {
             [model] => model,
-            [] => return Err(crate::load::unknown(name, &registry)),
+            [] => return Err(crate::model_name::unknown(name, &registry)),
             several => {
                 let names: Vec<&str> = several.iter().map(|model| model.name.as_str()).collect();
                 return Err(failure(

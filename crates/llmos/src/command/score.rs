@@ -114,9 +114,8 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
             "the weights are damaged: fetch or convert the model again",
         ));
     }
-    let bits_per_byte = bytes
-        .filter(|&bytes| bytes > 0)
-        .map(|bytes| nats / std::f64::consts::LN_2 / bytes as f64);
+    let bits_per_byte =
+        bytes.filter(|&bytes| bytes > 0).map(|bytes| nats / std::f64::consts::LN_2 / bytes as f64);
     let each = |&id: &u32, logprob: &Option<f64>| Each {
         id,
         text: loaded.tokenizer.as_ref().map(|tokenizer| tokenizer.token_text(id)),
@@ -214,7 +213,9 @@ mod tests {
 
     #[test]
     fn every_token_but_the_first_is_scored_once() {
-        for (tokens, context, stride) in [(5, 8, None), (9, 8, None), (40, 8, Some(3)), (10, 8, Some(8))] {
+        for (tokens, context, stride) in
+            [(5, 8, None), (9, 8, None), (40, 8, Some(3)), (10, 8, Some(8))]
+        {
             let mut seen = vec![0; tokens];
             for piece in pieces(tokens, context, stride).unwrap() {
                 assert!(piece.end - piece.start <= context + 1 && piece.first > piece.start);

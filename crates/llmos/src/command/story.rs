@@ -8,6 +8,7 @@ use llmos_tokenizer::{Special, Tokenizer};
 use crate::Outcome;
 use crate::generation;
 use crate::load::{self, Compute, Loaded};
+use crate::model_name;
 use crate::sampling::Sampling;
 use crate::terminal::Terminal;
 
@@ -27,7 +28,7 @@ struct Defaults {
 
 pub(crate) fn run(terminal: &Terminal) -> anyhow::Result<Outcome> {
     let Defaults { sampling, compute } = clap::Parser::parse_from(["llmos"]);
-    let path = load::bundled()?.display().to_string();
+    let path = model_name::bundled()?.display().to_string();
     let options = llmos_model::EngineOptions::default();
     let loaded = load::load(&path, &compute, options, terminal)?;
     let tokenizer = loaded.tokenizer()?.clone();
@@ -82,7 +83,8 @@ impl Story {
             Some(id) if text.is_empty() => id,
             Some(id) => {
                 let more = tokenizer.encode(format!("\n{text}"), Special::None);
-                let room = context.saturating_sub(engine.tokens(id).map_err(load::explained)?.len());
+                let room =
+                    context.saturating_sub(engine.tokens(id).map_err(load::explained)?.len());
                 if more.len() + TURN / 2 > room {
                     engine.remove(id).map_err(load::explained)?;
                     self.begin(text, tokenizer)?
@@ -101,16 +103,21 @@ impl Story {
         let seed = self.sampling.seed().wrapping_add(self.turn);
         self.turn += 1;
         let mut sampler = self.sampling.sampler(Some(tokenizer), seed)?;
-        let enough = |tokens: usize, text: &str| {
-            tokens >= TURN / 2 && text.ends_with(['.', '!', '?', '"'])
-        };
+        let enough =
+            |tokens: usize, text: &str| tokens >= TURN / 2 && text.ends_with(['.', '!', '?']);
         let mut options = GenerateOptions {
             tokens: Some(TURN),
             end: tokenizer.end_ids(),
             ..GenerateOptions::default()
         };
-        let figures =
-            generation::stream(&mut self.loaded, id, &mut sampler, &mut options, &enough, terminal)?;
+        let figures = generation::stream(
+            &mut self.loaded,
+            id,
+            &mut sampler,
+            &mut options,
+            &enough,
+            terminal,
+        )?;
         terminal.detail(figures.line(Some(seed)));
         self.sequence = match figures.generated.ending {
             Ending::End(_) | Ending::Context => {

@@ -24,7 +24,8 @@ fn near_names_are_offered() {
     llmos(&["run", "storis260k", "-p", "x"]).is_error("did you mean stories260K?");
     let near = stories().replace("260K", "26OK");
     llmos(&["run", &near, "-p", "x"]).is_error("stories260K.gguf");
-    llmos(&["run", "zzz", "-p", "x"]).is_error("llmos pull");
+    llmos(&["run", "zzz", "-p", "x"]).is_error("llmos pull hf:OWNER/REPO");
+    llmos(&["run", "hf:a/b", "-p", "x"]).is_error("llmos pull hf:a/b");
 }
 
 #[test]
@@ -56,9 +57,7 @@ fn a_damaged_header_is_an_error_or_another_model() {
 #[test]
 fn flags_out_of_range() {
     let model = stories();
-    let run = |more: &[&str]| {
-        llmos(&[&["run", &model, "-p", "Once", "-n", "3"], more].concat())
-    };
+    let run = |more: &[&str]| llmos(&[&["run", &model, "-p", "Once", "-n", "3"], more].concat());
     run(&["--context", "513"]).is_error("1 to 512");
     run(&["--context", "0"]).is_error("1 to 512");
     run(&["--batch", "0"]).is_error("rows a batch");
@@ -71,7 +70,8 @@ fn flags_out_of_range() {
     run(&["--regex", "("]).is_error("grammar");
     run(&["--json-schema", "{"]).is_error("grammar");
     run(&["--json-schema", "@no-such-file"]).is_error("no-such-file");
-    for usage in [&["--threads", "0"][..], &["--temp", "warm"], &["--nonsense"], &["--seed", "-1"]] {
+    for usage in [&["--threads", "0"][..], &["--temp", "warm"], &["--nonsense"], &["--seed", "-1"]]
+    {
         let output = run(usage);
         assert_eq!(output.code, Some(2), "{usage:?}");
         assert!(output.stderr.contains("error:"), "{}", output.stderr);
@@ -87,7 +87,8 @@ fn a_prompt_that_does_not_fit() {
 
 #[test]
 fn a_prompt_that_is_no_text_is_still_bytes() {
-    let output = llmos_with(&["run", &stories(), "-n", "5", "--temp", "0"], &[0xFF, 0xFE, b' ', b'a']);
+    let output =
+        llmos_with(&["run", &stories(), "-n", "5", "--temp", "0"], &[0xFF, 0xFE, b' ', b'a']);
     assert_eq!(output.code, Some(0), "{}", output.stderr);
 }
 

@@ -5,8 +5,19 @@ use crate::program::{llmos, stories};
 #[test]
 fn the_report_has_its_fields() {
     let report = llmos(&[
-        "bench", &stories(), "--prompt", "32", "--generate", "8", "--depth", "16", "--repeat", "1",
-        "--threads", "1", "--json",
+        "bench",
+        &stories(),
+        "--prompt",
+        "32",
+        "--generate",
+        "8",
+        "--depth",
+        "16",
+        "--repeat",
+        "1",
+        "--threads",
+        "1",
+        "--json",
     ])
     .json();
     assert_eq!(report["model"], "stories260K");

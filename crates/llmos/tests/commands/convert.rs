@@ -71,3 +71,70 @@ fn nothing_is_replaced_without_being_asked() {
     llmos(&["convert", &stories(), &home.join("no/such/x.gguf")]).is_error("no/such");
     assert_eq!(llmos(&["convert", &stories(), &out, "--type", "q3"]).code, Some(2));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let home = Folder::new();
+    let out = home.join("out.gguf");
+    // A limit on file sizes stands for a full disk: the write in the middle fails.
+    let limited = "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"";
+    let llmos = env!("CARGO_BIN_EXE_llmos");
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", limited, llmos, "convert", &stories(), &out])
+        .env("LLMOS_HOME", home.path());
+    command.stdin(std::process::Stdio::null());
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("hint:") && !stderr.contains("panicked"), "{stderr}");
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_llama2c_checkpoint_brings_its_tokenizer_from_beside_it_or_from_a_flag() {
+    let home = Folder::new();
+    let (bin, tokenizer) = (home.join("stories.bin"), home.join("elsewhere.bin"));
+    std::fs::write(&bin, checkpoint()).unwrap();
+    std::fs::write(&tokenizer, tokens()).unwrap();
+    let run = |model: &str| llmos(&["run", model, "-p", "ab", "-n", "8", "--temp", "0"]);
+    run(&bin).is_error("no tokenizer");
+    let out = home.join("out.gguf");
+    let convert = llmos(&["convert", &bin, &out, "--tokenizer", &tokenizer]);
+    assert_eq!(convert.code, Some(0), "{}", convert.stderr);
+    let converted = run(&out).text();
+    std::fs::rename(&tokenizer, home.join("tokenizer.bin")).unwrap();
+    assert_eq!(run(&bin).text(), converted);
+}
+
+/// llama2.c's format (its `export.py`, version 0): seven counts, then weights in f32. The numbers
+/// are a wave; a shape that is read wrongly gives another text.
+fn checkpoint() -> Vec<u8> {
+    let (dim, hidden, layers, heads, vocab, context) = (16, 24, 2, 2, VOCAB, 32);
+    let header = [dim, hidden, layers, heads, heads, vocab, context];
+    let mut bytes: Vec<u8> = header.iter().flat_map(|&n| (n as i32).to_le_bytes()).collect();
+    let layer = 2 * dim + 4 * dim * dim + 3 * dim * hidden;
+    let frequencies = 2 * context * (dim / heads / 2);
+    let values = vocab * dim + layers * layer + dim + frequencies;
+    bytes.extend((0..values).flat_map(|i| ((i as f32 * 0.7).sin() * 0.3).to_le_bytes()));
+    bytes
+}
+
+const VOCAB: usize = 259 + 4;
+
+/// llama2.c's tokenizer file: the longest length, then a score, a length and the bytes of each.
+fn tokens() -> Vec<u8> {
+    let mut texts: Vec<String> = vec!["<unk>".into(), "<s>".into(), "</s>".into()];
+    texts.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    texts.extend([" ", "a", "b", "c"].map(String::from));
+    assert_eq!(texts.len(), VOCAB);
+    let mut bytes = 6i32.to_le_bytes().to_vec();
+    for (id, text) in texts.iter().enumerate() {
+        bytes.extend((-(id as f32)).to_le_bytes());
+        bytes.extend((text.len() as i32).to_le_bytes());
+        bytes.extend(text.as_bytes());
+    }
+    bytes
+}

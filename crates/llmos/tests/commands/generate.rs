@@ -84,7 +84,8 @@ fn every_sampler_has_its_flag() {
 #[test]
 fn a_banned_token_is_not_drawn() {
     // Greedily the first token after this prompt is " little", 376 in this vocabulary.
-    let given = ["run", &stories(), "-p", "Once upon a time, there was a", "-n", "1", "--temp", "0"];
+    let given =
+        ["run", &stories(), "-p", "Once upon a time, there was a", "-n", "1", "--temp", "0"];
     assert_eq!(llmos(&given).text(), " little");
     let banned = llmos(&[&given[..], &["--logit-bias", "376=-inf"]].concat()).text();
     assert_eq!(banned, " big");
@@ -124,7 +125,9 @@ fn a_prompt_comes_from_a_flag_a_file_or_standard_input() {
 #[test]
 fn dreams_begin_from_nothing_or_with_a_kind() {
     let model = stories();
-    let dream = |more: &[&str]| llmos(&[&["dream", &model, "-n", "30", "--temp", "0"], more].concat()).text();
+    let dream = |more: &[&str]| {
+        llmos(&[&["dream", &model, "-n", "30", "--temp", "0"], more].concat()).text()
+    };
     assert!(PUBLISHED.starts_with(&dream(&[]).trim_end()[..40]));
     assert!(dream(&["--like", "story"]).starts_with("Once upon a time"));
     assert!(dream(&["--like", "code"]).starts_with("import java"));
@@ -145,6 +148,7 @@ fn without_a_command_the_bundled_model_answers_what_standard_input_holds() {
 fn a_folder_with_its_tokenizer_runs() {
     // Random weights: nothing but that it runs, and that it writes whole characters.
     let folder = repository("testdata/architectures/qwen3").display().to_string();
-    let text = llmos(&["run", &folder, "-p", "Hello", "-n", "20", "--temp", "1.5", "--seed", "3"]).text();
+    let text =
+        llmos(&["run", &folder, "-p", "Hello", "-n", "20", "--temp", "1.5", "--seed", "3"]).text();
     assert!(!text.is_empty());
 }

@@ -7,7 +7,8 @@ use crate::program::{Folder, collect, command, stories};
 /// Sends an interrupt, as Ctrl-C does.
 #[cfg(unix)]
 pub(crate) fn interrupt(child: &std::process::Child) {
-    let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let status =
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(status.unwrap().success());
 }
 

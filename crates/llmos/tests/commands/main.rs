@@ -1,4 +1,5 @@
 //! Every command as a person runs it: the binary, real files, what comes out of it.
+#![allow(clippy::unwrap_used, reason = "a test's own files and processes must be there")]
 
 mod bad_input;
 mod bench;

@@ -31,7 +31,12 @@ fn top_says_how_many() {
 fn probabilities_agree_with_score() {
     let report = next(&["--top", "512"]);
     let scored = llmos(&[
-        "score", &stories(), "--json", "--each", "--ids", "1 403 407 261 378 432 383 286 261 376",
+        "score",
+        &stories(),
+        "--json",
+        "--each",
+        "--ids",
+        "1 403 407 261 378 432 383 286 261 376",
     ])
     .json();
     let logprob = scored["each"][9]["logprob"].as_f64().unwrap();
@@ -53,6 +58,23 @@ fn whole_words_add_up_to_their_first_tokens() {
     assert!(word <= token + 1e-6 && word > 0.99 * token, "{word} {token}");
     let known: f64 = rows.iter().map(|row| row["probability"].as_f64().unwrap()).sum();
     assert!(known <= 1.0);
+}
+
+#[test]
+fn a_word_of_several_tokens_is_at_most_as_likely_as_its_tokens_together() {
+    let words = next(&["--words", "--top", "8"]);
+    let rows = words["next"].as_array().unwrap();
+    let boy = rows.iter().find(|row| row["text"] == " boy").unwrap();
+    let ids = boy["ids"].as_array().unwrap();
+    assert!(ids.len() > 1, "{ids:?}");
+    let mut all = "1 403 407 261 378 432 383 286 261".to_string();
+    ids.iter().for_each(|id| all += &format!(" {id}"));
+    let scored = llmos(&["score", &stories(), "--json", "--each", "--ids", &all]).json();
+    let each = scored["each"].as_array().unwrap();
+    let together: f64 = each[9..].iter().map(|each| each["logprob"].as_f64().unwrap()).sum();
+    let word = boy["probability"].as_f64().unwrap();
+    // After " boy" a new word nearly always begins.
+    assert!(word <= together.exp() + 1e-3 && word > 0.9 * together.exp(), "{word} {together}");
 }
 
 #[test]

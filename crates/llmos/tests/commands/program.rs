@@ -78,7 +78,10 @@ pub(crate) fn command(home: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmos"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("LLMOS_") || text.starts_with("HF_") || text.to_lowercase().ends_with("_proxy") {
+        if text.starts_with("LLMOS_")
+            || text.starts_with("HF_")
+            || text.to_lowercase().ends_with("_proxy")
+        {
             command.env_remove(&name);
         }
     }

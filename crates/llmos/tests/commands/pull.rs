@@ -134,7 +134,11 @@ fn serve(
             let now = *mood.lock().unwrap();
             let from = if matches!(now, Mood::NoRange(_)) { 0 } else { range.unwrap_or(0) };
             let status = if from > 0 {
-                format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", bytes.len() - 1, bytes.len())
+                format!(
+                    "206 Partial Content\r\nContent-Range: bytes {from}-{}/{}",
+                    bytes.len() - 1,
+                    bytes.len()
+                )
             } else {
                 "200 OK".to_string()
             };
@@ -178,7 +182,8 @@ fn files_below(folder: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn a_model_is_pulled_listed_run_and_removed() {
-    let hub = Hub::new(&[("tiny-Q8_0.gguf", model()), ("README.md", b"hi".to_vec())], Mood::Fine, honest);
+    let hub =
+        Hub::new(&[("tiny-Q8_0.gguf", model()), ("README.md", b"hi".to_vec())], Mood::Fine, honest);
     let home = Folder::new();
     let pulled = hub.run(&home, &["pull", "hf:o/r", "--json"]).json();
     assert_eq!(pulled["name"], "o/r:tiny-Q8_0");

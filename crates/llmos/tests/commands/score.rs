@@ -23,15 +23,18 @@ fn the_score_is_the_mean_over_the_tokens_with_a_past() {
 fn prefill_and_stepwise_agree() {
     let home = Folder::new();
     let path = home.join("text");
-    std::fs::write(&path, "Tom and Lily went to the park. \"Look!\" said Tom. They saw a dog.").unwrap();
+    std::fs::write(&path, "Tom and Lily went to the park. \"Look!\" said Tom. They saw a dog.")
+        .unwrap();
     for cache in ["f32", "f16", "q8"] {
         let score = |more: &[&str]| {
             let model = stories();
-            let given = ["score", &model, "--text", &path, "--json", "--each", "--cache-type", cache];
+            let given =
+                ["score", &model, "--text", &path, "--json", "--each", "--cache-type", cache];
             llmos(&[&given[..], more].concat()).json()
         };
         let (prefill, stepwise) = (score(&[]), score(&["--stepwise"]));
-        let pairs = prefill["each"].as_array().unwrap().iter().zip(stepwise["each"].as_array().unwrap());
+        let pairs =
+            prefill["each"].as_array().unwrap().iter().zip(stepwise["each"].as_array().unwrap());
         for (a, b) in pairs.skip(1) {
             let (a, b) = (a["logprob"].as_f64().unwrap(), b["logprob"].as_f64().unwrap());
             assert!((a - b).abs() < 2e-3, "{cache}: {a} {b}");

@@ -9,7 +9,8 @@ fn ids_and_their_text() {
     assert_eq!(ids(b"hi Lily"), "270 417 317\n");
     assert_eq!(ids(b""), "\n");
     for text in ["hi Lily", "Hello\n\nworld ", "\u{732b} na\u{ef}ve \u{1f600}", "  two  spaces"] {
-        let decoded = llmos_with(&["tokenize", &model, "--decode"], ids(text.as_bytes()).as_bytes());
+        let decoded =
+            llmos_with(&["tokenize", &model, "--decode"], ids(text.as_bytes()).as_bytes());
         assert_eq!(decoded.text(), text);
     }
 }
@@ -44,7 +45,8 @@ fn bytes_that_are_no_text_come_back() {
 fn a_folder_a_tokenizer_json_and_a_sentencepiece_model_agree() {
     let folder = repository("testdata/architectures/llama");
     let ids = |path: &std::path::Path| {
-        llmos_with(&["tokenize", &path.display().to_string(), "--ids"], b"Hello little world").text()
+        llmos_with(&["tokenize", &path.display().to_string(), "--ids"], b"Hello little world")
+            .text()
     };
     let json = ids(&folder.join("tokenizer.json"));
     assert_eq!(ids(&folder), json);

@@ -42,7 +42,9 @@ fn crates_take_the_declared_ones_and_all_are_taken() {
         let manifest: toml::Table =
             read(&path).parse().unwrap_or_else(|error| panic!("{path}: {error}"));
         for table in TABLES {
-            for (name, value) in manifest.get(table).and_then(|table| table.as_table()).into_iter().flatten() {
+            for (name, value) in
+                manifest.get(table).and_then(|table| table.as_table()).into_iter().flatten()
+            {
                 let inherited = value.get("workspace").and_then(toml::Value::as_bool);
                 if inherited != Some(true) {
                     offences.push(format!("{path}: {name} is not taken from the workspace"));

@@ -50,7 +50,13 @@ fn the_pages_are_there() {
         "docs/adding-a-kernel.md",
         "docs/adding-an-architecture.md",
     ];
-    none(PAGES.iter().filter(|page| !root().join(page).exists()).map(|page| page.to_string()).collect());
+    none(
+        PAGES
+            .iter()
+            .filter(|page| !root().join(page).exists())
+            .map(|page| page.to_string())
+            .collect(),
+    );
 }
 
 #[test]
@@ -120,9 +126,10 @@ fn golden_files_lie_beside_their_generator() {
     let mut offences = Vec::new();
     for set in sets {
         let folder = format!("testdata/{set}/");
-        let explained = all.iter().filter(|path| path.starts_with(&folder)).any(|path| {
-            [".py", ".rs", "NOTICE.md"].iter().any(|ending| path.ends_with(ending))
-        });
+        let explained = all
+            .iter()
+            .filter(|path| path.starts_with(&folder))
+            .any(|path| [".py", ".rs", "NOTICE.md"].iter().any(|ending| path.ends_with(ending)));
         if !explained {
             offences.push(format!("{folder}: neither a generator nor a notice"));
         }

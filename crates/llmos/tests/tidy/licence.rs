@@ -32,7 +32,8 @@ fn both(words: &mut Words<'_>) -> Option<Alternatives> {
     let mut all = one(words)?;
     while words.next_if_eq(&"AND").is_some() {
         let right = one(words)?;
-        let joined = all.iter().flat_map(|left| right.iter().map(|right| [&left[..], right].concat()));
+        let joined =
+            all.iter().flat_map(|left| right.iter().map(|right| [&left[..], right].concat()));
         all = joined.collect();
     }
     Some(all)

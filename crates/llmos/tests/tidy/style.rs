@@ -124,7 +124,8 @@ fn only_the_binary_prints() {
 fn nothing_is_left_for_later() {
     const CODE: [&str; 4] = ["todo!", "unimplemented!", "dbg!", "#[ignore"];
     // In two parts, so that this file does not hold them.
-    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
+    let words =
+        [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
     let mut offences = Vec::new();
     for source in sources() {
         for (number, line) in source.lines() {

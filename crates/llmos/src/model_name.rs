@@ -1,0 +1,151 @@
+//! What the word MODEL on the command line stands for: a path, a name in the registry, the bundled
+//! model.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::failure::failure;
+use crate::places;
+use crate::registry::{self, Registry};
+use crate::terminal::Terminal;
+
+/// The bundled model: stories260K, see `models/`.
+const BUNDLED: &[u8] = include_bytes!("../../../models/stories260K.gguf");
+/// Its name.
+pub(crate) const BUNDLED_NAME: &str = "stories260K";
+
+/// The path that MODEL stands for.
+///
+/// # Errors
+/// Neither a path nor a name in the registry.
+pub(crate) fn resolve(name: &str, terminal: &Terminal) -> anyhow::Result<PathBuf> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(path.to_path_buf());
+    }
+    let registry = Registry::open()?;
+    match registry.find(name)?.as_slice() {
+        [model] => {
+            let path = registry.path_of(model);
+            terminal.detail(format_args!("{} is {}", model.name, path.display()));
+            Ok(path)
+        }
+        [] if name.eq_ignore_ascii_case(BUNDLED_NAME) => bundled(),
+        [] => Err(unknown(name, &registry)),
+        several => {
+            let names: Vec<&str> = several.iter().map(|model| model.name.as_str()).collect();
+            Err(failure(
+                format!("{name} can be {} models", several.len()),
+                format!("give one of {}", names.join(", ")),
+            ))
+        }
+    }
+}
+
+/// The bundled model's file, written to the data folder when it is first needed.
+///
+/// # Errors
+/// No folder can be written.
+pub(crate) fn bundled() -> anyhow::Result<PathBuf> {
+    let name = format!("bundled/{}-{}.gguf", BUNDLED_NAME, env!("CARGO_PKG_VERSION"));
+    let same = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes == BUNDLED);
+    let write = |folder: PathBuf| -> anyhow::Result<PathBuf> {
+        let path = folder.join(&name);
+        if !same(&path) {
+            registry::write_whole(&path, BUNDLED)?;
+        }
+        Ok(path)
+    };
+    // A read-only home is no reason not to tell a story.
+    places::data_folder().and_then(write).or_else(|_| write(std::env::temp_dir().join("llmos")))
+}
+
+/// There is no such model: an error with the nearest names.
+pub(crate) fn unknown(name: &str, registry: &Registry) -> anyhow::Error {
+    let looks_like_path = name.contains(['/', '\\'])
+        || [".gguf", ".bin", ".safetensors", ".json", ".model"]
+            .iter()
+            .any(|end| name.ends_with(end));
+    let mut known: BTreeSet<String> = BTreeSet::from([BUNDLED_NAME.to_string()]);
+    for model in registry.models().map(|(models, _)| models).unwrap_or_default() {
+        known.insert(registry::short_name(&model.name).to_string());
+    }
+    if looks_like_path {
+        let folder = Path::new(name).parent().unwrap_or(Path::new("."));
+        let entries =
+            std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let beside = entries.into_iter().flatten().flatten();
+        known.extend(beside.map(|entry| folder.join(entry.file_name()).display().to_string()));
+    }
+    let mut near: Vec<(usize, &String)> = known
+        .iter()
+        .map(|known| (distance(&known.to_lowercase(), &name.to_lowercase()), known))
+        .filter(|(distance, known)| {
+            *distance <= name.len().div_ceil(3)
+                || known.to_lowercase().contains(&name.to_lowercase())
+        })
+        .collect();
+    near.sort();
+    let near: Vec<&str> = near.iter().take(3).map(|(_, known)| known.as_str()).collect();
+    let hint = if name.starts_with("hf:") {
+        format!("bring it first: llmos pull {name}")
+    } else if near.is_empty() {
+        "`llmos models` lists what is here; `llmos pull hf:OWNER/REPO` brings more".to_string()
+    } else {
+        format!("did you mean {}?", near.join(" or "))
+    };
+    failure(format!("there is no file and no model {name:?}"), hint)
+}
+
+/// Edits that lead from one text to the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A path's or a name's last part without its ending.
+pub(crate) fn short_name(name: &str) -> String {
+    let path = Path::new(name);
+    let keeps_ending = !["gguf", "bin", "safetensors"]
+        .iter()
+        .any(|ending| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending)));
+    let part = if keeps_ending { path.file_name() } else { path.file_stem() };
+    part.map_or_else(|| name.to_string(), |part| part.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits() {
+        for (a, b, expected) in
+            [("", "", 0), ("kitten", "sitting", 3), ("abc", "", 3), ("mistral", "mistal", 1)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(distance(b, a), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn names_of_models() {
+        for (path, expected) in [
+            ("models/stories260K.gguf", "stories260K"),
+            ("Llama-3.2-1B", "Llama-3.2-1B"),
+            ("o/r:x-Q4_0", "r:x-Q4_0"),
+            ("dir/", "dir"),
+        ] {
+            assert_eq!(short_name(path), expected);
+        }
+    }
+}
