@@ -4,7 +4,7 @@
     pip install gguf numpy
     python3 bench/make_models.py target/release/llmos FOLDER [--shapes llama-134m]
 
-Speed does not depend on what the weights are; all programs are given the same files. 3.8 GB in all.
+Speed does not depend on what the weights are; all programs are given the same files. 5.3 GB in all.
 """
 
 import argparse

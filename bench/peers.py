@@ -359,7 +359,7 @@ def write_readme(results):
         head = [shape_word, *(f"{part} {peer}" for part in (prefill, decode) for peer in [*NAMES.values(), ratio_word])]
         lines = [caption, "", "| " + " | ".join(head) + " |", "|-" * len(head) + "|"]
         for shape in shapes:
-            for kind in TYPES:
+            for kind in [kind for kind in TYPES if any((run["shape"], run["type"]) == (shape, kind) for run in runs)]:
                 cells = [f"{shape} {kind}"]
                 for figure in ("prefill", "decode"):
                     speeds, ratio = row(results, figure, shape=shape, type=kind, threads=threads, depth=0)

@@ -170,7 +170,7 @@ fn without_generation_tags(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else { break };
+        let Some(len) = rest[start + 2..].find("%}").map(|len| len + 2) else { break };
         let tag = &rest[start + 2..start + len];
         let trimmed = tag.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
         let replacement = match trimmed.trim() {

@@ -39,6 +39,11 @@ impl Unigram {
         Unigram { trie: Trie::new(tokens), scores, unk, unknown_score, byte_ids, single }
     }
 
+    /// Whether unknown text is written as its bytes.
+    pub(crate) fn byte_fallback(&self) -> bool {
+        self.byte_ids.is_some()
+    }
+
     /// Appends the ids of a normalised text.
     pub(crate) fn encode(&self, mut text: &[u8], ids: &mut Vec<u32>) {
         while text.len() > STRETCH {

@@ -2,12 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use ureq::http::{Response, StatusCode};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use crate::failure::{Explain, failure};
@@ -28,14 +31,40 @@ pub(crate) struct Expected {
     pub(crate) bytes: Option<u64>,
 }
 
-/// A client that follows redirects, for content.
-pub(crate) fn agent() -> Agent {
+/// Longest time that one answer may take: after it the next request goes on where it stopped, so a
+/// slow line loses nothing, and a connection that has gone silent is given up.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// A client that follows redirects. It trusts Mozilla's roots, or those of `SSL_CERT_FILE`, which a
+/// company with its own proxy sets.
+///
+/// # Errors
+/// That file cannot be read or holds no certificate.
+pub(crate) fn agent() -> anyhow::Result<Agent> {
+    let mut tls = TlsConfig::builder();
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        let what = || format!("SSL_CERT_FILE {}", Path::new(&path).display());
+        let hint = || "set it to a PEM file with certificates, or unset it".to_string();
+        let pem = std::fs::read(&path).explain(what, hint)?;
+        let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+            .filter_map(|item| match item {
+                Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                _ => None,
+            })
+            .collect();
+        if certificates.is_empty() {
+            return Err(failure(format!("{}: no certificate in it", what()), hint()));
+        }
+        tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
+    }
     let config = Agent::config_builder()
         .user_agent(concat!("llmos/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(Duration::from_secs(20)))
         .timeout_recv_response(Some(Duration::from_secs(60)))
+        .timeout_recv_body(Some(ANSWER))
+        .tls_config(tls.build())
         .http_status_as_error(false);
-    config.build().into()
+    Ok(config.build().into())
 }
 
 /// Fetches `url` into the registry and returns the digest and length of what came.
@@ -195,17 +224,8 @@ impl Fetching<'_> {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Stop::Again(error.into())),
             };
-            self.file.write_all(&buffer[..count]).map_err(|error| {
-                let full = error.kind() == std::io::ErrorKind::StorageFull;
-                let hint = if full {
-                    "make room (`llmos rm`), then run the same pull again: it goes on here"
-                } else {
-                    "set LLMOS_HOME to a folder that can be written"
-                };
-                let error: Result<(), _> = Err(error);
-                let error = error.explain(|| "cannot write the download".into(), || hint.into());
-                error.map_or_else(Stop::Final, |()| Stop::Again(anyhow::anyhow!("not written")))
-            })?;
+            let written = self.file.write_all(&buffer[..count]);
+            written.map_err(|error| Stop::Final(not_written(&error)))?;
             self.have += count as u64;
             self.written += count as u64;
             bar.set_position(self.have);
@@ -225,6 +245,15 @@ enum Stop {
     Again(anyhow::Error),
     /// It would not.
     Final(anyhow::Error),
+}
+
+fn not_written(error: &std::io::Error) -> anyhow::Error {
+    let hint = if error.kind() == std::io::ErrorKind::StorageFull {
+        "make room (`llmos rm`), then run the same pull again: it goes on here"
+    } else {
+        "set LLMOS_HOME to a folder that can be written"
+    };
+    failure(format!("cannot write the download: {error}"), hint)
 }
 
 /// Where a partial answer begins: `Content-Range: bytes 100-199/200`.

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use llmos_model::decoder::CacheLayout;
 use llmos_model::{Engine, EngineOptions, Model, ModelFiles};
-use llmos_tensor::{CacheType, Device, Isa};
+use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::Tokenizer;
 
 use crate::failure::{Explain, failure};
@@ -151,11 +152,7 @@ pub(crate) fn explained(error: llmos_model::Error) -> anyhow::Error {
             "`llmos inspect MODEL` shows what the model is, `llmos help COMMAND` what can be asked"
         }
     };
-    let error: Result<(), _> = Err(error);
-    match error.explain(|| "".into(), || hint.into()) {
-        Err(error) => error,
-        Ok(()) => anyhow::anyhow!("no error"),
-    }
+    failure(error, hint)
 }
 
 /// A model that can be run.
@@ -191,19 +188,13 @@ pub(crate) fn load(
 pub(crate) fn load_on(
     name: &str,
     device: &Arc<Device>,
-    options: EngineOptions,
+    mut options: EngineOptions,
     terminal: &Terminal,
 ) -> anyhow::Result<Loaded> {
     let start = Instant::now();
     let files = open(name, terminal)?;
-    if let (Some(memory), bytes) = (processors::memory(), files.file_bytes())
-        && bytes > memory.available
-    {
-        terminal.warn(format_args!(
-            "the model has {}, and {} of memory are free: it may run from disk, slowly",
-            size(bytes),
-            size(memory.available)
-        ));
+    if let Some(memory) = processors::memory() {
+        fit(&files, &mut options, memory.available, terminal);
     }
     if files.tensors().len() == 0 {
         return Err(failure(
@@ -227,6 +218,37 @@ pub(crate) fn load_on(
         engine,
         device: device.clone(),
     })
+}
+
+/// Lowers a context that nobody asked for to what `available` bytes of memory hold beside the
+/// weights; the memory itself is taken only as the context fills.
+fn fit(files: &ModelFiles, options: &mut EngineOptions, available: u64, terminal: &Terminal) {
+    let weights = files.file_bytes();
+    if weights > available {
+        terminal.warn(format_args!(
+            "the model has {}, and {} of memory are free: it may run from disk, slowly",
+            size(weights),
+            size(available)
+        ));
+        return;
+    }
+    let Ok(config) = files.config() else { return };
+    if options.context.is_some() || options.cache_bytes.is_some() {
+        return;
+    }
+    let block = CacheLayout::new(config, options.cache_type).block_bytes() as u64;
+    // A fifth stays for the workspace and for everyone else.
+    let blocks = (available - weights) / 5 * 4 / block.max(1);
+    let tokens = usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(CacheShape::BLOCK);
+    if tokens < config.context_length {
+        let context = tokens.max(CacheShape::BLOCK).min(config.context_length);
+        options.context = Some(context);
+        terminal.say(format_args!(
+            "the context is {context} of the model's {} tokens, what memory holds; --context, or \
+             --cache-type q8, changes it",
+            config.context_length
+        ));
+    }
 }
 
 impl Loaded {
@@ -260,6 +282,24 @@ pub(crate) fn start_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_context_that_nobody_asked_for_is_what_memory_holds() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/stories260K.gguf");
+        let files = ModelFiles::open(std::path::Path::new(path)).unwrap();
+        let check = |asked: Option<usize>, spare: u64, expected: Option<usize>| {
+            let mut options = EngineOptions { context: asked, ..EngineOptions::default() };
+            let terminal = Terminal::new(true, false);
+            fit(&files, &mut options, files.file_bytes() + spare, &terminal);
+            assert_eq!(options.context, expected, "{asked:?} {spare}");
+        };
+        // The cache of all 512 tokens takes half a megabyte.
+        check(None, 10 << 20, None);
+        check(Some(400), 100_000, Some(400));
+        check(None, 0, Some(32));
+        let block = CacheLayout::new(files.config().unwrap(), CacheType::F16).block_bytes() as u64;
+        check(None, 5 * block / 4 * 3 + 4, Some(96));
+    }
 
     #[test]
     fn sizes() {

@@ -91,6 +91,7 @@ pub(crate) fn search(
     let logits = engine.logits(root).map_err(load::explained)?.to_vec();
     found.branch(&begin, &logits, tokenizer);
     let mut exact = false;
+    let room = engine.context() - engine.tokens(root).map_err(load::explained)?.len();
     for pass in 0..=passes {
         let bound = found.open.peek().map_or(0.0, |piece| piece.probability);
         if found.settled(count, bound) {
@@ -104,7 +105,7 @@ pub(crate) fn search(
         while batch.len() < BATCH
             && let Some(piece) = found.open.pop()
         {
-            if piece.ids.len() >= DEPTH {
+            if piece.ids.len() >= DEPTH.min(room) {
                 found.unexplored += piece.probability;
                 found.dropped = found.dropped.max(piece.probability);
                 continue;

@@ -396,7 +396,7 @@ mod tests {
         }
         assert_eq!(registry.models().unwrap().0, [one.clone(), two.clone()]);
         for name in ["x-q4_0", "hf:o/one:x-Q4_0", "o/one", "O/ONE:X-q4_0"] {
-            assert_eq!(registry.find(name).unwrap(), [one.clone()], "{name}");
+            assert_eq!(registry.find(name).unwrap(), std::slice::from_ref(&one), "{name}");
         }
         assert!(registry.find("one").unwrap().is_empty());
         assert_eq!(registry.remove(&one).unwrap(), 0);

@@ -2,7 +2,7 @@
 
 use llmos_tensor::{Device, Matrix, matmul, ops};
 
-use super::forward::gate_rows;
+use super::rows::gate_rows;
 use super::weights::Gated;
 use super::workspace::sized;
 

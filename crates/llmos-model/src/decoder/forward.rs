@@ -8,12 +8,15 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use llmos_tensor::{
-    AttentionOptions, CacheShape, Device, Isa, Span, attention, cache_store, matmul, matmul_gated,
-    ops,
+    AttentionOptions, CacheShape, Device, Span, attention, cache_store, matmul, matmul_gated, ops,
 };
 
 use super::experts::{Routing, experts_forward};
 use super::hook::{Hook, Place};
+use super::rows::{
+    PARALLEL, add_bias, add_rows, gate_rows, in_parallel, keep_wanted, norm_rows,
+    norm_rows_in_place,
+};
 use super::weights::{LayerWeights, MlpWeights};
 use super::workspace::{Workspace, sized};
 use super::{BlockId, CacheBlocks, Model};
@@ -42,9 +45,6 @@ pub struct Pass<'a> {
     /// Asked before each layer.
     pub cancelled: &'a dyn Fn() -> bool,
 }
-
-/// Below this many numbers a region of threads costs more than it saves.
-const PARALLEL: usize = 16 << 10;
 
 /// Bytes of logits that exist at a time when rows are passed on block by block.
 const LOGITS_BYTES: usize = 16 << 20;
@@ -435,84 +435,4 @@ fn visit(hook: &mut Option<&mut dyn Hook>, place: Place, values: &mut [f32], wid
     if let Some(hook) = hook {
         hook.visit(place, values, width);
     }
-}
-
-/// Moves the wanted rows of all chunks to the front of `values` (T, width).
-fn keep_wanted(values: &mut [f32], width: usize, chunks: &[Chunk<'_>]) {
-    let (mut end, mut kept) = (0, 0);
-    for chunk in chunks {
-        end += chunk.tokens.len();
-        let first = end - chunk.wanted;
-        values.copy_within(first * width..end * width, kept * width);
-        kept += chunk.wanted;
-    }
-}
-
-/// Adds `bias` (C) to each row of `x` (T, C).
-fn add_bias(isa: Isa, x: &mut [f32], bias: &[f32]) {
-    for row in x.chunks_exact_mut(bias.len()) {
-        ops::add_forward(isa, row, bias);
-    }
-}
-
-/// `gate = activation(gate) * up`, both (T, width).
-pub(super) fn gate_rows(
-    device: &Device,
-    activation: ops::Activation,
-    gate: &mut [f32],
-    up: &[f32],
-    width: usize,
-) {
-    in_parallel(device, gate, width, |first, gate| {
-        // Row by row: where a vector ends must not depend on the rows before it.
-        let up = up[first * width..].chunks_exact(width);
-        for (gate, up) in gate.chunks_exact_mut(width).zip(up) {
-            ops::activation_gate_in_place(device.isa(), activation, gate, up);
-        }
-    });
-}
-
-/// The norm of each row of `x` (T, C) to `out` (T, C).
-fn norm_rows(device: &Device, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let (isa, c) = (device.isa(), weight.len());
-    in_parallel(device, out, c, |first, out| {
-        let x = &x[first * c..][..out.len()];
-        ops::rmsnorm_forward(isa, x, Some(weight), c, eps, out);
-    });
-}
-
-/// The norm of each row of `x` (T, C), in its place.
-fn norm_rows_in_place(device: &Device, x: &mut [f32], weight: &[f32], eps: f32) {
-    let (isa, c) = (device.isa(), weight.len());
-    in_parallel(device, x, c, |_, x| ops::rmsnorm_in_place(isa, x, Some(weight), c, eps));
-}
-
-/// `acc += x`, both (T, C).
-fn add_rows(device: &Device, acc: &mut [f32], x: &[f32], c: usize) {
-    in_parallel(device, acc, c, |first, acc| {
-        ops::add_forward(device.isa(), acc, &x[first * c..][..acc.len()]);
-    });
-}
-
-/// Calls `body` with runs of whole rows of `x` (T, width) and the index of their first, on several
-/// threads where that pays.
-fn in_parallel(
-    device: &Device,
-    x: &mut [f32],
-    width: usize,
-    body: impl Fn(usize, &mut [f32]) + Sync,
-) {
-    let (rows, threads) = (x.len() / width, device.threads().count());
-    if threads == 1 || rows < 2 || x.len() < PARALLEL {
-        body(0, x);
-        return;
-    }
-    let run = rows.div_ceil(threads);
-    let runs: Vec<Mutex<&mut [f32]>> = x.chunks_mut(run * width).map(Mutex::new).collect();
-    device.threads().for_each(runs.len(), &|index| {
-        // Each run is locked once, by one thread, so nothing can be poisoned before.
-        if let Ok(mut run_of_rows) = runs[index].lock() {
-            body(index * run, &mut run_of_rows);
-        }
-    });
 }

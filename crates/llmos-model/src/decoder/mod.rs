@@ -7,6 +7,7 @@ mod hook;
 mod model;
 mod random;
 mod rope;
+mod rows;
 mod weights;
 mod workspace;
 

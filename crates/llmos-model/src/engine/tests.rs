@@ -508,9 +508,12 @@ fn stories260k_tells_its_story() {
     let expected = "Once upon a time, there was a little girl named Lily. She loved to play outside \
                     in the park. One day, she saw a big, red ball. She wanted to play with it, but it \
                     was too high";
-    for isa in Isa::available() {
+    let files = [folder.join("stories260K.bin"), folder.join("../../models/stories260K.gguf")];
+    for (isa, path) in
+        Isa::available().into_iter().flat_map(|isa| files.each_ref().map(|f| (isa, f)))
+    {
         let device = Arc::new(Device::new(isa, 1));
-        let files = ModelFiles::open(&folder.join("stories260K.bin")).unwrap();
+        let files = ModelFiles::open(path).unwrap();
         let model = Arc::new(Model::load(files, &device).unwrap());
         let mut engine = Engine::new(model, device, EngineOptions::default()).unwrap();
         let mut sampler = Sampler::new(SamplerOptions::greedy(), 0).unwrap();

@@ -11,6 +11,7 @@
 mod blocked;
 mod cache;
 mod scalar;
+mod schedule;
 mod tile;
 
 pub use cache::{CacheShape, CacheType, cache_load, cache_store};

@@ -176,8 +176,8 @@ fn every_instruction_set_gives_the_definition() {
         for case in CASES {
             for factor in [1.0, 6.0] {
                 let (exact, outs) = run(&devices, kind, case, factor);
-                // Values reach 1; scores reach 4 factor sqrt(D) / 3 or so.
-                let bound = 2e-6 + 3e-7 * f64::from(factor) * 4.0 * (case.dim as f64).sqrt();
+                // Values reach 1; scores have a deviation of 4/3 factor and stay within four of them.
+                let bound = 2e-6 + 3e-7 * f64::from(factor) * 16.0 / 3.0;
                 for (device, out) in devices.iter().zip(&outs) {
                     for (i, (out, exact)) in out.iter().zip(&exact).enumerate() {
                         let error = (f64::from(*out) - exact).abs();
@@ -197,7 +197,8 @@ fn every_instruction_set_gives_the_definition() {
 fn a_row_does_not_depend_on_its_neighbours_chunks_or_threads() {
     const ROWS: usize = 24;
     const START: usize = 1020;
-    for isa in Isa::available() {
+    // The plain version takes rows one by one, so it has nothing to show here.
+    for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::SCALAR) {
         for kind in KINDS {
             for window in [None, Some(300)] {
                 let shape = CacheShape { n_kv_head: 2, head_dim: 48, kind };

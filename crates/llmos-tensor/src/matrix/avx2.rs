@@ -434,10 +434,8 @@ pub(crate) unsafe fn quantise_row(row: &[f32], stride: usize, out: *mut Block) {
             let inverse = _mm256_set1_ps(inverse_scale(largest));
             let q = x.map(|x| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse)));
             // Packing works within 128-bit lanes; the permutation restores the order.
-            let bytes = _mm256_packs_epi16(
-                _mm256_packs_epi32(q[0], q[1]),
-                _mm256_packs_epi32(q[2], q[3]),
-            );
+            let bytes =
+                _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
             let quants =
                 _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
             let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), quants);

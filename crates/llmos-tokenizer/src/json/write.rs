@@ -138,7 +138,7 @@ impl Tokenizer {
         let mut list = Vec::new();
         list.extend(rule.charsmap.as_ref().map(|map| precompiled(&map.to_blob())));
         if rule.remove_extra_whitespaces {
-            list.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
+            list.push(replace(json!({"Regex": r"\A +| +\z"}), ""));
             list.push(replace(json!({"Regex": " {2,}"}), " "));
         }
         if !matches!(self.model, Model::Unigram(_)) {
@@ -252,12 +252,11 @@ impl Tokenizer {
                 }
                 sequence("decoders", parts)
             }
-            Model::Unigram(_) => json!({
-                "type": "Metaspace",
-                "replacement": "\u{2581}",
-                "prepend_scheme": if self.pieces.strip_first_space { "always" } else { "never" },
-                "split": true,
-            }),
+            Model::Unigram(unigram) if unigram.byte_fallback() => sequence(
+                "decoders",
+                vec![json!({"type": "ByteFallback"}), self.metaspace_decoder()],
+            ),
+            Model::Unigram(_) => self.metaspace_decoder(),
             Model::WordPiece(_) => {
                 json!({"type": "WordPiece", "prefix": "##", "cleanup": self.pieces.cleanup})
             }
@@ -265,12 +264,30 @@ impl Tokenizer {
         }
     }
 
+    fn metaspace_decoder(&self) -> Value {
+        json!({
+            "type": "Metaspace",
+            "replacement": "\u{2581}",
+            "prepend_scheme": if self.pieces.strip_first_space { "always" } else { "never" },
+            "split": true,
+        })
+    }
+
+    /// Number of tokens that are the model's: added ones at the end of the ids are not, and would
+    /// be made inside of words if they were.
+    fn model_size(&self) -> usize {
+        let added: std::collections::HashSet<u32> =
+            self.added.list.iter().map(|token| token.id).collect();
+        let tail = (0..self.texts.len() as u32).rev().take_while(|id| added.contains(id)).count();
+        self.texts.len() - tail
+    }
+
     /// The names of the model's tokens with their ids.
     fn vocab_value(&self) -> Value {
         let marks_opening = self.kind == VocabKind::WordPiece
             && !self.texts.iter().any(|text| text.starts_with(b"##"));
         let mut map = serde_json::Map::new();
-        for (id, text) in self.texts.iter().enumerate() {
+        for (id, text) in self.texts.iter().enumerate().take(self.model_size()) {
             let mut name = lossy(text);
             if marks_opening && self.types[id] == token_type::NORMAL {
                 name = match name.strip_prefix('\u{2581}') {
@@ -303,17 +320,23 @@ impl Tokenizer {
                     self.texts.iter().filter(|text| byte_token(text).is_some()).count() >= 256;
                 self.bpe_value(self.unk_name(), true, fallback, false, spm_merges(spm))
             }
-            Model::Unigram(_) => {
+            Model::Unigram(unigram) => {
                 let vocab: Vec<Value> = self
                     .texts
                     .iter()
                     .enumerate()
+                    .take(self.model_size())
                     .map(|(id, text)| {
                         let score = self.scores.get(id).copied().filter(|score| score.is_finite());
                         json!([lossy(text), score.unwrap_or(0.0)])
                     })
                     .collect();
-                json!({"type": "Unigram", "unk_id": self.meta.unk, "vocab": vocab, "byte_fallback": false})
+                json!({
+                    "type": "Unigram",
+                    "unk_id": self.meta.unk,
+                    "vocab": vocab,
+                    "byte_fallback": unigram.byte_fallback(),
+                })
             }
             Model::WordPiece(pieces) => json!({
                 "type": "WordPiece",

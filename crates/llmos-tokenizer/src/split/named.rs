@@ -213,9 +213,8 @@ pub(crate) fn known_name(patterns: &[&str], ignore_merges: bool) -> Option<&'sta
         stages.len() == patterns.len()
             && stages.iter().zip(patterns).all(|(stage, pattern)| match stage {
                 Cut(own) => {
-                    own == pattern
-                        || Words::of_pattern(own)
-                            .is_some_and(|words| Words::of_pattern(pattern) == Some(words))
+                    let words = Words::of_pattern(own).zip(Words::of_pattern(pattern));
+                    own == pattern || words.is_some_and(|(own, other)| own.is_alike(other))
                 }
                 Groups { .. } => false,
             })

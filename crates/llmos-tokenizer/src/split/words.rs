@@ -124,6 +124,17 @@ impl Words {
         KNOWN.iter().find(|(known, _)| *known == pattern).map(|&(_, words)| words)
     }
 
+    /// Whether both cut every text alike, but for white space at its end.
+    pub(crate) fn is_alike(self, other: Words) -> bool {
+        let plain = |words| match words {
+            Words::Letters(rule) => {
+                Words::Letters(LetterRule { trailing_space_whole: false, ..rule })
+            }
+            words => words,
+        };
+        plain(self) == plain(other)
+    }
+
     /// The pattern of a matcher, as Hugging Face files write it.
     pub(crate) fn pattern(self) -> Option<&'static str> {
         KNOWN.iter().find(|&&(_, words)| words == self).map(|&(pattern, _)| pattern)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Subcommand;
 use llmos_model::convert::FileType;
 use llmos_model::decoder::Preset;
-use llmos_model::engine::SequenceOptions;
+use llmos_model::engine::{SequenceId, SequenceOptions};
 use llmos_model::{Engine, Model};
 use llmos_tensor::{Device, machine};
 use serde::Serialize;
@@ -111,16 +111,19 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let rounds = u64::from(arguments.repeat) + 1;
     let bar = terminal.step_bar(Some(2 * rounds), "measuring");
     let mut prefill = Vec::new();
-    let mut decode = Vec::new();
-    for round in 0..rounds {
-        if arguments.prompt > 0 {
+    if arguments.prompt > 0 {
+        for round in 0..rounds {
             prefill.push(time_prefill(&mut engine, arguments.prompt, round)?);
+            bar.inc(1);
         }
-        bar.inc(1);
-        if arguments.generate > 0 {
-            decode.push(time_decode(&mut engine, arguments.depth, arguments.generate, round)?);
+    }
+    let mut decode = Vec::new();
+    if arguments.generate > 0 {
+        let past = Past::new(&mut engine, arguments.depth.max(1))?;
+        for round in 0..rounds {
+            decode.push(past.time_decode(&mut engine, arguments.generate, round)?);
+            bar.inc(1);
         }
-        bar.inc(1);
     }
     bar.finish_and_clear();
     let rate = |tokens: usize, times: &[f64]| {
@@ -215,24 +218,35 @@ fn time_prefill(engine: &mut Engine, count: usize, round: u64) -> anyhow::Result
     Ok(seconds)
 }
 
-/// Seconds of decoding `count` tokens, `depth` (at least one) being in the cache.
-fn time_decode(engine: &mut Engine, depth: usize, count: usize, round: u64) -> anyhow::Result<f64> {
-    engine.forget_prefixes();
-    let given = tokens(engine, depth.max(1) + count, round);
-    let (past, next) = given.split_at(depth.max(1));
-    let options = SequenceOptions { salt: round, ..SequenceOptions::default() };
-    let id = engine.add(past, options).map_err(load::explained)?;
-    while !engine.is_ready(id).map_err(load::explained)? {
-        engine.step().map_err(load::explained)?;
+/// A sequence with tokens in the cache, which every round of decoding begins from.
+struct Past {
+    id: SequenceId,
+    depth: usize,
+}
+
+impl Past {
+    fn new(engine: &mut Engine, depth: usize) -> anyhow::Result<Past> {
+        engine.forget_prefixes();
+        let past = tokens(engine, depth, u64::MAX);
+        let id = engine.add(&past, SequenceOptions::default()).map_err(load::explained)?;
+        while !engine.is_ready(id).map_err(load::explained)? {
+            engine.step().map_err(load::explained)?;
+        }
+        Ok(Past { id, depth })
     }
-    let start = Instant::now();
-    for &token in next {
-        engine.force(id, &[token]).map_err(load::explained)?;
-        engine.step().map_err(load::explained)?;
+
+    /// Seconds of decoding `count` tokens.
+    fn time_decode(&self, engine: &mut Engine, count: usize, round: u64) -> anyhow::Result<f64> {
+        let next = tokens(engine, count, round);
+        let start = Instant::now();
+        for token in next {
+            engine.force(self.id, &[token]).map_err(load::explained)?;
+            engine.step().map_err(load::explained)?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        engine.truncate(self.id, self.depth).map_err(load::explained)?;
+        Ok(seconds)
     }
-    let seconds = start.elapsed().as_secs_f64();
-    engine.remove(id).map_err(load::explained)?;
-    Ok(seconds)
 }
 
 fn median(values: &[f64]) -> f64 {

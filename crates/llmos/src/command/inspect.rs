@@ -25,7 +25,7 @@ const PROGRAM: &str = include_str!("../../../../two-files/run.rs");
 pub(crate) struct Arguments {
     /// A model: a path or a name.
     model: String,
-    /// List each tensor.
+    /// List each tensor on a line of its own, instead of those of all layers together.
     #[arg(long)]
     tensors: bool,
     /// List the metadata.
@@ -236,12 +236,11 @@ fn page(
             text.push_str(&format!("{} = {value}\n", terminal.style(Style::Cyan, key)));
         }
     }
-    if arguments.tensors {
-        text.push('\n');
-        let width = files.tensors().map(|tensor| tensor.name.len()).max().unwrap_or(0);
-        for tensor in files.tensors() {
-            text.push_str(&row(tensor, width));
-        }
+    text.push('\n');
+    let rows = rows(files, arguments.tensors);
+    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    for row in &rows {
+        text.push_str(&row.line(width));
     }
     Ok(text)
 }
@@ -280,14 +279,44 @@ fn shape(config: &Config) -> String {
     )
 }
 
-fn row(tensor: &TensorInfo, width: usize) -> String {
-    let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
-    format!(
-        "{:width$}  {:<18} {:<7} {:>10}  {:>10}\n",
-        tensor.name,
-        shape.join(" × "),
-        tensor.dtype,
-        count(tensor.len() as u64),
-        size(tensor.bytes() as u64),
-    )
+/// A line of the table of tensors: one, or the same one of several layers.
+struct Row<'a> {
+    name: String,
+    layers: usize,
+    tensor: &'a TensorInfo,
+}
+
+/// The tensors in the file's order; with `apart` false, those that differ in nothing but their layer
+/// stand together as `blk.*.attn_q.weight`.
+fn rows(files: &ModelFiles, apart: bool) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for tensor in files.tensors() {
+        let name = match tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+            Some((_, part)) if !apart => format!("blk.*.{part}"),
+            _ => tensor.name.clone(),
+        };
+        let same = rows.iter_mut().find(|row| {
+            row.name == name && row.tensor.shape == tensor.shape && row.tensor.dtype == tensor.dtype
+        });
+        match same {
+            Some(row) => row.layers += 1,
+            None => rows.push(Row { name, layers: 1, tensor }),
+        }
+    }
+    rows
+}
+
+impl Row<'_> {
+    fn line(&self, width: usize) -> String {
+        let Row { name, layers, tensor } = self;
+        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        let times = if *layers > 1 { format!("{layers} of") } else { String::new() };
+        format!(
+            "{name:width$}  {times:>6} {:<18} {:<7} {:>10} parameters {:>10}\n",
+            shape.join(" × "),
+            tensor.dtype,
+            count((tensor.len() * layers) as u64),
+            size((tensor.bytes() * layers) as u64),
+        )
+    }
 }

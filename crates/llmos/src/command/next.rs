@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let report = if arguments.words {
         let top = arguments.top.max(1);
         let found = next_words::search(engine, id, &tokenizer, top, arguments.passes)?;
-        of_words(tokens.len(), found)
+        of_words(tokens.len(), found, top)
     } else {
         let logits = engine.logits(id).map_err(load::explained)?;
         of_tokens(tokens.len(), most_likely(logits, arguments.top), &tokenizer)
@@ -126,7 +126,7 @@ fn of_tokens(prompt_tokens: usize, likely: Vec<(u32, f64)>, tokenizer: &Tokenize
     }
 }
 
-fn of_words(prompt_tokens: usize, found: Words) -> Report {
+fn of_words(prompt_tokens: usize, found: Words, top: usize) -> Report {
     let mut next: Vec<Next> = found
         .words
         .into_iter()
@@ -137,12 +137,13 @@ fn of_words(prompt_tokens: usize, found: Words) -> Report {
             probability: word.probability,
         })
         .collect();
-    if found.end > 0.0 {
-        // The end of the text stands among the words, with the empty text.
-        let at = next.partition_point(|word| word.probability >= found.end);
+    // The end of the text stands among the words, with the empty text, if it is likely enough.
+    let at = next.partition_point(|word| word.probability >= found.end);
+    if found.end > 0.0 && at < top {
         let end =
             Next { id: None, ids: Some(Vec::new()), text: String::new(), probability: found.end };
         next.insert(at, end);
+        next.truncate(top);
     }
     Report { prompt_tokens, next, unexplored: Some(found.unexplored), exact: Some(found.exact) }
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let address: Address = arguments.address.parse()?;
     let registry = Registry::open()?;
     let _lock = registry.lock(false)?;
-    let hub = Hub::from_environment(download::agent());
+    let hub = Hub::from_environment(download::agent()?);
     let (commit, files) = hub.list(&address)?;
     let choice = hub::choose(&files, address.file.as_deref())?;
     let revision = commit.as_deref().unwrap_or(&address.revision);

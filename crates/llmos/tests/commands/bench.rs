@@ -39,3 +39,13 @@ fn what_does_not_fit_is_an_error() {
     assert_eq!(llmos(&["bench"]).code, Some(2));
     assert_eq!(llmos(&["bench", "--random", "llama-9000b"]).code, Some(2));
 }
+
+#[test]
+fn the_machine_has_its_ceilings() {
+    let report = llmos(&["bench", "machine", "--threads", "1", "--json"]).json();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["threads"]), (1, &1.into()));
+    for field in ["read_bandwidth_bytes_per_s", "f32_flop_per_s", "int8_op_per_s"] {
+        assert!(rows[0][field].as_f64().unwrap() > 1e6, "{field}");
+    }
+}

@@ -38,9 +38,16 @@ fn memory_follows_context_and_cache() {
 
 #[test]
 fn a_page_for_people() {
-    let page = llmos(&["inspect", &stories(), "--tensors", "--metadata"]).text();
-    for words in ["260.0 K", "two files", "blk.4.ffn_down.weight", "general.architecture"] {
-        assert!(page.contains(words), "{words} not in {page}");
+    let page = |more: &[&str]| llmos(&[&["inspect", &stories()], more].concat()).text();
+    for (flags, words) in [
+        (&[][..], "260.0 K"),
+        (&[], "two files"),
+        (&[], "blk.*.attn_q.weight"),
+        (&[], "5 of 64 × 64"),
+        (&["--tensors"], "blk.4.ffn_down.weight"),
+        (&["--metadata"], "general.architecture"),
+    ] {
+        assert!(page(flags).contains(words), "{words} not in {}", page(flags));
     }
 }
 

@@ -7,8 +7,8 @@ use crate::program::{Folder, collect, command, stories};
 /// Sends an interrupt, as Ctrl-C does.
 #[cfg(unix)]
 pub(crate) fn interrupt(child: &std::process::Child) {
-    let status =
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let kill = format!("kill -INT {}", child.id());
+    let status = std::process::Command::new("sh").args(["-c", &kill]).status();
     assert!(status.unwrap().success());
 }
 

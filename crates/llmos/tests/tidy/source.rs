@@ -73,12 +73,6 @@ impl Source {
         Source { path, room, text, code, n_line, is_test }
     }
 
-    /// The file's name without its ending.
-    pub(crate) fn stem(&self) -> &str {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        name.strip_suffix(".rs").unwrap_or(name)
-    }
-
     /// Lines of code outside tests: (line number from 1, code).
     pub(crate) fn program(&self) -> impl Iterator<Item = (usize, &str)> {
         let n_line = if self.is_test { 0 } else { self.n_line };
