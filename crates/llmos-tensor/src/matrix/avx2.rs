@@ -300,7 +300,7 @@ unsafe fn direct_tile<F: Format, const T: usize>(
         unsafe {
             let mut line = 0;
             while line < F::BLOCK {
-                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(at + AHEAD + line).cast());
+                _mm_prefetch::<_MM_HINT_NTA>(weights.wrapping_add(at + AHEAD + line).cast());
                 line += 64;
             }
             for h in 0..2 {
@@ -507,7 +507,7 @@ macro_rules! dense {
                     for g in 0..G {
                         let at = weights.add(g * group_bytes + k * ROWS * $size);
                         if T <= 2 && (k * ROWS * $size).is_multiple_of(64) {
-                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                            _mm_prefetch::<_MM_HINT_NTA>(at.wrapping_add(AHEAD).cast());
                         }
                         let w = [$load(at), $load(at.add(8 * $size))];
                         for t in 0..T {

@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::ops::{self, Activation};
 
 /// Weight bytes of a decoding task: enough to hide its claim, few enough to balance threads.
-const TASK_BYTES: usize = 128 << 10;
+const TASK_BYTES: usize = 512 << 10;
 
 /// Weight bytes, each counted once a token, below which a product is not worth a second thread:
 /// some microseconds of reading, about what it takes to gather the threads twice.

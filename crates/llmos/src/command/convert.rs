@@ -93,7 +93,8 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     Ok(Outcome::Success)
 }
 
-/// An existing output stays unless it was said to go, and never if the input is read from it.
+/// An output that holds something stays unless it was said to go, and always if the input is read
+/// from it.
 fn make_room(output: &Path, force: bool, files: &ModelFiles) -> anyhow::Result<()> {
     let Ok(place) = output.canonicalize() else { return Ok(()) };
     let read = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&place));
@@ -103,7 +104,11 @@ fn make_room(output: &Path, force: bool, files: &ModelFiles) -> anyhow::Result<(
             "write to another path: a model is not changed in place",
         ));
     }
-    if !force {
+    let is_empty = match std::fs::read_dir(&place) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => place.metadata().is_ok_and(|metadata| metadata.len() == 0),
+    };
+    if !force && !is_empty {
         return Err(failure(
             format!("{} exists", output.display()),
             "--force replaces it; or give another path",

@@ -66,6 +66,12 @@ fn nothing_is_replaced_without_being_asked() {
     std::fs::write(&out, "mine").unwrap();
     llmos(&["convert", &stories(), &out]).is_error("exists");
     assert_eq!(std::fs::read(&out).unwrap(), b"mine");
+    let empty = (home.join("empty.gguf"), home.join("empty"));
+    std::fs::write(&empty.0, "").unwrap();
+    std::fs::create_dir(&empty.1).unwrap();
+    for empty in [&empty.0, &empty.1] {
+        assert_eq!(llmos(&["convert", &stories(), empty]).code, Some(0), "{empty}");
+    }
     assert_eq!(llmos(&["convert", &stories(), &out, "--force"]).code, Some(0));
     llmos(&["convert", &out, &out, "--force"]).is_error("is the input");
     llmos(&["convert", &stories(), &home.join("no/such/x.gguf")]).is_error("no/such");
