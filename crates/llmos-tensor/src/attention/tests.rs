@@ -1,3 +1,5 @@
+//! Attention against a plain double-precision version, over every instruction set that this CPU has.
+
 use half::f16;
 
 use super::*;

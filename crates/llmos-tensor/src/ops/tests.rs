@@ -1,3 +1,5 @@
+//! Elementwise kernels against double-precision definitions, over every instruction set.
+
 use super::*;
 use crate::Isa;
 

@@ -15,7 +15,7 @@ unsafe fn enter<T: Tile>(tile: T) -> T::Output {
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
 
-// Every body is one or a few intrinsics whose instructions the trait's contract grants.
+// SAFETY: every body is one or a few intrinsics whose instructions the trait's contract grants.
 impl Lanes for Avx512 {
     type V = __m512;
     const N: usize = 16;

@@ -15,7 +15,7 @@ unsafe fn enter<T: Tile>(tile: T) -> T::Output {
 #[derive(Clone, Copy)]
 pub(super) struct Neon;
 
-// Every body is one or a few intrinsics whose instructions the trait's contract grants.
+// SAFETY: every body is one or a few intrinsics whose instructions the trait's contract grants.
 impl Lanes for Neon {
     type V = float32x4_t;
     const N: usize = 4;
