@@ -4,7 +4,6 @@
 //! translation misses. A chunk is advised to use 2 MiB pages and is cut into 64-byte aligned
 //! pieces, so that small matrices share a huge page.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Alignment of a chunk: the size of a huge page on x86-64 and most arm64.
@@ -24,8 +23,11 @@ pub(crate) struct Buffer {
 }
 
 struct Chunk {
+    /// The first huge page; before it lies what alignment left over.
     start: *mut u8,
-    layout: Layout,
+    bytes: usize,
+    /// Held for its `Drop`.
+    _memory: Memory,
 }
 
 // SAFETY: a chunk is plain memory; pieces of it never overlap, and each is reached only through
@@ -36,27 +38,69 @@ unsafe impl Sync for Chunk {}
 
 impl Chunk {
     fn new(bytes: usize) -> Chunk {
-        let Ok(layout) = Layout::from_size_align(bytes, HUGE_PAGE) else {
-            panic!("a chunk of {bytes} bytes cannot be laid out");
-        };
-        // SAFETY: the layout's size is not zero: `bytes` is at least one huge page.
-        let start = unsafe { alloc_zeroed(layout) };
-        if start.is_null() {
-            handle_alloc_error(layout);
-        }
+        let memory = Memory::new(bytes + HUGE_PAGE);
+        let skip = memory.start.align_offset(HUGE_PAGE);
+        let start = memory.start.wrapping_add(skip);
         #[cfg(target_os = "linux")]
-        // SAFETY: the range was just allocated; the advice changes no contents.
+        // SAFETY: the range was just mapped; the advice changes no contents. Without huge pages
+        // the memory is only slower, so a refusal is no error.
         unsafe {
             libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
         }
-        Chunk { start, layout }
+        Chunk { start, bytes, _memory: memory }
     }
 }
 
-impl Drop for Chunk {
+/// Zeroed memory from the system, not touched before it is used.
+struct Memory {
+    start: *mut u8,
+    bytes: usize,
+}
+
+#[cfg(unix)]
+impl Memory {
+    fn new(bytes: usize) -> Memory {
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new private mapping that overlaps nothing.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+        assert!(start != libc::MAP_FAILED, "the system has no {bytes} bytes of memory left");
+        Memory { start: start.cast(), bytes }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this very layout.
-        unsafe { dealloc(self.start, self.layout) };
+        // SAFETY: exactly what was mapped, and no `Buffer` of it is left.
+        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+#[cfg(not(unix))]
+impl Memory {
+    const ALIGN: usize = 4096;
+
+    fn new(bytes: usize) -> Memory {
+        let Ok(layout) = std::alloc::Layout::from_size_align(bytes, Self::ALIGN) else {
+            panic!("{bytes} bytes cannot be laid out");
+        };
+        // SAFETY: the layout's size is not zero: a chunk has at least one huge page.
+        let start = unsafe { std::alloc::alloc_zeroed(layout) };
+        if start.is_null() {
+            std::alloc::handle_alloc_error(layout);
+        }
+        Memory { start, bytes }
+    }
+}
+
+#[cfg(not(unix))]
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Ok(layout) = std::alloc::Layout::from_size_align(self.bytes, Self::ALIGN) {
+            // SAFETY: `start` came from `alloc_zeroed` with this very layout.
+            unsafe { std::alloc::dealloc(self.start, layout) };
+        }
     }
 }
 
@@ -86,7 +130,7 @@ impl Arena {
         let size = len.next_multiple_of(ALIGN).max(ALIGN);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((chunk, used)) = open.as_mut()
-            && chunk.layout.size() - *used >= size
+            && chunk.bytes - *used >= size
         {
             let buffer = Buffer { chunk: chunk.clone(), offset: *used, len };
             *used += size;
