@@ -66,6 +66,7 @@ impl Matrix {
             .ok_or(Error::Overflow { operation, rows, cols })?;
         let mut data = device.arena().take(size);
         let out = Shared(data.as_mut_slice().as_mut_ptr());
+        let isa = device.isa();
         device.threads().for_each(groups, &|g| {
             let first = g * ROWS;
             let count = ROWS.min(rows - first);
@@ -77,7 +78,7 @@ impl Matrix {
             let out = unsafe {
                 std::slice::from_raw_parts_mut(out.get().add(g * group_bytes), group_bytes)
             };
-            pack::pack_group(dtype, &group[..count], cols, out);
+            pack::pack_group(isa, dtype, &group[..count], cols, out);
         });
         Ok(Matrix { rows, cols, dtype, group_bytes, data })
     }

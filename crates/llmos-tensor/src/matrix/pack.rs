@@ -8,7 +8,8 @@ use half::{bf16, f16};
 
 use super::format::*;
 use super::kernel::ROWS;
-use crate::DType;
+use crate::cpu::Kind;
+use crate::{DType, Isa};
 
 /// The scales of one row's block of 32 values.
 #[derive(Clone, Copy, Default)]
@@ -30,7 +31,27 @@ trait Source: Format {
 }
 
 /// Packs one row group. `rows` holds at most 16 rows of the file's bytes; missing ones are zero.
-pub(crate) fn pack_group(dtype: DType, rows: &[&[u8]], cols: usize, out: &mut [u8]) {
+pub(crate) fn pack_group(isa: Isa, dtype: DType, rows: &[&[u8]], cols: usize, out: &mut [u8]) {
+    match isa.0 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the Isa is the proof that AVX2 exists.
+        Kind::Avx2 | Kind::Avx512 => unsafe { pack_group_avx2(dtype, rows, cols, out) },
+        _ => pack_group_plain(dtype, rows, cols, out),
+    }
+}
+
+/// The plain code, compiled for registers that hold a block's eight words at once.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn pack_group_avx2(dtype: DType, rows: &[&[u8]], cols: usize, out: &mut [u8]) {
+    pack_group_plain(dtype, rows, cols, out);
+}
+
+#[inline(always)]
+fn pack_group_plain(dtype: DType, rows: &[&[u8]], cols: usize, out: &mut [u8]) {
     match dtype {
         DType::F32 => pack_dense(rows, cols, 4, out),
         DType::F16 | DType::BF16 => pack_dense(rows, cols, 2, out),
@@ -67,6 +88,7 @@ fn pack_dense(rows: &[&[u8]], cols: usize, size: usize, out: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 fn pack<S: Source>(rows: &[&[u8]], cols: usize, out: &mut [u8]) {
     for block in 0..cols / 32 {
         let (at, head) = S::block_offset(block);
@@ -99,10 +121,12 @@ fn pack<S: Source>(rows: &[&[u8]], cols: usize, out: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 fn put_half(out: &mut [u8], r: usize, bits: u16) {
     out[2 * r..2 * r + 2].copy_from_slice(&bits.to_le_bytes());
 }
 
+#[inline(always)]
 fn put_word(out: &mut [u8], chunk: usize, r: usize, word: u32) {
     let at = chunk * 64 + 4 * r;
     out[at..at + 4].copy_from_slice(&word.to_le_bytes());
@@ -139,24 +163,35 @@ fn put_high<S: Source>(out: &mut [u8], r: usize, quads: &[u32; 8]) {
 }
 
 /// The `N`-byte block `index` of a row.
+#[inline(always)]
 fn block_of<const N: usize>(row: &[u8], index: usize) -> &[u8; N] {
     &row.as_chunks::<N>().0[index]
 }
 
+/// `N` bytes of a block, their number known to the compiler, which then needs no checks inside.
+#[inline(always)]
+fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().unwrap_or(&[0; N])
+}
+
+#[inline(always)]
 fn word(bytes: &[u8], i: usize) -> u32 {
     u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
 }
 
+#[inline(always)]
 fn half_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// Sixteen bytes whose low nibbles are quants 0 to 15 and whose high nibbles are 16 to 31.
+#[inline(always)]
 fn nibbles(bytes: &[u8]) -> [u32; 8] {
     std::array::from_fn(|i| word(bytes, i % 4) >> (4 * (i / 4)) & 0x0f0f_0f0f)
 }
 
 /// Thirty-two bits, one for each quant, put on bit 4 of its byte.
+#[inline(always)]
 fn fifth_bits(bits: u32, quads: [u32; 8]) -> [u32; 8] {
     std::array::from_fn(|i| {
         let four = bits >> (4 * i) & 0xf;
@@ -167,6 +202,7 @@ fn fifth_bits(bits: u32, quads: [u32; 8]) -> [u32; 8] {
 }
 
 impl Source for Q4_0 {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<18>(row, block);
         (nibbles(&b[2..]), Scales { scale: half_at(b, 0), ..Scales::default() })
@@ -174,6 +210,7 @@ impl Source for Q4_0 {
 }
 
 impl Source for Q4_1 {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<20>(row, block);
         // The file's minimum is added, ours subtracted: flip the sign bit.
@@ -184,6 +221,7 @@ impl Source for Q4_1 {
 }
 
 impl Source for Q5_0 {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<22>(row, block);
         let quads = fifth_bits(word(&b[2..], 0), nibbles(&b[6..]));
@@ -192,6 +230,7 @@ impl Source for Q5_0 {
 }
 
 impl Source for Q5_1 {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<24>(row, block);
         let quads = fifth_bits(word(&b[4..], 0), nibbles(&b[8..]));
@@ -202,6 +241,7 @@ impl Source for Q5_1 {
 }
 
 impl Source for Q8_0 {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<34>(row, block);
         let quads = std::array::from_fn(|i| word(&b[2..], i) ^ 0x8080_8080);
@@ -210,6 +250,7 @@ impl Source for Q8_0 {
 }
 
 /// The 6-bit scale and minimum of group `j` of a Q4_K or Q5_K super-block (12 bytes for 8 groups).
+#[inline(always)]
 fn scale_min(packed: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
@@ -219,12 +260,13 @@ fn scale_min(packed: &[u8], j: usize) -> (u8, u8) {
 }
 
 impl Source for Q4K {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<144>(row, block / 8);
         let j = block % 8;
         let (scale, min) = scale_min(&b[4..16], j);
-        let bytes = &b[16 + j / 2 * 32..];
-        let quads = std::array::from_fn(|i| word(bytes, i) >> (4 * (j % 2)) & 0x0f0f_0f0f);
+        let bytes = part::<32>(b, 16 + j / 2 * 32);
+        let quads = std::array::from_fn(|i| (word(bytes, i) >> (4 * (j % 2))) & 0x0f0f_0f0f);
         let scales = Scales {
             scale: half_at(b, 0),
             min: half_at(b, 2),
@@ -236,11 +278,12 @@ impl Source for Q4K {
 }
 
 impl Source for Q5K {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<176>(row, block / 8);
         let j = block % 8;
         let (scale, min) = scale_min(&b[4..16], j);
-        let (high, bytes) = (&b[16..48], &b[48 + j / 2 * 32..]);
+        let (high, bytes) = (part::<32>(b, 16), part::<32>(b, 48 + j / 2 * 32));
         let quads = std::array::from_fn(|i| {
             word(bytes, i) >> (4 * (j % 2)) & 0x0f0f_0f0f | (word(high, i) >> j & 0x0101_0101) << 4
         });
@@ -255,11 +298,12 @@ impl Source for Q5K {
 }
 
 impl Source for Q6K {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<210>(row, block / 8);
         let (half, part) = (block % 8 / 4, block % 4);
-        let low = &b[64 * half + 32 * (part % 2)..];
-        let high = &b[128 + 32 * half..];
+        let low = self::part::<32>(b, 64 * half + 32 * (part % 2));
+        let high = self::part::<32>(b, 128 + 32 * half);
         let quads = std::array::from_fn(|i| {
             word(low, i) >> (4 * (part / 2)) & 0x0f0f_0f0f
                 | (word(high, i) >> (2 * part) & 0x0303_0303) << 4
@@ -272,10 +316,11 @@ impl Source for Q6K {
 }
 
 impl Source for Q2K {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<84>(row, block / 8);
         let (half, part) = (block % 8 / 4, block % 4);
-        let bytes = &b[16 + 32 * half..];
+        let bytes = self::part::<32>(b, 16 + 32 * half);
         let quads = std::array::from_fn(|i| word(bytes, i) >> (2 * part) & 0x0303_0303);
         let g = 2 * (block % 8);
         let scales = Scales {
@@ -289,11 +334,12 @@ impl Source for Q2K {
 }
 
 impl Source for Q3K {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<110>(row, block / 8);
         let j = block % 8;
         let (half, part) = (j / 4, j % 4);
-        let (high, low) = (&b[..32], &b[32 + 32 * half..]);
+        let (high, low) = (self::part::<32>(b, 0), self::part::<32>(b, 32 + 32 * half));
         let quads = std::array::from_fn(|i| {
             word(low, i) >> (2 * part) & 0x0303_0303 | (word(high, i) >> j & 0x0101_0101) << 2
         });
@@ -313,12 +359,14 @@ impl Source for Q3K {
 }
 
 impl Source for Iq4Nl {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         Q4_0::read(row, block)
     }
 }
 
 impl Source for Iq4Xs {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<136>(row, block / 8);
         let j = block % 8;
@@ -329,11 +377,12 @@ impl Source for Iq4Xs {
             group_scale: [(low | high << 4).wrapping_sub(32), 0],
             ..Scales::default()
         };
-        (nibbles(&b[8 + 16 * j..]), scales)
+        (nibbles(part::<16>(b, 8 + 16 * j)), scales)
     }
 }
 
 impl Source for Mxfp4 {
+    #[inline(always)]
     fn read(row: &[u8], block: usize) -> ([u32; 8], Scales) {
         let b = block_of::<17>(row, block);
         // Half of 2^(e - 127), exact in bfloat16, whose subnormals reach 2^-133.
