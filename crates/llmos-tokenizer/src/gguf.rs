@@ -153,7 +153,11 @@ impl Loading {
                 or(&mut meta.unk, 2);
                 or(&mut meta.pad, 0);
             }
-            VocabKind::Bpe if meta.model == "gpt2" => {
+            // Falcon's end of text; in other vocabularies that id is an ordinary piece, and a
+            // model without a start token has none.
+            VocabKind::Bpe
+                if meta.model == "gpt2" && self.types.get(11) == Some(&token_type::CONTROL) =>
+            {
                 or(&mut meta.eos, 11);
                 if !matches!(meta.pre.as_deref(), Some("chatglm-bpe" | "glm4" | "glm5")) {
                     or(&mut meta.bos, 11);
