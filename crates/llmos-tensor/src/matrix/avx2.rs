@@ -18,12 +18,6 @@ pub(crate) const WIDTHS: Widths =
 /// How far ahead of the read position weights are asked for.
 const AHEAD: usize = 4096;
 
-/// Bytes of a panel's block: for each half, 256 quants, then scales and minima of eight rows for
-/// each group.
-pub(crate) const fn panel_block<F: Format>() -> usize {
-    512 + ROWS * 4 * F::GROUPS * (1 + F::MIN as usize)
-}
-
 /// True for formats whose quants need all eight bits.
 const fn is_wide<F: Format>() -> bool {
     F::LOW == 8 || F::TABLE.is_some()
@@ -252,12 +246,6 @@ unsafe fn load(target: Target, row: usize, t: usize) -> __m256 {
     }
 }
 
-/// The target of row group `g` within a run of groups.
-#[inline]
-fn group_target(target: Target, g: usize) -> Target {
-    Target { start: target.start.wrapping_add(g * ROWS), rows: target.rows - g * ROWS, ..target }
-}
-
 /// See [`super::kernel::Direct`].
 ///
 /// # Safety
@@ -275,7 +263,7 @@ pub(crate) unsafe fn direct<F: Format>(
         // SAFETY: group g exists.
         unsafe {
             let at = weights.add(g * group_bytes);
-            let target = group_target(target, g);
+            let target = target.group(g);
             match x.tile.tokens {
                 1 => direct_tile::<F, 1>(at, blocks, x, target),
                 2 => direct_tile::<F, 2>(at, blocks, x, target),
@@ -334,7 +322,7 @@ pub(crate) unsafe fn unpack<F: Format>(
             // SAFETY: block and panel block lie within what the caller gave.
             unsafe {
                 let w = read_block::<F>(weights.add(at), weights.add(head), h);
-                let out = panel.add((2 * block + h) * panel_block::<F>() / 2);
+                let out = panel.add((2 * block + h) * F::PANEL_BLOCK / 2);
                 for (i, quad) in w.quads.iter().enumerate() {
                     _mm256_storeu_si256(out.add(32 * i).cast(), *quad);
                 }
@@ -393,7 +381,7 @@ unsafe fn panel_tile<F: Format, const T: usize>(
     for block in 0..blocks {
         // SAFETY: within the panel and the tile, which the caller vouches for.
         unsafe {
-            let at = panel.add((2 * block + h) * panel_block::<F>() / 2);
+            let at = panel.add((2 * block + h) * F::PANEL_BLOCK / 2);
             let mut w =
                 Unpacked { quads: [_mm256_setzero_si256(); 8], scale: [zero; 2], min: [zero; 2] };
             for i in 0..8 {
@@ -478,7 +466,7 @@ macro_rules! dense {
                 // SAFETY: the groups that each call reads exist.
                 unsafe {
                     let at = weights.add(g * group_bytes);
-                    let target = group_target(target, g);
+                    let target = target.group(g);
                     g += match (tile.tokens, groups - g) {
                         (1, 4..) => $tile::<1, 4>(at, group_bytes, cols, x, target),
                         (1, _) => $tile::<1, 1>(at, group_bytes, cols, x, target),
@@ -523,7 +511,7 @@ macro_rules! dense {
                 for t in 0..T {
                     for h in 0..2 {
                         // SAFETY: given by the caller.
-                        unsafe { store(group_target(target, g), 8 * h, t, sums[g][t][h]) };
+                        unsafe { store(target.group(g), 8 * h, t, sums[g][t][h]) };
                     }
                 }
             }

@@ -17,11 +17,6 @@ pub(crate) const WIDTHS: Widths =
 /// at 97 % of the read bandwidth on Zen 5; as two streams at 77 %, into all caches at 68 %.
 const AHEAD: usize = 4096;
 
-/// Bytes of a panel's block: 512 quants, then scales and minima of 16 rows for each group.
-pub(crate) const fn panel_block<F: Format>() -> usize {
-    512 + ROWS * 4 * F::GROUPS * (1 + F::MIN as usize)
-}
-
 /// A block of 16 rows in registers.
 struct Unpacked {
     quads: [__m512i; 8],
@@ -210,12 +205,6 @@ unsafe fn load(target: Target, t: usize) -> __m512 {
     }
 }
 
-/// The target of row group `g` within a run of groups.
-#[inline]
-fn group_target(target: Target, g: usize) -> Target {
-    Target { start: target.start.wrapping_add(g * ROWS), rows: target.rows - g * ROWS, ..target }
-}
-
 /// See [`super::kernel::Direct`].
 ///
 /// # Safety
@@ -233,7 +222,7 @@ pub(crate) unsafe fn direct<F: Format>(
         // SAFETY: group g exists.
         unsafe {
             let at = weights.add(g * group_bytes);
-            let target = group_target(target, g);
+            let target = target.group(g);
             match x.tile.tokens {
                 1 => direct_tile::<F, 1>(at, blocks, x, target),
                 2 => direct_tile::<F, 2>(at, blocks, x, target),
@@ -290,7 +279,7 @@ pub(crate) unsafe fn unpack<F: Format>(
         // SAFETY: block and panel block lie within what the caller gave.
         unsafe {
             let w = read_block::<F>(weights.add(at), weights.add(head));
-            let out = panel.add(block * panel_block::<F>());
+            let out = panel.add(block * F::PANEL_BLOCK);
             for (i, quad) in w.quads.iter().enumerate() {
                 _mm512_storeu_si512(out.add(64 * i).cast(), *quad);
             }
@@ -346,7 +335,7 @@ unsafe fn panel_tile<F: Format, const T: usize>(
     for block in 0..blocks {
         // SAFETY: within the panel and the tile, which the caller vouches for.
         unsafe {
-            let at = panel.add(block * panel_block::<F>());
+            let at = panel.add(block * F::PANEL_BLOCK);
             let mut w =
                 Unpacked { quads: [_mm512_setzero_si512(); 8], scale: [zero; 2], min: [zero; 2] };
             for i in 0..8 {
@@ -425,7 +414,7 @@ macro_rules! dense {
                 // SAFETY: the groups that each call reads exist.
                 unsafe {
                     let at = weights.add(g * group_bytes);
-                    let target = group_target(target, g);
+                    let target = target.group(g);
                     let left = groups - g;
                     g += match (tile.tokens, left) {
                         (1, 4..) => $tile::<1, 4>(at, group_bytes, cols, x, target),
@@ -471,7 +460,7 @@ macro_rules! dense {
             for g in 0..G {
                 for t in 0..T {
                     // SAFETY: given by the caller.
-                    unsafe { store(group_target(target, g), t, sums[g][t]) };
+                    unsafe { store(target.group(g), t, sums[g][t]) };
                 }
             }
             G

@@ -57,6 +57,10 @@ pub(crate) trait Format: 'static + Send + Sync {
     /// Bytes at the head of each super-block.
     const HEAD: usize = if Self::SUPER { HALVES * (1 + Self::MIN as usize) } else { 0 };
 
+    /// Bytes of a panel's block, however a kernel lays it out: 512 quants, and full-precision scales
+    /// and minima of 16 rows for each group.
+    const PANEL_BLOCK: usize = 512 + ROWS * 4 * Self::GROUPS * (1 + Self::MIN as usize);
+
     /// Bytes of a row group of `cols` values.
     fn group_bytes(cols: usize) -> usize {
         let blocks = cols / 32;

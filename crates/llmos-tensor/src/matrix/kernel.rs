@@ -22,6 +22,20 @@ pub(crate) struct Target {
     pub(crate) rows: usize,
 }
 
+impl Target {
+    /// Moved to row group `g` of the run.
+    #[inline]
+    pub(crate) fn group(self, g: usize) -> Target {
+        Target { start: self.start.wrapping_add(g * ROWS), rows: self.rows - g * ROWS, ..self }
+    }
+
+    /// Moved to token `t`.
+    #[inline]
+    pub(crate) fn token(self, t: usize) -> Target {
+        Target { start: self.start.wrapping_add(t * self.stride), ..self }
+    }
+}
+
 /// Direct kernel of a quantised format: row groups at `weights`, `group_bytes` apart, `groups` of
 /// them (their rows but the last ones given by the target's `rows`), times one tile.
 pub(crate) type Direct = unsafe fn(
@@ -172,7 +186,7 @@ fn scalar_kernels<F: Format>() -> QuantisedKernels {
         direct: scalar::direct::<F>,
         unpack: scalar::unpack::<F>,
         panel: scalar::panel::<F>,
-        panel_block: scalar::panel_block::<F>(),
+        panel_block: F::PANEL_BLOCK,
         group_bytes: F::group_bytes,
     }
 }
@@ -184,7 +198,7 @@ fn avx512_kernels<F: Format>() -> QuantisedKernels {
         direct: avx512::direct::<F>,
         unpack: avx512::unpack::<F>,
         panel: avx512::panel::<F>,
-        panel_block: avx512::panel_block::<F>(),
+        panel_block: F::PANEL_BLOCK,
         group_bytes: F::group_bytes,
     }
 }
@@ -196,7 +210,7 @@ fn avx2_kernels<F: Format>() -> QuantisedKernels {
         direct: avx2::direct::<F>,
         unpack: avx2::unpack::<F>,
         panel: avx2::panel::<F>,
-        panel_block: avx2::panel_block::<F>(),
+        panel_block: F::PANEL_BLOCK,
         group_bytes: F::group_bytes,
     }
 }
@@ -208,7 +222,7 @@ fn neon_kernels<F: Format>() -> QuantisedKernels {
         direct: neon::direct::<F>,
         unpack: neon::unpack::<F>,
         panel: neon::panel::<F>,
-        panel_block: neon::panel_block::<F>(),
+        panel_block: F::PANEL_BLOCK,
         group_bytes: F::group_bytes,
     }
 }

@@ -17,12 +17,6 @@ use super::kernel::{ROWS, Target, Widths};
 pub(crate) const WIDTHS: Widths =
     Widths { direct: &[4, 2, 1], panel: &[8, 4, 2, 1], dense: &[6, 4, 2, 1], panel_from: 16 };
 
-/// Bytes of a panel's block: for each quarter, 128 quants less their offset, then scales and minima
-/// of four rows for each group.
-pub(crate) const fn panel_block<F: Format>() -> usize {
-    512 + ROWS * 4 * F::GROUPS * (1 + F::MIN as usize)
-}
-
 /// True for formats whose quants need all eight bits.
 const fn is_wide<F: Format>() -> bool {
     F::LOW == 8 || F::TABLE.is_some()
@@ -304,12 +298,6 @@ unsafe fn load(target: Target, row: usize, t: usize) -> float32x4_t {
     }
 }
 
-/// The target of row group `g` within a run of groups.
-#[inline]
-fn group_target(target: Target, g: usize) -> Target {
-    Target { start: target.start.wrapping_add(g * ROWS), rows: target.rows - g * ROWS, ..target }
-}
-
 /// See [`super::kernel::Direct`].
 ///
 /// # Safety
@@ -327,7 +315,7 @@ pub(crate) unsafe fn direct<F: Format>(
         // SAFETY: group g exists.
         unsafe {
             let at = weights.add(g * group_bytes);
-            let target = group_target(target, g);
+            let target = target.group(g);
             match x.tile.tokens {
                 1 => direct_tile::<F, 1>(at, blocks, x, target),
                 2 => direct_tile::<F, 2>(at, blocks, x, target),
@@ -381,7 +369,7 @@ pub(crate) unsafe fn unpack<F: Format>(
             // SAFETY: block and panel block lie within what the caller gave.
             unsafe {
                 let w = read_block::<F>(weights.add(at), weights.add(head), q);
-                let out = panel.add((4 * block + q) * (panel_block::<F>() / 4));
+                let out = panel.add((4 * block + q) * (F::PANEL_BLOCK / 4));
                 for (i, quad) in w.quads.iter().enumerate() {
                     vst1q_s8(out.add(16 * i).cast(), vsubq_s8(*quad, offset));
                 }
@@ -441,7 +429,7 @@ unsafe fn panel_tile<F: Format, const T: usize>(
     for block in 0..blocks {
         // SAFETY: within the panel and the tile, which the caller vouches for.
         unsafe {
-            let at = panel.add((4 * block + q) * (panel_block::<F>() / 4));
+            let at = panel.add((4 * block + q) * (F::PANEL_BLOCK / 4));
             let mut w = Unpacked { quads: [vdupq_n_s8(0); 8], scale: [zero; 2], min: [zero; 2] };
             for i in 0..8 {
                 w.quads[i] = vld1q_s8(at.add(16 * i).cast());
@@ -517,7 +505,7 @@ macro_rules! dense {
                 // SAFETY: the groups that each call reads exist.
                 unsafe {
                     let at = weights.add(g * group_bytes);
-                    let target = group_target(target, g);
+                    let target = target.group(g);
                     g += match (tile.tokens, groups - g) {
                         (1, 4..) => $tile::<1, 4>(at, group_bytes, cols, x, target),
                         (1, _) => $tile::<1, 1>(at, group_bytes, cols, x, target),
@@ -559,7 +547,7 @@ macro_rules! dense {
                 for t in 0..T {
                     for q in 0..4 {
                         // SAFETY: given by the caller.
-                        unsafe { store(group_target(target, g), 4 * q, t, sums[g][t][q]) };
+                        unsafe { store(target.group(g), 4 * q, t, sums[g][t][q]) };
                     }
                 }
             }

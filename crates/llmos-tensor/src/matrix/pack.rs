@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use super::format::*;
 use super::kernel::ROWS;
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::Kind;
 use crate::{DType, Isa};
 

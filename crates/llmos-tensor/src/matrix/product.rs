@@ -295,7 +295,7 @@ impl<'a> Product<'a> {
                             self.cols,
                             tile,
                             x,
-                            at_token(target, tile.first),
+                            target.token(tile.first),
                         );
                     }
                 }
@@ -325,7 +325,7 @@ impl<'a> Product<'a> {
                         task.groups,
                         self.blocks,
                         x,
-                        at_token(target, x.tile.first),
+                        target.token(x.tile.first),
                     );
                 }
             }
@@ -347,12 +347,7 @@ impl<'a> Product<'a> {
                         let mut x = tiles.tile(index);
                         x.values = x.values.add(first * x.tile.tokens);
                         for g in 0..task.groups {
-                            let rows = Target {
-                                start: target.start.wrapping_add(g * ROWS),
-                                rows: target.rows - g * ROWS,
-                                ..target
-                            };
-                            let rows = at_token(rows, x.tile.first);
+                            let rows = target.group(g).token(x.tile.first);
                             (kernels.panel)(panels.add(g * panel_bytes), count, x, rows, first > 0);
                         }
                     }
@@ -360,9 +355,4 @@ impl<'a> Product<'a> {
             }
         });
     }
-}
-
-/// The target moved to a token.
-fn at_token(target: Target, token: usize) -> Target {
-    Target { start: target.start.wrapping_add(token * target.stride), ..target }
 }

@@ -10,11 +10,6 @@ use super::pack::unpack_block;
 pub(crate) const WIDTHS: Widths =
     Widths { direct: &[4, 1], panel: &[8, 4, 1], dense: &[4, 1], panel_from: 16 };
 
-/// Bytes of a panel's block: 512 quants, then scales and minima of 16 rows for each group.
-pub(crate) const fn panel_block<F: Format>() -> usize {
-    512 + ROWS * 4 * F::GROUPS * (1 + F::MIN as usize)
-}
-
 /// See [`super::kernel::Direct`].
 ///
 /// # Safety
@@ -94,10 +89,10 @@ pub(crate) unsafe fn unpack<F: Format>(
     let (group, panel) = unsafe {
         (
             std::slice::from_raw_parts(weights, F::group_bytes((first + blocks) * 32)),
-            std::slice::from_raw_parts_mut(panel, blocks * panel_block::<F>()),
+            std::slice::from_raw_parts_mut(panel, blocks * F::PANEL_BLOCK),
         )
     };
-    for (block, out) in panel.chunks_exact_mut(panel_block::<F>()).enumerate() {
+    for (block, out) in panel.chunks_exact_mut(F::PANEL_BLOCK).enumerate() {
         for r in 0..ROWS {
             let row = unpack_block::<F>(group, first + block, r);
             for (i, &q) in row.quants.iter().enumerate() {
@@ -127,13 +122,13 @@ pub(crate) unsafe fn panel<F: Format>(
     add: bool,
 ) {
     // SAFETY: given by the caller.
-    let panel = unsafe { std::slice::from_raw_parts(panel, blocks * panel_block::<F>()) };
+    let panel = unsafe { std::slice::from_raw_parts(panel, blocks * F::PANEL_BLOCK) };
     for r in 0..target.rows.min(ROWS) {
         for t in 0..x.tile.tokens {
             // SAFETY: row and token are within the target.
             let out = unsafe { &mut *target.start.add(t * target.stride + r) };
             let mut sum = if add { *out } else { 0.0 };
-            for (block, bytes) in panel.chunks_exact(panel_block::<F>()).enumerate() {
+            for (block, bytes) in panel.chunks_exact(F::PANEL_BLOCK).enumerate() {
                 let quants: [u8; 32] = std::array::from_fn(|i| bytes[i / 4 * 64 + 4 * r + i % 4]);
                 let float = |at: usize| {
                     let at = 512 + (at * ROWS + r) * 4;
