@@ -99,83 +99,25 @@ pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokeniz
     tokenizer.ok_or_else(|| failure(format!("{} has no vocabulary", path.display()), hint()))
 }
 
-/// The two crates' types hold the same words; this writes the conversion once for both ways.
+/// The two crates' types hold the same words under the same names; a word that one lacks does not
+/// compile.
 macro_rules! same_words {
-    ($from:expr, $source:ident, $target:ident) => {{
-        let $source {
-            model,
-            pre,
-            tokens,
-            scores,
-            token_types,
-            merges,
-            bos,
-            eos,
-            eot,
-            eom,
-            unk,
-            sep,
-            pad,
-            cls,
-            mask,
-            fim_pre,
-            fim_suf,
-            fim_mid,
-            fim_pad,
-            fim_rep,
-            fim_sep,
-            add_bos,
-            add_eos,
-            add_sep,
-            add_space_prefix,
-            remove_extra_whitespaces,
-            precompiled_charsmap,
-            lowercase,
-            strip_accents,
-            chat_template,
-            model_name,
-        } = $from;
-        $target {
-            model,
-            pre,
-            tokens,
-            scores,
-            token_types,
-            merges,
-            bos,
-            eos,
-            eot,
-            eom,
-            unk,
-            sep,
-            pad,
-            cls,
-            mask,
-            fim_pre,
-            fim_suf,
-            fim_mid,
-            fim_pad,
-            fim_rep,
-            fim_sep,
-            add_bos,
-            add_eos,
-            add_sep,
-            add_space_prefix,
-            remove_extra_whitespaces,
-            precompiled_charsmap,
-            lowercase,
-            strip_accents,
-            chat_template,
-            model_name,
+    ($($word:ident)*) => {
+        fn of_gguf(vocabulary: &GgufVocabulary) -> GgufVocab {
+            let GgufVocabulary { $($word),* } = vocabulary.clone();
+            GgufVocab { $($word),* }
         }
-    }};
+
+        /// The words of a tokenizer for a file that is written.
+        pub(crate) fn to_gguf(vocabulary: GgufVocab) -> GgufVocabulary {
+            let GgufVocab { $($word),* } = vocabulary;
+            GgufVocabulary { $($word),* }
+        }
+    };
 }
 
-fn of_gguf(gguf: &GgufVocabulary) -> GgufVocab {
-    same_words!(gguf.clone(), GgufVocabulary, GgufVocab)
-}
-
-/// The words of a tokenizer for a file that is written.
-pub(crate) fn to_gguf(vocabulary: GgufVocab) -> GgufVocabulary {
-    same_words!(vocabulary, GgufVocab, GgufVocabulary)
+same_words! {
+    model pre tokens scores token_types merges bos eos eot eom unk sep pad cls mask fim_pre
+    fim_suf fim_mid fim_pad fim_rep fim_sep add_bos add_eos add_sep add_space_prefix
+    remove_extra_whitespaces precompiled_charsmap lowercase strip_accents chat_template model_name
 }
