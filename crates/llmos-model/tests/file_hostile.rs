@@ -3,8 +3,11 @@
 // The lint spares test functions, but not what they call.
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+
 use std::path::{Path, PathBuf};
 
+use damage::Random;
 use llmos_model::file::{GgufHeader, read_safetensors};
 use llmos_model::{Error, ModelFiles};
 
@@ -47,50 +50,6 @@ fn exercise(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// The bytes with one to four changes: bits, numbers at the edges, pieces lost or doubled.
-    fn mutate(&mut self, bytes: &mut Vec<u8>, header: usize) {
-        const EDGES: [u64; 8] =
-            [0, 1, u64::MAX, u32::MAX as u64, 1 << 31, 1 << 62, i64::MAX as u64, 0x7fc0_0000];
-        for _ in 0..1 + self.below(4) {
-            let at = self.below(header.min(bytes.len() - 1).max(1));
-            match self.below(5) {
-                0 => bytes[at] ^= 1 << self.below(8),
-                1 => bytes[at] = self.next() as u8,
-                2 => {
-                    let edge = EDGES[self.below(EDGES.len())].to_le_bytes();
-                    let n = [4, 8][self.below(2)].min(bytes.len() - at);
-                    bytes[at..at + n].copy_from_slice(&edge[..n]);
-                }
-                3 => {
-                    let n = self.below(16).min(bytes.len() - at - 1);
-                    bytes.drain(at..at + n);
-                }
-                _ => {
-                    let n = self.below(16).min(bytes.len() - at);
-                    let piece = bytes[at..at + n].to_vec();
-                    bytes.splice(at..at, piece);
-                }
-            }
-        }
-    }
-}
-
 #[test]
 fn a_gguf_cut_anywhere_is_an_error() {
     let whole = std::fs::read(repository("testdata/split/whole.gguf")).unwrap();
@@ -110,11 +69,11 @@ fn a_gguf_cut_anywhere_is_an_error() {
 fn mutated_gguf_files_never_panic() {
     let whole = std::fs::read(repository("testdata/split/whole.gguf")).unwrap();
     let scratch = Scratch::new("mutated.gguf");
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let (mut failed, mut opened) = (0, 0);
     for i in 0..20_000 {
         let mut bytes = whole.clone();
-        random.mutate(&mut bytes, 1500);
+        random.damage(&mut bytes);
         // Every one as a header, one in twenty as a file.
         let header = GgufHeader::read(&bytes, Path::new("mutated"));
         if i % 20 == 0 {
@@ -140,19 +99,18 @@ fn mutated_folders_never_panic() {
     let scratch = Scratch::new("mutated-folder");
     std::fs::create_dir_all(&scratch.0).unwrap();
     std::fs::write(scratch.0.join("model.safetensors"), &weights).unwrap();
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     for _ in 0..400 {
         let mut bytes = config.clone();
-        random.mutate(&mut bytes, config.len());
+        random.damage(&mut bytes);
         std::fs::write(scratch.0.join("config.json"), &bytes).unwrap();
         let _ = exercise(&scratch.0);
     }
     std::fs::write(scratch.0.join("config.json"), &config).unwrap();
     exercise(&scratch.0).unwrap();
-    let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize + 8;
     for i in 0..2000 {
         let mut bytes = weights.clone();
-        random.mutate(&mut bytes, header);
+        random.damage(&mut bytes);
         // Every one as a header, every tenth as a file.
         let _ = read_safetensors(&bytes, Path::new("mutated"));
         if i % 10 == 0 {
@@ -218,10 +176,10 @@ fn mutated_llama2c_files_never_panic() {
     for len in (0..whole.len()).step_by(13) {
         assert!(exercise(scratch.write(&whole[..len])).is_err(), "{len} bytes");
     }
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     for _ in 0..400 {
         let mut bytes = whole.clone();
-        random.mutate(&mut bytes, 28);
+        random.damage(&mut bytes);
         let _ = exercise(scratch.write(&bytes));
     }
     for lie in [i32::MAX, i32::MIN, -1, 0] {
