@@ -184,7 +184,8 @@ fn fitting(dtype: DType, cols: usize) -> DType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Activation, Layer, QkNorm};
+    use crate::config::Activation;
+    use crate::decoder::Preset;
     use serde_json::Value as Json;
 
     /// A config with what the rules look at.
@@ -201,35 +202,16 @@ mod tests {
                 norm_topk: true,
             },
         };
-        let layer = Layer {
-            n_head: count("n_head"),
-            n_kv_head: count("n_kv_head"),
-            head_dim: count("d_model") / count("n_head"),
-            attention_scale: 1.0,
-            attention_softcap: None,
-            window: None,
-            rope: Some(0),
-            qk_norm: QkNorm::None,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            pre_norm: true,
-            post_norm: false,
-            mlp,
-        };
-        Config {
-            architecture: model["architecture"].as_str().unwrap().to_owned(),
-            name: None,
-            vocab_size: 32,
-            d_model: count("d_model"),
-            context_length: 64,
-            norm_eps: 1e-5,
-            embedding_scale: 1.0,
-            logit_softcap: None,
-            tied_head: model["tied"].as_bool().unwrap(),
-            ropes: Vec::new(),
-            layers: vec![layer; count("n_layer")],
-        }
+        let mut config = Preset::Llama134M.config();
+        let mut layer = config.layers.remove(0);
+        (layer.n_head, layer.n_kv_head) = (count("n_head"), count("n_kv_head"));
+        layer.head_dim = count("d_model") / layer.n_head;
+        layer.mlp = mlp;
+        config.architecture = model["architecture"].as_str().unwrap().to_owned();
+        config.d_model = count("d_model");
+        config.tied_head = model["tied"].as_bool().unwrap();
+        config.layers = vec![layer; count("n_layer")];
+        config
     }
 
     #[test]
