@@ -11,6 +11,7 @@ the bundled stories260K, and a model of each other architecture.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -56,10 +57,12 @@ class Llmos:
 
     def __init__(self, path):
         self.path = str(Path(path).resolve())
+        # The programs beside it keep keys and values in float32.
+        self.environment = os.environ | {"LLMOS_CACHE_TYPE": "f32"}
 
     def __call__(self, *arguments):
         command = [self.path, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, env=self.environment)
         if done.returncode != 0:
             raise Failed(f"{' '.join(command[1:])}: exit {done.returncode}: {done.stderr.decode()[-400:].strip()}")
         return done.stdout
