@@ -77,7 +77,7 @@ impl Tokenizer {
         if let Some(template) = self.chat_template() {
             config.insert("chat_template".into(), json!(template));
         }
-        Value::Object(config).to_string()
+        format!("{:#}\n", Value::Object(config))
     }
 
     fn added_values(&self) -> Vec<Value> {

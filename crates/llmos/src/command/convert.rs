@@ -7,8 +7,6 @@ use std::time::Instant;
 use anyhow::Context;
 use llmos_model::convert::{Conversion, FileType, OutputVocabulary, convert};
 use llmos_model::{ModelFiles, Vocabulary};
-use llmos_tokenizer::Tokenizer;
-use serde_json::json;
 
 use crate::Outcome;
 use crate::failure::failure;
@@ -140,8 +138,8 @@ fn output_vocabulary(
     let own = files.vocabulary().map_err(load::explained)?;
     let same_format = match own {
         Vocabulary::Gguf(_) => to_gguf,
-        Vocabulary::HuggingFace { .. } | Vocabulary::SentencePiece { .. } => !to_gguf,
-        Vocabulary::Llama2c { .. } => false,
+        Vocabulary::HuggingFace { .. } => !to_gguf,
+        Vocabulary::SentencePiece { .. } | Vocabulary::Llama2c { .. } => false,
         Vocabulary::None => given.is_none(),
     };
     if same_format && given.is_none() {
@@ -158,35 +156,22 @@ fn output_vocabulary(
             None => return Ok(OutputVocabulary::AsInput),
         },
     };
-    let template = match &own {
-        Vocabulary::HuggingFace { chat_template: Some(template), .. } => Some(template.clone()),
-        _ => tokenizer.chat_template().map(str::to_string),
+    // In a file of its own it beats the tokenizer's, which the tokenizer writes itself.
+    let template = match own {
+        Vocabulary::HuggingFace { chat_template, .. } => chat_template,
+        _ => None,
     };
     if to_gguf {
         let mut gguf = vocabulary::to_gguf(tokenizer.to_gguf());
-        gguf.chat_template = template;
+        gguf.chat_template = template.or(gguf.chat_template);
         return Ok(OutputVocabulary::Gguf(Box::new(gguf)));
     }
     Ok(OutputVocabulary::HuggingFace {
         tokenizer_json: tokenizer.to_json(),
-        tokenizer_config: Some(tokenizer_config(&tokenizer)),
+        tokenizer_config: Some(tokenizer.to_json_config()),
         chat_template: template,
         bos: tokenizer.bos(),
         eos: tokenizer.eos(),
         pad: tokenizer.pad(),
     })
-}
-
-/// `tokenizer_config.json` for a vocabulary that came without one.
-fn tokenizer_config(tokenizer: &Tokenizer) -> String {
-    let name = |id: Option<u32>| id.map(|id| tokenizer.token_name(id));
-    let config = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": name(tokenizer.bos()),
-        "eos_token": name(tokenizer.eos()),
-        "unk_token": name(tokenizer.unk()),
-        "pad_token": name(tokenizer.pad()),
-        "clean_up_tokenization_spaces": false,
-    });
-    format!("{config:#}\n")
 }

@@ -60,6 +60,43 @@ fn a_hugging_face_folder_becomes_a_gguf_with_its_tokenizer() {
 }
 
 #[test]
+fn a_folder_with_a_sentencepiece_model_keeps_its_tokenizer() {
+    let home = Folder::new();
+    let (folder, out) = (home.path().join("folder"), home.join("out"));
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.model"] {
+        let source = repository("testdata/architectures/llama").join(name);
+        std::fs::copy(source, folder.join(name)).unwrap();
+    }
+    let folder = folder.display().to_string();
+    assert_eq!(llmos(&["convert", &folder, &out]).code, Some(0));
+    let run =
+        |model: &str| llmos(&["run", model, "-p", "Hello world", "-n", "16", "--temp", "0"]).text();
+    assert_eq!(run(&out), run(&folder));
+}
+
+#[test]
+fn a_folder_says_how_a_text_begins_and_a_chat_looks() {
+    let home = Folder::new();
+    let config = |folder: &str| -> serde_json::Value {
+        let path = std::path::Path::new(folder).join("tokenizer_config.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let folder = home.join("stories");
+    assert_eq!(llmos(&["convert", &stories(), &folder]).code, Some(0));
+    assert_eq!(config(&folder)["add_bos_token"], true);
+
+    let qwen3 = repository("testdata/architectures/qwen3").display().to_string();
+    let (gguf, folder) = (home.join("qwen3.gguf"), home.join("qwen3"));
+    assert_eq!(llmos(&["convert", &qwen3, &gguf]).code, Some(0));
+    assert_eq!(llmos(&["convert", &gguf, &folder]).code, Some(0));
+    let written = config(&folder);
+    assert!(written["chat_template"].is_string());
+    assert_eq!(written["chat_template"], config(&qwen3)["chat_template"]);
+    assert_eq!(written["add_bos_token"], false);
+}
+
+#[test]
 fn nothing_is_replaced_without_being_asked() {
     let home = Folder::new();
     let out = home.join("out.gguf");
