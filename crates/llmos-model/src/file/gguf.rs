@@ -4,13 +4,12 @@
 //! anything is allocated for it.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::path::Path;
 
 use llmos_tensor::DType;
 
 use super::metadata::{Array, Metadata, Value};
-use super::tensor::shape_bytes;
+use super::tensor::{Entry, shape_bytes};
 use crate::Error;
 
 /// The header of one GGUF file.
@@ -22,19 +21,6 @@ pub struct Header {
     pub metadata: Metadata,
     /// The tensors, in the file's order.
     pub tensors: Vec<Entry>,
-}
-
-/// A tensor in a GGUF file.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Format of its values.
-    pub dtype: DType,
-    /// Dimensions, outermost first.
-    pub shape: Vec<usize>,
-    /// Bytes in the file; inside it, aligned, and apart from all others.
-    pub range: Range<usize>,
 }
 
 /// Arrays of arrays go no deeper than this; no known file has even two.

@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 
 use super::map::Map;
 use super::names::{Meaning, from_hugging_face};
-use super::safetensors::{self, Entry};
-use super::tensor::{Change, Piece, TensorInfo, shape_bytes};
+use super::safetensors;
+use super::tensor::{Change, Entry, Piece, TensorInfo, shape_bytes};
 use crate::Error;
 use crate::architecture::{self, Architecture};
 use llmos_tensor::DType;
@@ -77,19 +77,11 @@ impl Folder {
         let tensors = match Architecture::of_hugging_face(&config, &config_path) {
             Ok(architecture) => gather(architecture, &config, entries, path)?,
             // Still good for `inspect`; opening its config gives the error.
-            Err(_) => entries.into_iter().map(|(file, entry)| as_it_is(file, entry)).collect(),
+            Err(_) => {
+                entries.into_iter().map(|(file, entry)| TensorInfo::as_it_is(file, entry)).collect()
+            }
         };
         Ok(Folder { config, maps, tensors })
-    }
-}
-
-fn as_it_is(file: usize, entry: Entry) -> TensorInfo {
-    TensorInfo {
-        name: entry.name,
-        dtype: entry.dtype,
-        shape: entry.shape,
-        pieces: vec![Piece { file, range: entry.range }],
-        change: Change::None,
     }
 }
 
@@ -167,7 +159,7 @@ fn gather(
                 } else {
                     Change::None
                 };
-                let mut tensor = as_it_is(file, entry);
+                let mut tensor = TensorInfo::as_it_is(file, entry);
                 tensor.name = name;
                 tensor.change = change;
                 if change != Change::None {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use llmos_tensor::DType;
 
-use super::tensor::{Change, Piece, TensorInfo};
+use super::tensor::{Entry, TensorInfo};
 use crate::Error;
 
 /// The header's numbers.
@@ -117,13 +117,8 @@ impl Header {
     pub(crate) fn tensors(&self) -> Vec<TensorInfo> {
         let mut tensors = Vec::new();
         self.layout(Some(&mut |name, shape, range| {
-            tensors.push(TensorInfo {
-                name,
-                dtype: DType::F32,
-                shape,
-                pieces: vec![Piece { file: 0, range }],
-                change: Change::None,
-            });
+            let entry = Entry { name, dtype: DType::F32, shape, range };
+            tensors.push(TensorInfo::as_it_is(0, entry));
         }));
         tensors
     }

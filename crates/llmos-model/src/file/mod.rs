@@ -26,14 +26,14 @@ use crate::{Config, Error};
 use map::Map;
 use tensor::Piece;
 
+pub use gguf::Header as GgufHeader;
 pub(crate) use gguf::code_of;
-pub use gguf::{Entry as GgufEntry, Header as GgufHeader};
 pub(crate) use llama2c::Header as Llama2cHeader;
 pub use metadata::{Array, Metadata, Value};
 pub(crate) use names::to_hugging_face;
-pub use safetensors::{Entry as SafetensorsEntry, read as read_safetensors};
+pub use safetensors::read as read_safetensors;
 pub(crate) use tensor::{Change, shape_bytes};
-pub use tensor::{Tensor, TensorInfo};
+pub use tensor::{Entry, Tensor, TensorInfo};
 pub use vocabulary::{GgufVocabulary, Vocabulary};
 
 /// An opened model.
@@ -108,7 +108,7 @@ impl ModelFiles {
         let parts = count(&header, "split.count").unwrap_or(1);
         if parts <= 1 {
             let GgufHeader { version, metadata, tensors } = header;
-            let tensors = tensors.into_iter().map(|entry| of_gguf(0, entry)).collect();
+            let tensors = tensors.into_iter().map(|entry| TensorInfo::as_it_is(0, entry)).collect();
             return ModelFiles::new(path, vec![map], Source::Gguf { version, metadata }, tensors);
         }
         // NAME-00002-of-00005.gguf
@@ -133,7 +133,8 @@ impl ModelFiles {
                 return Err(Error::format(&part_path, "split", expected, format!("{said:?}")));
             }
             let file = maps.len();
-            tensors.extend(header.tensors.into_iter().map(|entry| of_gguf(file, entry)));
+            tensors
+                .extend(header.tensors.into_iter().map(|entry| TensorInfo::as_it_is(file, entry)));
             maps.push(map);
             first.get_or_insert((header.version, header.metadata));
         }
@@ -386,16 +387,6 @@ impl ModelFiles {
     /// Bytes of all mapped files.
     pub fn file_bytes(&self) -> u64 {
         self.maps.iter().map(|map| map.bytes().len() as u64).sum()
-    }
-}
-
-fn of_gguf(file: usize, entry: GgufEntry) -> TensorInfo {
-    TensorInfo {
-        name: entry.name,
-        dtype: entry.dtype,
-        shape: entry.shape,
-        pieces: vec![Piece { file, range: entry.range }],
-        change: Change::None,
     }
 }
 

@@ -3,28 +3,14 @@
 //! Source: the format's own description: eight bytes of length, a JSON object from names to type,
 //! shape and byte range, then data without gaps or overlaps.
 
-use std::ops::Range;
 use std::path::Path;
 
 use llmos_tensor::DType;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
-use super::tensor::shape_bytes;
+use super::tensor::{Entry, shape_bytes};
 use crate::Error;
-
-/// A tensor in a safetensors file.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Its name, as Hugging Face spells it.
-    pub name: String,
-    /// Format of its values.
-    pub dtype: DType,
-    /// Dimensions, outermost first.
-    pub shape: Vec<usize>,
-    /// Bytes in the file.
-    pub range: Range<usize>,
-}
 
 /// The reference implementation's own limit of a header.
 const MAX_HEADER: u64 = 100_000_000;

@@ -5,6 +5,19 @@ use std::ops::Range;
 
 use llmos_tensor::DType;
 
+/// A tensor in one file, as the file's header has it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name, as the file spells it.
+    pub name: String,
+    /// Format of its values.
+    pub dtype: DType,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Bytes in the file; inside it, and apart from all others.
+    pub range: Range<usize>,
+}
+
 /// A tensor of an opened model: everything but its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
@@ -39,6 +52,17 @@ pub(crate) enum Change {
 }
 
 impl TensorInfo {
+    /// A tensor as file number `file` has it.
+    pub(crate) fn as_it_is(file: usize, entry: Entry) -> TensorInfo {
+        TensorInfo {
+            name: entry.name,
+            dtype: entry.dtype,
+            shape: entry.shape,
+            pieces: vec![Piece { file, range: entry.range }],
+            change: Change::None,
+        }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
