@@ -1,6 +1,6 @@
-//! Memory for packed weights: large chunks on huge pages, handed out piece by piece.
+//! Memory for packed weights and caches: large chunks on huge pages, handed out piece by piece.
 //!
-//! Decoding reads every weight once a token; with 4 KiB pages a good part of that time goes to
+//! Decoding reads every weight and every cached key once a token; with 4 KiB pages a good part of that time goes to
 //! translation misses. A chunk is advised to use 2 MiB pages and is cut into 64-byte aligned
 //! pieces, so that small matrices share a huge page.
 
@@ -16,7 +16,7 @@ const CHUNK: usize = 64 << 20;
 pub(crate) const ALIGN: usize = 64;
 
 /// A piece of zeroed memory, 64-byte aligned, owned by whoever holds it.
-pub(crate) struct Buffer {
+pub struct Buffer {
     chunk: Arc<Chunk>,
     offset: usize,
     len: usize,
@@ -106,13 +106,13 @@ impl Drop for Memory {
 
 impl Buffer {
     /// The bytes.
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    pub fn as_slice(&self) -> &[u8] {
         // SAFETY: the piece lies within its chunk and was zeroed when the chunk was made.
         unsafe { std::slice::from_raw_parts(self.chunk.start.add(self.offset), self.len) }
     }
 
     /// The bytes, to be written.
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` is the only way to this piece.
         unsafe { std::slice::from_raw_parts_mut(self.chunk.start.add(self.offset), self.len) }
     }
@@ -120,13 +120,17 @@ impl Buffer {
 
 /// Hands out pieces of chunks.
 #[derive(Default)]
-pub(crate) struct Arena {
+pub struct Arena {
     open: Mutex<Option<(Arc<Chunk>, usize)>>,
 }
 
 impl Arena {
-    /// A zeroed piece of `len` bytes.
-    pub(crate) fn take(&self, len: usize) -> Buffer {
+    /// A zeroed piece of `len` bytes that starts at a multiple of 64. Its memory goes back to the
+    /// system with the last piece of its chunk.
+    ///
+    /// # Panics
+    /// If the system has no memory left.
+    pub fn take(&self, len: usize) -> Buffer {
         let size = len.next_multiple_of(ALIGN).max(ALIGN);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((chunk, used)) = open.as_mut()

@@ -68,6 +68,15 @@ impl Isa {
         })
     }
 
+    /// Whether there are products in bfloat16 beside this set's own.
+    pub fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Kind::Avx512 {
+            return is_x86_feature_detected!("avx512bf16");
+        }
+        false
+    }
+
     /// The name, in lower case.
     pub const fn name(self) -> &'static str {
         match self.0 {

@@ -9,20 +9,35 @@ use crate::{Isa, Threads};
 /// A CPU: the kernels' instruction set and a pool of threads.
 pub struct Device {
     isa: Isa,
+    bf16: bool,
     threads: Threads,
     arena: Arena,
     workspace: Mutex<Workspace>,
 }
 
 impl Device {
-    /// A device that uses `isa` on `threads` threads.
+    /// A device that uses `isa` on `threads` threads. Weights that are not quantised are multiplied
+    /// in single precision.
     pub fn new(isa: Isa, threads: usize) -> Device {
         Device {
             isa,
+            bf16: false,
             threads: Threads::new(threads),
             arena: Arena::default(),
             workspace: Mutex::default(),
         }
+    }
+
+    /// The same device, which multiplies large matrices of halves and bfloat16 in bfloat16 where the
+    /// CPU has instructions for it: twice as fast, with activations (and halves) rounded to 8 bits
+    /// of mantissa and sums in single precision.
+    pub fn with_bf16(self) -> Device {
+        Device { bf16: self.isa.has_bf16(), ..self }
+    }
+
+    /// Whether matrices of at least so many values that are packed here are multiplied in bfloat16.
+    pub fn bf16(&self) -> bool {
+        self.bf16
     }
 
     /// The kernels' instruction set.

@@ -29,6 +29,7 @@ pub mod quant;
 pub use attention::{
     AttentionOptions, CacheShape, CacheType, Span, attention, cache_load, cache_store,
 };
+pub use buffer::{Arena, Buffer};
 pub use cpu::Isa;
 pub use device::Device;
 pub use dtype::DType;

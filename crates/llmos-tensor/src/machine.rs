@@ -40,7 +40,7 @@ pub fn measure(device: &Device) -> Peaks {
         threads: device.threads().count(),
         read_bytes_per_s: read_bandwidth(device),
         f32_per_s: arithmetic(device, &|turns| f32_turns(isa, turns)),
-        bf16_per_s: has_bf16(isa).then(|| arithmetic(device, &|turns| bf16_turns(isa, turns))),
+        bf16_per_s: isa.has_bf16().then(|| arithmetic(device, &|turns| bf16_turns(isa, turns))),
         int8_per_s: arithmetic(device, &|turns| int8_turns(isa, turns)),
     }
 }
@@ -101,15 +101,6 @@ fn arithmetic(device: &Device, turns: &(dyn Fn(usize) -> f64 + Sync)) -> f64 {
     turns(1) * (count * device.threads().count()) as f64 / best
 }
 
-fn has_bf16(isa: Isa) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if isa.0 == Kind::Avx512 {
-        return is_x86_feature_detected!("avx512bf16");
-    }
-    let _ = isa;
-    false
-}
-
 /// Chains of dependent operations in flight: enough for latency 4 on two to four ports.
 const CHAINS: usize = 12;
 
@@ -161,7 +152,7 @@ fn int8_turns(isa: Isa, turns: usize) -> f64 {
 
 fn bf16_turns(isa: Isa, turns: usize) -> f64 {
     #[cfg(target_arch = "x86_64")]
-    if has_bf16(isa) {
+    if isa.has_bf16() {
         // SAFETY: checked in this condition.
         return unsafe { x86::bf16_avx512(turns) };
     }
@@ -267,7 +258,7 @@ mod tests {
             let device = Device::new(isa, 1);
             assert!(arithmetic(&device, &|turns| f32_turns(isa, turns)) > 0.0);
             assert!(arithmetic(&device, &|turns| int8_turns(isa, turns)) > 0.0);
-            assert_eq!(has_bf16(isa), bf16_turns(isa, 1) > 0.0);
+            assert_eq!(isa.has_bf16(), bf16_turns(isa, 1) > 0.0);
         }
     }
 }

@@ -24,6 +24,19 @@ pub(crate) struct Compute {
     /// Instruction set: scalar, avx2, avx512, neon; the best that there is where it is left out.
     #[arg(long, value_name = "SET")]
     pub(crate) isa: Option<String>,
+    /// How F16 and BF16 weights are multiplied; `fast`, but `exact` where something is measured
+    /// (next, score).
+    #[arg(long, value_name = "HOW")]
+    pub(crate) precision: Option<Precision>,
+}
+
+/// How weights that are not quantised are multiplied.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// In single precision.
+    Exact,
+    /// Large matrices in bfloat16 where the CPU has instructions for it.
+    Fast,
 }
 
 impl Compute {
@@ -40,8 +53,18 @@ impl Compute {
             )?,
         };
         let threads = self.threads.map_or_else(processors::physical_cores, usize::from);
-        terminal.detail(format_args!("kernels: {isa}, {threads} threads"));
-        Ok(Arc::new(Device::new(isa, threads)))
+        let mut device = Device::new(isa, threads);
+        if self.precision != Some(Precision::Exact) {
+            device = device.with_bf16();
+        }
+        let bf16 = if device.bf16() { " with bfloat16" } else { "" };
+        terminal.detail(format_args!("kernels: {isa}{bf16}, {threads} threads"));
+        Ok(Arc::new(device))
+    }
+
+    /// The same, exact unless something else was asked for: for commands that measure a model.
+    pub(crate) fn exact_by_default(&self) -> Compute {
+        Compute { precision: self.precision.or(Some(Precision::Exact)), ..self.clone() }
     }
 }
 
@@ -97,7 +120,7 @@ impl Cache {
 }
 
 /// A size such as `512M`, `1.5G` or plain bytes; K, M, G are powers of 1024.
-fn parse_size(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     let text = text.trim().trim_end_matches(['B', 'b']).trim_end_matches('i');
     let (number, factor) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1u64 << 10),

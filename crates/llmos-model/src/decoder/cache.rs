@@ -1,6 +1,6 @@
 //! Memory of the KV cache: blocks of 32 positions, a page of each layer in every block.
 
-use llmos_tensor::{CacheShape, CacheType};
+use llmos_tensor::{Arena, Buffer, CacheShape, CacheType};
 
 use crate::Config;
 
@@ -50,19 +50,14 @@ impl CacheLayout {
 /// Blocks of memory, taken from the system one at a time as they are first needed.
 pub struct CacheBlocks {
     layout: CacheLayout,
-    blocks: Vec<Block>,
-}
-
-struct Block {
-    words: Vec<u64>,
-    /// Where the aligned part begins, in bytes.
-    start: usize,
+    arena: Arena,
+    blocks: Vec<Buffer>,
 }
 
 impl CacheBlocks {
     /// No blocks yet.
     pub fn new(layout: CacheLayout) -> CacheBlocks {
-        CacheBlocks { layout, blocks: Vec::new() }
+        CacheBlocks { layout, arena: Arena::default(), blocks: Vec::new() }
     }
 
     /// The layout of every block.
@@ -82,9 +77,7 @@ impl CacheBlocks {
 
     /// One more block, zeroed.
     pub fn grow(&mut self) -> BlockId {
-        let words = vec![0u64; (self.layout.block_bytes + ALIGN).div_ceil(8)];
-        let start = words.as_ptr().cast::<u8>().align_offset(ALIGN);
-        self.blocks.push(Block { words, start });
+        self.blocks.push(self.arena.take(self.layout.block_bytes));
         (self.blocks.len() - 1) as BlockId
     }
 
@@ -93,8 +86,7 @@ impl CacheBlocks {
     /// # Panics
     /// If there is no such block.
     pub fn block(&self, id: BlockId) -> &[u8] {
-        let block = &self.blocks[id as usize];
-        &bytemuck::cast_slice(&block.words)[block.start..][..self.layout.block_bytes]
+        self.blocks[id as usize].as_slice()
     }
 
     /// All bytes of a block, to be written.
@@ -102,20 +94,14 @@ impl CacheBlocks {
     /// # Panics
     /// If there is no such block.
     pub fn block_mut(&mut self, id: BlockId) -> &mut [u8] {
-        let block = &mut self.blocks[id as usize];
-        &mut bytemuck::cast_slice_mut(&mut block.words)[block.start..][..self.layout.block_bytes]
+        self.blocks[id as usize].as_mut_slice()
     }
 
-    /// Copies the bytes of one block to another.
+    /// Copies the bytes of one block to another; nothing to do if they are the same.
     pub fn copy(&mut self, from: BlockId, to: BlockId) {
-        if from == to {
-            return;
+        if let Ok([from, to]) = self.blocks.get_disjoint_mut([from as usize, to as usize]) {
+            to.as_mut_slice().copy_from_slice(from.as_slice());
         }
-        let source = std::mem::take(&mut self.blocks[from as usize].words);
-        let start = self.blocks[from as usize].start;
-        let bytes = &bytemuck::cast_slice(&source)[start..][..self.layout.block_bytes];
-        self.block_mut(to).copy_from_slice(bytes);
-        self.blocks[from as usize].words = source;
     }
 
     /// The page of `layer` in a block.
@@ -143,8 +129,7 @@ impl CacheBlocks {
         for id in ids {
             let Some(skipped) = (id as usize).checked_sub(passed) else { break };
             let Some((block, after)) = rest[skipped..].split_first_mut() else { break };
-            let all: &mut [u8] = bytemuck::cast_slice_mut(&mut block.words);
-            pages.push(&mut all[block.start + start..][..bytes]);
+            pages.push(&mut block.as_mut_slice()[start..][..bytes]);
             passed = id as usize + 1;
             rest = after;
         }

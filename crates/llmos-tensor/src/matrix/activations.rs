@@ -171,6 +171,55 @@ impl Dense {
     }
 }
 
+/// Activations rounded to bfloat16: tile by tile, (blocks of 512 columns, tokens, 256 words of two).
+#[cfg(target_arch = "x86_64")]
+#[derive(Default)]
+pub(crate) struct Rounded {
+    pub(crate) tiles: Vec<Tile>,
+    values: Vec<u32>,
+    /// Words of a token.
+    words: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Rounded {
+    /// Rounds `x` (tokens, cols), on a device whose CPU has the instructions.
+    pub(crate) fn fill(&mut self, device: &Device, x: &[f32], cols: usize) {
+        use super::bf16::{PAIRS, WIDTHS, round_row};
+
+        assert!(device.isa().has_bf16(), "matrices ask for bfloat16 only where it exists");
+        let tokens = x.len() / cols;
+        self.words = cols.div_ceil(2 * PAIRS) * PAIRS;
+        self.tiles = tiles(tokens, WIDTHS);
+        self.values.resize(tokens * self.words, 0);
+        let values = Shared(self.values.as_mut_ptr());
+        let (tiles, words) = (&self.tiles, self.words);
+        let one_tile = |index: usize| {
+            let tile = tiles[index];
+            for t in 0..tile.tokens {
+                let row = &x[(tile.first + t) * cols..][..cols];
+                // SAFETY: each (tile, token) owns the strided blocks that are written here, all
+                // inside the vector resized above; the instructions are there.
+                unsafe {
+                    let out = values.get().add(tile.first * words + t * PAIRS);
+                    round_row(row, tile.tokens * PAIRS, out);
+                }
+            }
+        };
+        if tokens < 4 {
+            (0..tiles.len()).for_each(one_tile);
+        } else {
+            device.threads().for_each(tiles.len(), &one_tile);
+        }
+    }
+
+    /// Tile `index` and its first block.
+    pub(crate) fn tile(&self, index: usize) -> (Tile, *const u32) {
+        let tile = self.tiles[index];
+        (tile, self.values[tile.first * self.words..].as_ptr())
+    }
+}
+
 /// A pointer that threads of one region share, each writing positions of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(pub(crate) *mut T);

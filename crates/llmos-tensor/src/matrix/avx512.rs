@@ -15,7 +15,7 @@ pub(crate) const WIDTHS: Widths =
 /// How far ahead of the read position weights are asked for; the hardware's own prefetcher stops at
 /// 4 KiB boundaries. Asked for as data of one use (NTA), and read as one stream a thread, they come
 /// at 97 % of the read bandwidth on Zen 5; as two streams at 77 %, into all caches at 68 %.
-const AHEAD: usize = 4096;
+pub(super) const AHEAD: usize = 4096;
 
 /// A block of 16 rows in registers.
 struct Unpacked {
@@ -131,54 +131,60 @@ unsafe fn read_block<F: Format>(at: *const u8, head: *const u8) -> Unpacked {
     }
 }
 
-/// Adds a block's product with one token to `sum` (16 rows).
+/// Adds a block's products with `T` tokens, whose blocks lie side by side, to `sums` (16 rows each).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx2,fma,f16c")]
 #[inline]
-unsafe fn dot<F: Format>(w: &Unpacked, a: *const Block, mut sum: __m512) -> __m512 {
-    // SAFETY: `a` is a valid block of activations.
-    let a = unsafe { &*a };
-    let quads = a.quants.as_ptr().cast::<i32>();
-    // SAFETY: eight words of four quants; `Block` is aligned to four bytes.
-    let quad = |i: usize| unsafe { _mm512_set1_epi32(*quads.add(i)) };
-    let start = |negative_sum: i32| {
-        if F::OFFSET > 0 {
-            _mm512_sll_epi32(_mm512_set1_epi32(negative_sum), _mm_cvtsi32_si128(F::OFFSET as i32))
-        } else {
-            _mm512_setzero_si512()
-        }
-    };
-    if F::GROUPS == 1 {
-        let mut product = start(a.negative_sum);
-        for i in 0..8 {
-            product = _mm512_dpbusd_epi32(product, w.quads[i], quad(i));
-        }
-        let scale = _mm512_mul_ps(w.scale[0], _mm512_set1_ps(a.scale));
-        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scale, sum);
-        if F::MIN {
-            sum = _mm512_fnmadd_ps(w.min[0], _mm512_set1_ps(a.scaled_sum), sum);
-        }
-    } else {
-        let halves = [a.negative_half, a.negative_sum - a.negative_half];
-        for g in 0..2 {
-            let mut product = start(halves[g]);
-            for i in 4 * g..4 * g + 4 {
-                product = _mm512_dpbusd_epi32(product, w.quads[i], quad(i));
-            }
-            let scale = _mm512_mul_ps(w.scale[g], _mm512_set1_ps(a.scale));
-            sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scale, sum);
-            if F::MIN {
-                let scaled = _mm512_set1_ps(halves[g] as f32 * a.scale);
-                sum = _mm512_fmadd_ps(w.min[g], scaled, sum);
-            }
+unsafe fn dot<F: Format, const T: usize>(w: &Unpacked, a: *const Block, sums: &mut [__m512; T]) {
+    const { assert!(F::GROUPS <= 2) };
+    // SAFETY: given by the caller; the group exists.
+    unsafe {
+        dot_group::<F, T, 0>(w, a, sums);
+        if F::GROUPS == 2 {
+            dot_group::<F, T, 1>(w, a, sums);
         }
     }
-    sum
+}
+
+/// The part of [`dot`] under the block's scale `G`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx2,fma,f16c")]
+#[inline]
+unsafe fn dot_group<F: Format, const T: usize, const G: usize>(
+    w: &Unpacked,
+    a: *const Block,
+    sums: &mut [__m512; T],
+) {
+    let span = 8 / F::GROUPS;
+    for t in 0..T {
+        // SAFETY: the tile has T tokens; a block has eight words of four quants and is aligned to
+        // four bytes.
+        let a = unsafe { &*a.add(t) };
+        let quad = |i: usize| unsafe { _mm512_set1_epi32(*a.quants.as_ptr().cast::<i32>().add(i)) };
+        let negative_sum = match (F::GROUPS, G) {
+            (1, _) => a.negative_sum,
+            (_, 0) => a.negative_half,
+            _ => a.negative_sum - a.negative_half,
+        };
+        let mut product = if F::OFFSET > 0 {
+            _mm512_set1_epi32(negative_sum << F::OFFSET)
+        } else {
+            _mm512_setzero_si512()
+        };
+        for i in G * span..(G + 1) * span {
+            product = _mm512_dpbusd_epi32(product, w.quads[i], quad(i));
+        }
+        let scale = _mm512_mul_ps(w.scale[G], _mm512_set1_ps(a.scale));
+        sums[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(product), scale, sums[t]);
+        if F::MIN {
+            let scaled = if F::GROUPS == 1 { -a.scaled_sum } else { negative_sum as f32 * a.scale };
+            sums[t] = _mm512_fmadd_ps(w.min[G], _mm512_set1_ps(scaled), sums[t]);
+        }
+    }
 }
 
 /// Writes 16 rows of a token, or as many as exist.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline]
-unsafe fn store(target: Target, t: usize, sum: __m512) {
+pub(super) unsafe fn store(target: Target, t: usize, sum: __m512) {
     // SAFETY: the mask keeps the write within the target's rows.
     unsafe {
         let out = target.start.add(t * target.stride);
@@ -193,7 +199,7 @@ unsafe fn store(target: Target, t: usize, sum: __m512) {
 /// Reads 16 rows of a token, or as many as exist.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline]
-unsafe fn load(target: Target, t: usize) -> __m512 {
+pub(super) unsafe fn load(target: Target, t: usize) -> __m512 {
     // SAFETY: the mask keeps the read within the target's rows.
     unsafe {
         let from = target.start.add(t * target.stride);
@@ -252,9 +258,7 @@ unsafe fn direct_tile<F: Format, const T: usize>(
                 line += 64;
             }
             let w = read_block::<F>(weights.add(at), weights.add(head));
-            for t in 0..T {
-                sums[t] = dot::<F>(&w, x.values.add(block * T + t), sums[t]);
-            }
+            dot::<F, T>(&w, x.values.add(block * T), &mut sums);
         }
     }
     for t in 0..T {
@@ -347,9 +351,7 @@ unsafe fn panel_tile<F: Format, const T: usize>(
                     w.min[g] = _mm512_loadu_ps(at.add(512 + 64 * (F::GROUPS + g)).cast());
                 }
             }
-            for t in 0..T {
-                sums[t] = dot::<F>(&w, x.values.add(block * T + t), sums[t]);
-            }
+            dot::<F, T>(&w, x.values.add(block * T), &mut sums);
         }
     }
     for t in 0..T {

@@ -11,6 +11,8 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
@@ -20,14 +22,45 @@ pub use product::{matmul, matmul_gated};
 
 use crate::buffer::Buffer;
 use crate::device::Device;
-use crate::{DType, Error};
+use crate::{DType, Error, Isa};
 use kernel::ROWS;
+
+/// Values from which on a matrix is worth multiplying in bfloat16. Smaller ones cost next to nothing,
+/// and a tiny model's logits can then be compared digit by digit.
+const BF16_VALUES: usize = 256 << 10;
+
+/// What activations become before a matrix is multiplied with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Bytes with a scale for each 32: for quantised weights.
+    Bytes,
+    /// Single precision.
+    Single,
+    /// bfloat16, two to a word.
+    #[cfg(target_arch = "x86_64")]
+    Bf16,
+}
+
+impl Form {
+    /// The form that a matrix asks for on a device.
+    fn of(device: &Device, dtype: DType, rows: usize, cols: usize) -> Form {
+        #[cfg(target_arch = "x86_64")]
+        if device.bf16()
+            && matches!(dtype, DType::F16 | DType::BF16)
+            && rows.saturating_mul(cols) >= BF16_VALUES
+        {
+            return Form::Bf16;
+        }
+        if dtype.is_quantised() { Form::Bytes } else { Form::Single }
+    }
+}
 
 /// A weight matrix `(rows, cols)` = `(out, in)`, packed for this device's kernels.
 pub struct Matrix {
     rows: usize,
     cols: usize,
     dtype: DType,
+    form: Form,
     /// Bytes of a group of 16 rows.
     group_bytes: usize,
     data: Buffer,
@@ -58,7 +91,8 @@ impl Matrix {
         if bytes.len() != expected {
             return Err(Error::Length { operation, dtype, expected, got: bytes.len() });
         }
-        let group_bytes = group_bytes(device, dtype, cols);
+        let form = Form::of(device, dtype, rows, cols);
+        let group_bytes = group_bytes(device.isa(), form, dtype, cols);
         let groups = rows.div_ceil(ROWS);
         let size = group_bytes
             .checked_mul(groups)
@@ -78,9 +112,14 @@ impl Matrix {
             let out = unsafe {
                 std::slice::from_raw_parts_mut(out.get().add(g * group_bytes), group_bytes)
             };
-            pack::pack_group(isa, dtype, &group[..count], cols, out);
+            match form {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the form is given only where the CPU has the instructions.
+                Form::Bf16 => unsafe { bf16::pack_group(dtype, &group[..count], cols, out) },
+                _ => pack::pack_group(isa, dtype, &group[..count], cols, out),
+            }
         });
-        Ok(Matrix { rows, cols, dtype, group_bytes, data })
+        Ok(Matrix { rows, cols, dtype, form, group_bytes, data })
     }
 
     /// Rows, the width of the output.
@@ -110,10 +149,14 @@ impl Matrix {
 }
 
 /// Bytes of a row group.
-fn group_bytes(device: &Device, dtype: DType, cols: usize) -> usize {
-    match kernel::quantised(device.isa(), dtype) {
-        Some(kernels) => (kernels.group_bytes)(cols),
-        None => cols * ROWS * dtype.block_bytes(),
+fn group_bytes(isa: Isa, form: Form, dtype: DType, cols: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if form == Form::Bf16 {
+        return bf16::group_bytes(cols);
+    }
+    match kernel::quantised(isa, dtype) {
+        Some(kernels) if form == Form::Bytes => (kernels.group_bytes)(cols),
+        _ => cols * ROWS * dtype.block_bytes(),
     }
 }
 

@@ -5,9 +5,13 @@
 
 use std::cell::RefCell;
 
-use super::Matrix;
-use super::activations::{Dense, Quantised, Shared};
+#[cfg(target_arch = "x86_64")]
+use super::activations::Rounded;
+use super::activations::{Block, Dense, Quantised, Shared, Tile};
+#[cfg(target_arch = "x86_64")]
+use super::bf16;
 use super::kernel::{self, QuantisedKernels, ROWS, Target};
+use super::{Form, Matrix};
 use crate::device::Device;
 use crate::ops::{self, Activation};
 
@@ -29,9 +33,23 @@ const PANEL_BLOCKS: usize = 16;
 /// Activations in the forms that kernels read, kept between calls.
 #[derive(Default)]
 pub(crate) struct Workspace {
-    direct: Quantised,
-    dense: Dense,
+    bytes: Quantised,
+    single: Dense,
+    #[cfg(target_arch = "x86_64")]
+    bf16: Rounded,
     tasks: Vec<Task>,
+}
+
+impl Workspace {
+    /// The tiles that activations were cut into in this form.
+    fn tiles(&self, form: Form) -> &[Tile] {
+        match form {
+            Form::Bytes => &self.bytes.tiles,
+            Form::Single => &self.single.tiles,
+            #[cfg(target_arch = "x86_64")]
+            Form::Bf16 => &self.bf16.tiles,
+        }
+    }
 }
 
 /// Row groups of one of the product's matrices.
@@ -66,7 +84,7 @@ pub fn matmul(device: &Device, x: &[f32], tokens: usize, jobs: &mut [(&Matrix, &
         jobs.iter_mut().map(|(matrix, out)| (*matrix, Shared(out.as_mut_ptr()))).collect();
     let matrices: Vec<&Matrix> = jobs.iter().map(|(matrix, _)| *matrix).collect();
     let mut workspace = device.workspace();
-    let product = Product::prepare(device, &mut workspace, x, tokens, cols, &matrices);
+    let product = Product::prepare(device, &mut workspace, x, tokens, cols, &matrices, &[]);
     product.run(device, &|task, piece| {
         let (matrix, out) = jobs[task.job];
         // SAFETY: the task's rows of these tokens belong to it alone.
@@ -97,12 +115,7 @@ pub fn matmul_gated(
         return;
     }
     let mut workspace = device.workspace();
-    let product = Product::prepare(device, &mut workspace, x, tokens, cols, &[gate]);
-    let up_needs = Product::forms(up);
-    assert!(
-        up_needs == Product::forms(gate) || product.has(up_needs),
-        "gate and up are both quantised or both not"
-    );
+    let product = Product::prepare(device, &mut workspace, x, tokens, cols, &[gate], &[up]);
     let out = Shared(out.as_mut_ptr());
     let isa = device.isa();
     product.run(device, &|task, piece| {
@@ -169,22 +182,14 @@ struct Product<'a> {
     cols: usize,
     panels: bool,
     pieces: Vec<Piece>,
-    quantised: bool,
-    dense: bool,
+    /// The form of all matrices, or of the first.
+    form: Form,
     /// Small enough for the calling thread.
     alone: bool,
 }
 
 impl<'a> Product<'a> {
-    /// True if a matrix wants scaled bytes, false if it wants full precision.
-    fn forms(matrix: &Matrix) -> bool {
-        matrix.dtype.is_quantised()
-    }
-
-    fn has(&self, quantised: bool) -> bool {
-        if quantised { self.quantised } else { self.dense }
-    }
-
+    /// Tasks for `matrices`, and activations in the forms that they and `others` ask for.
     fn prepare(
         device: &Device,
         workspace: &'a mut Workspace,
@@ -192,28 +197,41 @@ impl<'a> Product<'a> {
         tokens: usize,
         cols: usize,
         matrices: &[&Matrix],
+        others: &[&Matrix],
     ) -> Product<'a> {
         let widths = kernel::widths(device.isa());
-        let quantised = matrices.iter().any(|m| Product::forms(m));
-        let dense = matrices.iter().any(|m| !Product::forms(m));
         let panels = tokens >= widths.panel_from;
-        if quantised {
+        let form = matrices[0].form;
+        let asked = |form: Form| matrices.iter().chain(others).any(|m| m.form == form);
+        let mixed = matrices.iter().chain(others).any(|m| m.form != form);
+        if asked(Form::Bytes) {
             let tiles = if panels { widths.panel } else { widths.direct };
-            workspace.direct.fill(device, x, cols, tiles);
+            workspace.bytes.fill(device, x, cols, tiles);
         }
-        if dense {
-            workspace.dense.fill(device, x, cols, widths.dense);
+        if asked(Form::Single) {
+            workspace.single.fill(device, x, cols, widths.dense);
         }
-        // With both forms the tiles differ; all tokens are then one piece.
-        let tiles = if quantised { &workspace.direct.tiles } else { &workspace.dense.tiles };
+        #[cfg(target_arch = "x86_64")]
+        if asked(Form::Bf16) {
+            workspace.bf16.fill(device, x, cols);
+        }
         let mut pieces = Vec::new();
-        if quantised && dense {
+        if mixed {
+            // The tiles differ; all tokens are then one piece.
             pieces.push(Piece { first: 0, count: usize::MAX });
         } else {
-            let bytes = if quantised { cols / 32 * 48 } else { cols * 4 };
+            // Bytes of a token that are used between one row group and the next.
+            let bytes = match form {
+                Form::Bytes if panels => PANEL_BLOCKS * size_of::<Block>(),
+                Form::Bytes => cols / 32 * size_of::<Block>(),
+                Form::Single => cols * 4,
+                #[cfg(target_arch = "x86_64")]
+                Form::Bf16 => bf16::PAIRS * 4,
+            };
             // Pieces of one size: unpacking for a last piece of a few tokens would be wasted.
             let fit = (BLOCK_BYTES / bytes.max(1)).max(1);
             let at_most = tokens.div_ceil(tokens.div_ceil(fit));
+            let tiles = workspace.tiles(form);
             let (mut first, mut held) = (0, 0);
             for (i, tile) in tiles.iter().enumerate() {
                 if held > 0 && held + tile.tokens > at_most.max(tile.tokens) {
@@ -243,8 +261,7 @@ impl<'a> Product<'a> {
             cols,
             panels,
             pieces,
-            quantised,
-            dense,
+            form,
             alone: matrices.iter().map(|m| m.bytes()).sum::<usize>() * tokens < ALONE_BYTES,
         }
     }
@@ -263,8 +280,7 @@ impl<'a> Product<'a> {
 
     /// First token and number of tokens of a piece.
     fn tokens_of(&self, piece: Piece) -> (usize, usize) {
-        let tiles =
-            if self.quantised { &self.workspace.direct.tiles } else { &self.workspace.dense.tiles };
+        let tiles = self.workspace.tiles(self.form);
         let tiles = &tiles[piece.first..(piece.first.saturating_add(piece.count)).min(tiles.len())];
         let first = tiles.first().map_or(0, |tile| tile.first);
         (first, tiles.iter().map(|tile| tile.tokens).sum())
@@ -275,31 +291,81 @@ impl<'a> Product<'a> {
         let weights = matrix.data.as_slice()[task.first * matrix.group_bytes..]
             [..task.groups * matrix.group_bytes]
             .as_ptr();
-        match kernel::quantised(self.isa, matrix.dtype) {
-            Some(kernels) => {
-                self.multiply_quantised(&kernels, weights, matrix, task, piece, target)
-            }
-            None => {
-                let kernel = kernel::dense(self.isa, matrix.dtype);
-                let tiles = &self.workspace.dense;
-                let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
-                for index in piece.first..end {
-                    let (tile, x) = tiles.tile(index);
-                    // SAFETY: weights and activations have the lengths that their shapes say; the
-                    // target holds these rows of all tokens; the kernel exists here (`Isa`).
-                    unsafe {
-                        kernel(
-                            weights,
-                            matrix.group_bytes,
-                            task.groups,
-                            self.cols,
-                            tile,
-                            x,
-                            target.token(tile.first),
-                        );
-                    }
+        match matrix.form {
+            Form::Bytes => {
+                if let Some(kernels) = kernel::quantised(self.isa, matrix.dtype) {
+                    self.multiply_quantised(&kernels, weights, matrix, task, piece, target);
                 }
             }
+            Form::Single => self.multiply_single(weights, matrix, task, piece, target),
+            #[cfg(target_arch = "x86_64")]
+            Form::Bf16 => self.multiply_bf16(weights, matrix, task, piece, target),
+        }
+    }
+
+    fn multiply_single(
+        &self,
+        weights: *const u8,
+        matrix: &Matrix,
+        task: Task,
+        piece: Piece,
+        target: Target,
+    ) {
+        let kernel = kernel::dense(self.isa, matrix.dtype);
+        let tiles = &self.workspace.single;
+        let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
+        for index in piece.first..end {
+            let (tile, x) = tiles.tile(index);
+            // SAFETY: weights and activations have the lengths that their shapes say; the
+            // target holds these rows of all tokens; the kernel exists here (`Isa`).
+            unsafe {
+                let target = target.token(tile.first);
+                kernel(weights, matrix.group_bytes, task.groups, self.cols, tile, x, target);
+            }
+        }
+    }
+
+    /// With few tokens two row groups are read to their end before the next two; with many, a block
+    /// of columns of all the task's rows is used for all tiles before the next block.
+    #[cfg(target_arch = "x86_64")]
+    fn multiply_bf16(
+        &self,
+        weights: *const u8,
+        matrix: &Matrix,
+        task: Task,
+        piece: Piece,
+        target: Target,
+    ) {
+        let tiles = &self.workspace.bf16;
+        let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
+        let pairs = self.cols.div_ceil(2);
+        let one = |g: usize, first: usize| {
+            let groups = (task.groups - g).min(2);
+            let count = (pairs - first).min(bf16::PAIRS);
+            for index in piece.first..end {
+                let (tile, x) = tiles.tile(index);
+                // SAFETY: groups and words lie within the matrix, the block within its tile, whose
+                // blocks are as many as the columns need; the form proves the instructions.
+                unsafe {
+                    bf16::product(
+                        weights.add(g * matrix.group_bytes + first * ROWS * 4),
+                        matrix.group_bytes,
+                        groups,
+                        count,
+                        tile.tokens,
+                        x.add(first * tile.tokens),
+                        target.group(g).token(tile.first),
+                        first > 0,
+                    );
+                }
+            }
+        };
+        let groups = || (0..task.groups).step_by(2);
+        let blocks = || (0..pairs).step_by(bf16::PAIRS);
+        if self.panels {
+            blocks().for_each(|first| groups().for_each(|g| one(g, first)));
+        } else {
+            groups().for_each(|g| blocks().for_each(|first| one(g, first)));
         }
     }
 
@@ -312,7 +378,7 @@ impl<'a> Product<'a> {
         piece: Piece,
         target: Target,
     ) {
-        let tiles = &self.workspace.direct;
+        let tiles = &self.workspace.bytes;
         let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
         if !self.panels {
             for index in piece.first..end {

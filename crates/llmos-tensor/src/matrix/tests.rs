@@ -161,9 +161,12 @@ fn a_token_does_not_depend_on_its_neighbours_nor_on_threads() {
 fn a_gated_product_is_the_product_of_its_parts() {
     for isa in Isa::available() {
         let device = Device::new(isa, 2);
-        for (gate_type, up_type) in
-            [(DType::Q4_0, DType::Q4_0), (DType::Q4_K, DType::Q6_K), (DType::F16, DType::F16)]
-        {
+        for (gate_type, up_type) in [
+            (DType::Q4_0, DType::Q4_0),
+            (DType::Q4_K, DType::Q6_K),
+            (DType::F16, DType::F16),
+            (DType::Q4_0, DType::F32),
+        ] {
             let mut random = Random(5);
             for tokens in [1, 5, 40] {
                 let (rows, cols) = (50, 256);
@@ -219,5 +222,63 @@ fn quantisers_agree_with_the_scalar_one() {
             assert_eq!(got.negative_half, expected.negative_half, "{isa} block {i}");
             assert_eq!(got.scaled_sum, expected.scaled_sum, "{isa} block {i}");
         }
+    }
+}
+
+/// Values as bfloat16 holds them.
+fn rounded_to_bf16(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect()
+}
+
+#[test]
+fn large_matrices_are_multiplied_in_bfloat16_where_that_was_asked_for() {
+    for isa in Isa::available().into_iter().filter(|isa| isa.has_bf16()) {
+        let device = Device::new(isa, 2).with_bf16();
+        for dtype in [DType::F16, DType::BF16] {
+            let mut random = Random(13);
+            // Odd columns, a last block that is not full, rows that do not fill a group.
+            let (rows, cols) = (425, 1041);
+            let bytes = random_bytes(&mut random, dtype, rows, cols);
+            let mut w = vec![0.0; rows * cols];
+            dequantize(dtype, &bytes, &mut w).expect("valid");
+            let matrix = Matrix::pack(&device, dtype, rows, cols, &bytes).expect("valid");
+            let mut alone = Vec::new();
+            for tokens in [1, 2, 3, 8, 12, 23, 31] {
+                let x: Vec<f32> = {
+                    let mut random = Random(17);
+                    (0..tokens * cols).map(|_| random.float()).collect()
+                };
+                let mut out = vec![f32::NAN; tokens * rows];
+                matmul(&device, &x, tokens, &mut [(&matrix, &mut out)]);
+                let expected =
+                    expected(&rounded_to_bf16(&x), &rounded_to_bf16(&w), tokens, rows, cols);
+                for (i, (&got, (sum, size))) in out.iter().zip(expected).enumerate() {
+                    // Sums of a thousand products, each rounded to single precision.
+                    let bound = size * 4e-6 + 1e-6;
+                    assert!(
+                        (f64::from(got) - sum).abs() <= bound,
+                        "{dtype} {tokens} at {i}: {got} is not {sum} ± {bound}"
+                    );
+                }
+                if tokens == 1 {
+                    alone.clone_from(&out);
+                }
+                assert_eq!(out[..rows], alone, "{dtype}: the first of {tokens} tokens");
+            }
+        }
+        // Forms may be mixed in one product: a quantised gate beside a large half-precision up.
+        let mut random = Random(19);
+        let (rows, cols, tokens) = (520, 512, 20);
+        let gate = random_bytes(&mut random, DType::Q8_0, rows, cols);
+        let gate = Matrix::pack(&device, DType::Q8_0, rows, cols, &gate).expect("valid");
+        let up = random_bytes(&mut random, DType::F16, rows, cols);
+        let up = Matrix::pack(&device, DType::F16, rows, cols, &up).expect("valid");
+        let x: Vec<f32> = (0..tokens * cols).map(|_| random.float()).collect();
+        let (mut g, mut u) = (vec![0.0; tokens * rows], vec![0.0; tokens * rows]);
+        matmul(&device, &x, tokens, &mut [(&gate, &mut g), (&up, &mut u)]);
+        ops::activation_gate_in_place(isa, ops::Activation::Silu, &mut g, &u);
+        let mut fused = vec![0.0; tokens * rows];
+        matmul_gated(&device, ops::Activation::Silu, &x, tokens, &gate, &up, &mut fused);
+        assert_eq!(fused, g);
     }
 }

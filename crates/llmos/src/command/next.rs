@@ -68,7 +68,12 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let prompt = generation::input(arguments.prompt.as_deref(), arguments.file.as_deref())?
         .unwrap_or_default();
     let options = arguments.cache.options();
-    let mut loaded = load::load(&arguments.model, &arguments.compute, options.clone(), terminal)?;
+    let mut loaded = load::load(
+        &arguments.model,
+        &arguments.compute.exact_by_default(),
+        options.clone(),
+        terminal,
+    )?;
     let tokenizer = loaded.tokenizer()?.clone();
     let mut tokens = tokenizer.encode_prompt(&prompt);
     if tokens.is_empty() {

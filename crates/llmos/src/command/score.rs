@@ -69,8 +69,12 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
             failure("there is no text", "give a file with --text, or ids with --ids")
         })?),
     };
-    let mut loaded =
-        load::load(&arguments.model, &arguments.compute, arguments.cache.options(), terminal)?;
+    let mut loaded = load::load(
+        &arguments.model,
+        &arguments.compute.exact_by_default(),
+        arguments.cache.options(),
+        terminal,
+    )?;
     let (tokens, bytes) = match (ids, text) {
         (Some(ids), _) => {
             let tokenizer = loaded.tokenizer.as_ref();
