@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use llmos_model::engine::{Ending, Event, GenerateOptions, Generated, SequenceId};
 use llmos_model::sampler::Sampler;
+use llmos_tokenizer::Tokenizer;
 
 use crate::failure::{Explain, failure};
 use crate::load::{self, Loaded};
@@ -60,7 +61,7 @@ impl Figures {
 }
 
 /// Draws tokens after where a sequence stands, and writes their text to stdout as it comes. A
-/// character is written when all of its bytes are there. `enough` is asked after each token, with
+/// character is written when all of its bytes are there; a control token has no text. `enough` is asked after each token, with
 /// the number of tokens and the text so far.
 ///
 /// # Errors
@@ -74,7 +75,7 @@ pub(crate) fn stream(
     terminal: &Terminal,
 ) -> anyhow::Result<Figures> {
     let tokenizer = loaded.tokenizer()?.clone();
-    let mut decoder = tokenizer.decoder();
+    let mut decoder = tokenizer.decoder().skip_special();
     let prompt = loaded.engine.tokens(id).map_err(load::explained)?;
     let prompt_tokens = prompt.len();
     // A text does not begin with the space that some vocabularies put before its first word.
@@ -137,6 +138,12 @@ pub(crate) fn prefill(
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// What ends a document: an end token, or the start of another, which is all that separates
+/// documents in the training of llama2.c's models.
+pub(crate) fn document_ends(tokenizer: &Tokenizer) -> Vec<u32> {
+    tokenizer.end_ids().iter().copied().chain(tokenizer.bos()).collect()
 }
 
 /// Nothing but the options ends the text.

@@ -90,6 +90,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
             "give the first words with --like, or with `llmos run -p`",
         ));
     }
+    let ends = generation::document_ends(&tokenizer);
     let seed = arguments.sampling.seed();
     for number in 0..arguments.count {
         if number > 0 {
@@ -100,7 +101,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         let mut sampler = arguments.sampling.sampler(Some(&tokenizer), seed)?;
         let mut options = GenerateOptions {
             tokens: Some(arguments.tokens),
-            end: tokenizer.end_ids(),
+            end: &ends,
             ..GenerateOptions::default()
         };
         terminal.print(seed_text)?;

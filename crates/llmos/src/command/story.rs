@@ -105,11 +105,9 @@ impl Story {
         let mut sampler = self.sampling.sampler(Some(tokenizer), seed)?;
         let enough =
             |tokens: usize, text: &str| tokens >= TURN / 2 && text.ends_with(['.', '!', '?']);
-        let mut options = GenerateOptions {
-            tokens: Some(TURN),
-            end: tokenizer.end_ids(),
-            ..GenerateOptions::default()
-        };
+        let ends = generation::document_ends(tokenizer);
+        let mut options =
+            GenerateOptions { tokens: Some(TURN), end: &ends, ..GenerateOptions::default() };
         let figures = generation::stream(
             &mut self.loaded,
             id,

@@ -94,6 +94,17 @@ fn a_banned_token_is_not_drawn() {
 }
 
 #[test]
+fn a_control_token_has_no_text_and_ends_a_dream_where_it_starts_another() {
+    let start = ["-n", "5", "--temp", "0", "--logit-bias", "1=100"];
+    let run = llmos(&[&["run", &stories(), "-p", "Once"][..], &start].concat());
+    assert_eq!(run.text(), "");
+    assert!(run.stderr.starts_with("5 tokens"), "{}", run.stderr);
+    let dream = llmos(&[&["dream", &stories(), "--like", "story"][..], &start].concat());
+    assert_eq!(dream.text(), "Once upon a time\n");
+    assert!(dream.stderr.contains("the text ended"), "{}", dream.stderr);
+}
+
+#[test]
 fn a_grammar_is_kept() {
     let model = stories();
     let run = |flags: &[&str]| {
