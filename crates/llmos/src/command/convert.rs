@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let output = &arguments.output;
     let files = load::open(&arguments.input, terminal)?;
     let to_gguf = output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
-    make_room(output, arguments.force, &files)?;
+    let in_the_way = in_the_way(output, to_gguf, arguments.force, &files)?;
     let file_type = match arguments.kind {
         Some(file_type) => file_type,
         None => own_type(&files, to_gguf),
@@ -66,18 +66,25 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         vocabulary: output_vocabulary(&files, arguments.tokenizer.as_deref(), to_gguf, terminal)?,
         threads: threads.unwrap_or(NonZero::<usize>::MIN),
     };
+    // What stands in the way stays until there is something to put in its place.
+    let written = if in_the_way { beside(output, "new") } else { output.clone() };
+    let _new = in_the_way.then(|| Unfinished::new(&written));
     // `model` writes under this name; only an interrupt finds it still there.
-    let mut aside = std::ffi::OsString::from(".");
-    aside.push(output.file_name().unwrap_or_default());
-    aside.push(format!(".partial-{}", std::process::id()));
-    let _unfinished = Unfinished::new(output.with_file_name(aside));
+    let mut partial = std::ffi::OsString::from(".");
+    partial.push(written.file_name().unwrap_or_default());
+    partial.push(format!(".partial-{}", std::process::id()));
+    let _unfinished = Unfinished::new(written.with_file_name(partial));
     let bar = terminal.byte_bar(Some(1), "writing");
-    let converted = convert(&files, output, &conversion, &mut |done, total| {
+    let converted = convert(&files, &written, &conversion, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
     bar.finish_and_clear();
     let converted = converted.map_err(load::explained)?;
+    if in_the_way {
+        let replaced = replace(output, &written);
+        replaced.with_context(|| format!("cannot replace {}", output.display()))?;
+    }
     for warning in &converted.warnings {
         terminal.warn(warning);
     }
@@ -91,10 +98,15 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     Ok(Outcome::Success)
 }
 
-/// An output that holds something stays unless it was said to go, and always if the input is read
-/// from it.
-fn make_room(output: &Path, force: bool, files: &ModelFiles) -> anyhow::Result<()> {
-    let Ok(place) = output.canonicalize() else { return Ok(()) };
+/// True if something stands at the output's path that a rename does not replace. What holds anything
+/// stays unless it was said to go, and always if it is no model or the input is read from it.
+fn in_the_way(
+    output: &Path,
+    to_gguf: bool,
+    force: bool,
+    files: &ModelFiles,
+) -> anyhow::Result<bool> {
+    let Ok(place) = output.canonicalize() else { return Ok(false) };
     let read = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&place));
     if files.paths().any(read) {
         return Err(failure(
@@ -112,11 +124,35 @@ fn make_room(output: &Path, force: bool, files: &ModelFiles) -> anyhow::Result<(
             "--force replaces it; or give another path",
         ));
     }
-    if place.is_dir() {
-        std::fs::remove_dir_all(&place)
-            .with_context(|| format!("cannot replace {}", output.display()))?;
+    if place.is_dir() && !is_empty && !place.join("config.json").is_file() {
+        return Err(failure(
+            format!("{} is a folder without a model", output.display()),
+            "--force replaces a file or a model's folder: give another path",
+        ));
     }
-    Ok(())
+    Ok(place.is_dir() || !to_gguf)
+}
+
+/// A hidden name beside the output, with the same ending.
+fn beside(output: &Path, what: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(format!(".{what}-{}-", std::process::id()));
+    name.push(output.file_name().unwrap_or_default());
+    output.with_file_name(name)
+}
+
+/// Puts `new` in the place of `output`.
+fn replace(output: &Path, new: &Path) -> std::io::Result<()> {
+    let old = beside(output, "old");
+    std::fs::rename(output, &old)?;
+    if let Err(error) = std::fs::rename(new, output) {
+        std::fs::rename(&old, output)?;
+        return Err(error);
+    }
+    if old.symlink_metadata()?.is_dir() {
+        std::fs::remove_dir_all(&old)
+    } else {
+        std::fs::remove_file(&old)
+    }
 }
 
 /// The input's own type where it can be written, else half precision.
