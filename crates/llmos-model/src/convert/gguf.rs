@@ -23,6 +23,9 @@ pub(super) fn write(
     let file_type = conversion.file_type;
     let planned = plan(source, file_type);
     let mut warnings: Vec<String> = source.requantised(&planned).into_iter().collect();
+    if !has_type(source, file_type) {
+        warnings.extend(misfits(&planned, file_type));
+    }
     let quantised = planned.iter().any(|tensor| tensor.dtype.is_quantised());
 
     let mut header = Header::default();
@@ -65,9 +68,7 @@ pub(super) fn write(
 
 fn plan<'a>(source: &Source<'a>, file_type: FileType) -> Vec<Planned<'a>> {
     let pairing = source.architecture().gguf_pairing();
-    // A file that has this type already keeps each tensor's format, whoever chose it.
-    let same =
-        source.files.gguf_metadata().is_some() && source.files.type_name() == file_type.name();
+    let same = has_type(source, file_type);
     let mut planned: Vec<Planned<'a>> = source
         .tensors()
         .map(|info| Planned {
@@ -90,6 +91,27 @@ fn plan<'a>(source: &Source<'a>, file_type: FileType) -> Vec<Planned<'a>> {
         });
     }
     planned
+}
+
+/// A file that has this type already keeps each tensor's format, whoever chose it.
+fn has_type(source: &Source<'_>, file_type: FileType) -> bool {
+    source.files.gguf_metadata().is_some() && source.files.type_name() == file_type.name()
+}
+
+/// Says that tensors take more bytes than the type promises.
+fn misfits(planned: &[Planned<'_>], file_type: FileType) -> Option<String> {
+    let block = file_type.base().block_len();
+    let misfit = |tensor: &&Planned<'_>| {
+        matches!(tensor.dtype, DType::Q8_0 | DType::F16)
+            && tensor.shape.last().is_some_and(|cols| !cols.is_multiple_of(block))
+    };
+    let count = planned.iter().filter(misfit).count();
+    (count > 0).then(|| {
+        format!(
+            "{count} of {} tensors are q8_0 or f16: their rows do not divide into blocks of {block}",
+            planned.len()
+        )
+    })
 }
 
 /// Scalings that GGUF holds as tensors of divisors.

@@ -29,6 +29,10 @@ fn every_type_is_written_and_read() {
     }
     let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
     assert_eq!(left.len(), 8, "{left:?}");
+    // Rows of 64 and 172 values.
+    let out = home.join("again.gguf");
+    let said = llmos(&["convert", &stories(), &out, "--type", "q4_k_m"]).stderr;
+    assert!(said.contains("36 of 47 tensors are q8_0 or f16"), "{said}");
 }
 
 #[test]
@@ -111,6 +115,24 @@ fn nothing_is_replaced_without_being_asked() {
     }
     assert_eq!(llmos(&["convert", &stories(), &out, "--force"]).code, Some(0));
     llmos(&["convert", &out, &out, "--force"]).is_error("is the input");
+    // A folder is replaced if it is a model's, and only once there is another.
+    let folder = home.join("folder");
+    assert_eq!(llmos(&["convert", &stories(), &folder]).code, Some(0));
+    llmos(&["convert", &stories(), &folder]).is_error("exists");
+    let notes = home.path().join("folder/notes");
+    std::fs::write(&notes, "of the model that was here").unwrap();
+    llmos(&["convert", &stories(), &folder, "--force", "--type", "q4_0"]).is_error("for a folder");
+    assert!(notes.exists());
+    assert_eq!(llmos(&["convert", &stories(), &folder, "--force"]).code, Some(0));
+    assert!(!notes.exists());
+    let mine = home.path().join("mine");
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::write(mine.join("letter"), "mine").unwrap();
+    let mine = mine.display().to_string();
+    llmos(&["convert", &stories(), &mine, "--force"]).is_error("without a model");
+    let names: std::collections::BTreeSet<_> =
+        std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.as_encoded_bytes().starts_with(b".")), "{names:?}");
     llmos(&["convert", &stories(), &home.join("no/such/x.gguf")]).is_error("no/such");
     assert_eq!(llmos(&["convert", &stories(), &out, "--type", "q3"]).code, Some(2));
 }
