@@ -11,7 +11,8 @@ impl Tokenizer {
     /// many tokens it holds: `vocab_size` is the model's.
     ///
     /// # Errors
-    /// [`Error::Malformed`] where the file ends before its last token, or a token is no text.
+    /// [`Error::Malformed`] where the file ends before its last token or goes on after it, or a
+    /// token is no text.
     pub fn from_llama2c(bin: &[u8], vocab_size: usize) -> Result<Tokenizer, Error> {
         let ends_early = |id: usize| {
             Error::malformed(
@@ -61,6 +62,11 @@ impl Tokenizer {
             scores.push(score);
             types.push(kind);
         }
+        if !rest.is_empty() {
+            // Its first tokens would give a text, and not the model's.
+            let more = format!("{} bytes more", rest.len());
+            return Err(Error::malformed(OPERATION, format!("{vocab_size} tokens"), more));
+        }
         vocab.scores = Some(scores);
         vocab.token_types = Some(types);
         Tokenizer::from_gguf(&vocab)
@@ -101,12 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_file_is_an_error() {
+    fn a_file_of_another_length_is_an_error() {
         let file = file();
         for cut in 0..file.len() {
             assert!(Tokenizer::from_llama2c(&file[..cut], 8).is_err(), "{cut}");
         }
         assert!(Tokenizer::from_llama2c(&file, usize::MAX).is_err());
+        assert!(Tokenizer::from_llama2c(&file, 7).is_err(), "a token too many");
         assert!(Tokenizer::from_llama2c(&file, 0).is_err());
     }
 }
