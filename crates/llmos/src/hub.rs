@@ -1,8 +1,8 @@
 //! Hugging Face's hub, or a mirror of it: which files a repository has, and which of them to take.
 
 use serde::Deserialize;
-use ureq::Agent;
-use ureq::http::{HeaderMap, StatusCode};
+use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::{Agent, Body};
 
 use crate::download::{Expected, refusal};
 use crate::failure::{Explain, failure};
@@ -112,17 +112,20 @@ impl Hub {
     /// # Errors
     /// No connection, no such repository, or an answer that is not the hub's.
     pub(crate) fn list(&self, address: &Address) -> anyhow::Result<(Option<String>, Vec<Listed>)> {
-        let Address { repository, revision, .. } = address;
-        let url =
-            format!("{}/api/models/{repository}/revision/{revision}?blobs=true", self.endpoint);
-        let mut request = self.agent.get(&url);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        let Address { repository, revision, file } = address;
+        let api = format!("{}/api/models/{repository}", self.endpoint);
+        let mut url = format!("{api}/revision/{revision}?blobs=true");
+        let mut response = self.ask(&url)?;
+        // A small mirror may know of no revision but its own, or have files and no listing at all.
+        if response.status() == StatusCode::NOT_FOUND && revision == "main" {
+            url = format!("{api}?blobs=true");
+            response = self.ask(&url)?;
         }
-        let mut response = request.call().explain(
-            || format!("cannot reach {}", self.endpoint),
-            || "check the connection, or set HF_ENDPOINT to a mirror".into(),
-        )?;
+        if response.status() == StatusCode::NOT_FOUND
+            && let Some(path) = file.clone().filter(|file| is_model(file))
+        {
+            return Ok((None, vec![Listed { path, sha256: None, git_id: None, bytes: None }]));
+        }
         if response.status() != StatusCode::OK {
             return Err(refusal(&url, response.status(), self.token.is_some()));
         }
@@ -154,6 +157,17 @@ impl Hub {
         Ok((commit, files))
     }
 
+    fn ask(&self, url: &str) -> anyhow::Result<Response<Body>> {
+        let mut request = self.agent.get(url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        request.call().explain(
+            || format!("cannot reach {}", self.endpoint),
+            || "check the connection, or set HF_ENDPOINT to a mirror".into(),
+        )
+    }
+
     /// Where a file's bytes are.
     pub(crate) fn url(&self, address: &Address, revision: &str, path: &str) -> String {
         format!("{}/{}/resolve/{revision}/{path}", self.endpoint, address.repository)
@@ -178,8 +192,10 @@ impl Hub {
             || format!("cannot reach {url}"),
             || "check the connection, or set HF_ENDPOINT to a mirror".into(),
         )?;
-        if response.status().is_client_error() {
-            return Err(refusal(url, response.status(), self.token.is_some()));
+        let status = response.status();
+        // Without headers the listing has to do.
+        if status.is_client_error() && status != StatusCode::METHOD_NOT_ALLOWED {
+            return Err(refusal(url, status, self.token.is_some()));
         }
         let headers = response.headers();
         let tag = tag(headers, "x-linked-etag").or_else(|| tag(headers, "etag"));
@@ -200,7 +216,7 @@ impl Hub {
         let length = |name: &str| headers.get(name)?.to_str().ok()?.parse().ok();
         if expected.bytes.is_none() {
             expected.bytes = length("x-linked-size")
-                .or_else(|| response.status().is_success().then(|| length("content-length"))?);
+                .or_else(|| status.is_success().then(|| length("content-length"))?);
         }
         Ok(expected)
     }

@@ -30,9 +30,10 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let (commit, files) = hub.list(&address)?;
     let choice = hub::choose(&files, address.file.as_deref())?;
     let revision = commit.as_deref().unwrap_or(&address.revision);
-    let total: u64 = choice.files.iter().filter_map(|&i| files[i].bytes).sum();
+    let total: Option<u64> = choice.files.iter().map(|&i| files[i].bytes).sum();
+    let total = total.map(|bytes| format!(" ({})", size(bytes))).unwrap_or_default();
     let what = choice.entry.as_deref().unwrap_or("the safetensors folder");
-    terminal.say(format_args!("pulling {what} of {} ({})", address.repository, size(total)));
+    terminal.say(format_args!("pulling {what} of {}{total}", address.repository));
     let mut stored = Vec::new();
     for listed in choice.files.iter().map(|&i| &files[i]) {
         let url = hub.url(&address, revision, &listed.path);

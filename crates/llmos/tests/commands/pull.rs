@@ -22,6 +22,8 @@ enum Mood {
     StallOnce(usize),
     /// Knows nothing of ranges, after having cut once.
     NoRange(usize),
+    /// Has files and nothing else: no listing, no answer to HEAD.
+    FilesAlone,
 }
 
 struct Hub {
@@ -103,7 +105,11 @@ fn serve(
         }
         let mut words = line.split_whitespace();
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        if path.starts_with("/api/models/o/r/revision/") {
+        let files_alone = *mood.lock().unwrap() == Mood::FilesAlone;
+        if files_alone && (method == "HEAD" || path.starts_with("/api/")) {
+            let status = if method == "HEAD" { "405 Method Not Allowed" } else { "404 Not Found" };
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")?;
+        } else if path.starts_with("/api/models/o/r/revision/") {
             let siblings: Vec<serde_json::Value> = files
                 .iter()
                 .map(|(name, bytes)| {
@@ -116,7 +122,10 @@ fn serve(
                 .collect();
             let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
-        } else if let Some(name) = path.strip_prefix(&format!("/o/r/resolve/{COMMIT}/")) {
+        } else if let Some(name) = [COMMIT, "main"]
+            .iter()
+            .find_map(|revision| path.strip_prefix(&format!("/o/r/resolve/{revision}/")))
+        {
             let Some(bytes) = files.get(name) else {
                 write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
                 continue;
@@ -269,6 +278,17 @@ fn a_folder_of_safetensors_is_pulled_where_there_is_no_gguf() {
     let pulled = hub.run(&home, &["pull", "hf:o/r", "--json"]).json();
     assert_eq!(pulled["files"].as_array().unwrap().len(), 4);
     assert_eq!(hub.run(&home, &["run", "r", "-p", "Hello", "-n", "4"]).code, Some(0));
+}
+
+#[test]
+fn a_server_that_has_files_alone_gives_a_file_by_its_name() {
+    let hub = Hub::new(&[("m.gguf", model())], Mood::FilesAlone, honest);
+    let home = Folder::new();
+    let pulled = hub.run(&home, &["pull", "hf:o/r:m.gguf"]);
+    assert_eq!(pulled.code, Some(0), "{}", pulled.stderr);
+    assert!(pulled.stderr.starts_with("pulling m.gguf of o/r\n"), "{}", pulled.stderr);
+    hub.run(&home, &["pull", "hf:o/r:other.gguf"]).is_error("404");
+    hub.run(&home, &["pull", "hf:o/r"]).is_error("404");
 }
 
 #[test]
