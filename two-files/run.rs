@@ -331,10 +331,10 @@ fn forward(file: &Gguf, memory: &mut Vec<[Vec<f32>; 2]>, token: usize) -> Result
     let bias = file.tensors.keys().find(|name| !name.ends_with(".weight"));
     let scaling = file.texts("rope.scaling.type").unwrap_or(&[]).concat();
     let known = (qwen || family == "llama") && bias.is_none() && matches!(&*scaling, "" | "none");
-    if !fits || !known {
-        return Err(format!(
-            "cannot run {family}, {h}/{k} heads of {d}, {scaling:?} RoPE, {bias:?}"
-        ));
+    let window = file.count("attention.sliding_window", Some(0))?;
+    if !fits || !known || window > 0 {
+        let heads = format!("{h}/{k} heads of {d}, window {window}");
+        return Err(format!("cannot run {family}, {heads}, {scaling:?} RoPE, {bias:?}"));
     }
     let epsilon = file.number("attention.layer_norm_rms_epsilon", None)? as f32;
     let base = file.number("rope.freq_base", Some(1e4))? as f32;

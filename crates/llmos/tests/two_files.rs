@@ -119,6 +119,30 @@ fn wrong_arguments_are_errors() {
     ended(&run(&root().join("two-files/run.rs"), &["a"]), &[2], "not a GGUF file");
 }
 
+/// A model that is more than this program knows is refused, and not run as if it were less.
+#[test]
+fn a_sliding_window_is_an_error() {
+    let mut bytes = std::fs::read(root().join("testdata/two-files/llama-q8_0.gguf")).unwrap();
+    // Two keys more, of 64 bytes together, so that the tensors stay aligned.
+    let mut keys = Vec::new();
+    for (key, kind, value) in
+        [("llama.attention.sliding_window", 4u32, &[8u8, 0, 0, 0][..]), ("x.pad", 0, &[0])]
+    {
+        keys.extend((key.len() as u64).to_le_bytes());
+        keys.extend(key.as_bytes());
+        keys.extend(kind.to_le_bytes());
+        keys.extend(value);
+    }
+    assert_eq!(keys.len(), 64);
+    bytes[16] += 2;
+    bytes.splice(24..24, keys);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("two-files-window.gguf");
+    std::fs::write(&path, &bytes).unwrap();
+    let output = run(&path, &["The", "2", "0"]);
+    ended(&output, &[2], "a sliding window");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("window 8"));
+}
+
 /// Where the tensors begin: every cut before it and after it must be noticed.
 #[test]
 fn a_truncated_file_is_an_error() {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use llmos_model::config::Mlp;
+use llmos_model::config::{Layer, Mlp};
 use llmos_model::decoder::CacheLayout;
 use llmos_model::{Config, ModelFiles, TensorInfo, Vocabulary};
+use llmos_tensor::DType;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -73,6 +74,37 @@ fn parameters(files: &ModelFiles) -> u64 {
     files.tensors().map(|tensor| tensor.len() as u64).sum()
 }
 
+/// True for what `two-files/run.rs` does not refuse.
+fn program_runs(files: &ModelFiles) -> bool {
+    let Ok(config) = files.config() else { return false };
+    let plain = |layer: &Layer| {
+        matches!(layer.mlp, Mlp::Dense { .. })
+            && layer.window.is_none()
+            && layer.head_dim.is_multiple_of(2)
+    };
+    let read = |tensor: &TensorInfo| {
+        matches!(tensor.dtype, DType::F32 | DType::F16 | DType::Q8_0)
+            && tensor.name.ends_with(".weight")
+    };
+    let known = match files.vocabulary() {
+        Ok(Vocabulary::Gguf(gguf)) => match (gguf.model.as_str(), gguf.pre.as_deref()) {
+            ("llama", _) => gguf.scores.is_some(),
+            ("gpt2", None | Some("" | "default" | "gpt-2" | "llama-bpe" | "qwen2")) => true,
+            _ => false,
+        },
+        _ => false,
+    };
+    let scaling = format!("{}.rope.scaling.type", config.architecture);
+    let metadata = files.gguf_metadata();
+    let scaled = metadata.and_then(|metadata| metadata.get(&scaling)?.as_str());
+    known
+        && files.paths().len() == 1
+        && matches!(config.architecture.as_str(), "llama" | "qwen3")
+        && matches!(scaled, None | Some("none"))
+        && config.layers.iter().all(plain)
+        && files.tensors().all(read)
+}
+
 fn weight_bytes(files: &ModelFiles) -> u64 {
     files.tensors().map(|tensor| tensor.bytes() as u64).sum()
 }
@@ -105,7 +137,7 @@ fn memory(files: &ModelFiles, config: &Config, cache: &Cache) -> anyhow::Result<
     let blocks = context.div_ceil(llmos_tensor::CacheShape::BLOCK) as u64;
     let kv_cache = blocks.saturating_mul(layout.block_bytes() as u64);
     // Rows of a batch through the widest layer, as the decoder's workspace holds them, and logits.
-    let width = |layer: &llmos_model::config::Layer| {
+    let width = |layer: &Layer| {
         let inner = match layer.mlp {
             Mlp::Dense { d_ff, .. } => d_ff,
             Mlp::Experts { d_ff, n_expert_used, .. } => d_ff.saturating_mul(n_expert_used),
@@ -147,7 +179,11 @@ fn report(name: &str, files: &ModelFiles, memory: Option<&Memory>) -> anyhow::Re
         "types": totals(files),
         "tensors": tensors,
         "memory": memory,
-        "two_files": { "parameters_bytes": files.file_bytes(), "program_lines": PROGRAM.lines().count() },
+        "two_files": {
+            "parameters_bytes": files.file_bytes(),
+            "program_lines": PROGRAM.lines().count(),
+            "program_runs_it": program_runs(files),
+        },
         "metadata": metadata,
     });
     match config {
@@ -222,14 +258,17 @@ fn page(
             line("", format!("{} free on this machine: {fits}", size(machine.available)));
         }
     }
-    line(
-        "two files",
-        format!(
-            "{} of parameters, and a program of {} lines that runs them (two-files/run.rs)",
-            size(files.file_bytes()),
-            PROGRAM.lines().count()
-        ),
-    );
+    if files.config().is_ok() {
+        let (bytes, lines) = (size(files.file_bytes()), PROGRAM.lines().count());
+        let program = match program_runs(files) {
+            true => format!("a program of {lines} lines that runs them (two-files/run.rs)"),
+            false => format!(
+                "a program that runs them: llmos (two-files/run.rs, {lines} lines, runs GGUF files \
+                 of Llama and Qwen3 in F32, F16 and Q8_0)"
+            ),
+        };
+        line("two files", format!("{bytes} of parameters, and {program}"));
+    }
     if arguments.metadata {
         text.push('\n');
         for (key, value) in files.metadata() {

@@ -20,6 +20,19 @@ fn what_the_bundled_model_is() {
     assert_eq!(memory["total"], parts.iter().sum::<u64>());
     assert_eq!(report["two_files"]["parameters_bytes"], report["file_bytes"]);
     assert!(report["two_files"]["program_lines"].as_u64().unwrap() <= 500);
+    assert_eq!(report["two_files"]["program_runs_it"], true);
+}
+
+#[test]
+fn the_small_program_is_said_to_run_what_it_runs() {
+    let runs = |model: &str| {
+        let model = repository("testdata").join(model).display().to_string();
+        llmos(&["inspect", &model, "--json"]).json()["two_files"]["program_runs_it"].clone()
+    };
+    assert_eq!(runs("two-files/llama-q8_0.gguf"), true);
+    assert_eq!(runs("two-files/qwen3-f16.gguf"), true);
+    assert_eq!(runs("split/part-00001-of-00003.gguf"), false);
+    assert_eq!(runs("architectures/llama"), false);
 }
 
 #[test]
