@@ -11,7 +11,7 @@ use llmos_tokenizer::Tokenizer;
 
 use crate::failure::{Explain, failure};
 use crate::load::{self, Loaded};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, number_of};
 
 /// How long the parts of a generation took.
 #[derive(Clone, Debug)]
@@ -34,11 +34,11 @@ impl Figures {
     pub(crate) fn line(&self, seed: Option<u64>) -> String {
         let count = self.generated.tokens.len();
         let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-        let mut line = format!("{count} tokens");
+        let mut line = number_of(count, "token");
         if count > 1 {
             line += &format!(", {:.1} tok/s", rate(count - 1, self.rest));
         }
-        line += &format!("; prompt {} tokens", self.prompt_tokens);
+        line += &format!("; prompt {}", number_of(self.prompt_tokens, "token"));
         if self.prompt_tokens >= RATED_PROMPT {
             line += &format!(", {:.1} tok/s", rate(self.prompt_tokens, self.first));
         }
@@ -61,8 +61,8 @@ impl Figures {
 }
 
 /// Draws tokens after where a sequence stands, and writes their text to stdout as it comes. A
-/// character is written when all of its bytes are there; a control token has no text. `enough` is asked after each token, with
-/// the number of tokens and the text so far.
+/// character is written when all of its bytes are there; a control token has no text. `enough` is
+/// asked after each token, with the number of tokens and the text so far.
 ///
 /// # Errors
 /// The engine's, and those of standard output.

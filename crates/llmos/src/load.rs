@@ -10,8 +10,8 @@ use llmos_model::{Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::Tokenizer;
 
-use crate::failure::{Explain, failure};
-use crate::terminal::{Terminal, size};
+use crate::failure::{Explain, failure, hint_of, message_of};
+use crate::terminal::{Terminal, number_of, size};
 use crate::{model_name, processors, vocabulary};
 
 /// What the processors are asked for.
@@ -58,7 +58,7 @@ impl Compute {
             device = device.with_bf16();
         }
         let bf16 = if device.bf16() { " with bfloat16" } else { "" };
-        terminal.detail(format_args!("kernels: {isa}{bf16}, {threads} threads"));
+        terminal.detail(format_args!("kernels: {isa}{bf16}, {}", number_of(threads, "thread")));
         Ok(Arc::new(device))
     }
 
@@ -171,6 +171,14 @@ pub(crate) fn explained(error: llmos_model::Error) -> anyhow::Error {
         Error::Request {
             operation: "engine" | "add sequence" | "force tokens" | "score", ..
         } => "shorten the text, or change --context; `llmos inspect MODEL` shows the model's own",
+        Error::Request { operation: "cache", .. } => "give --cache-memory more",
+        Error::Request { operation: "batch", .. } => "change --batch",
+        Error::Request { operation: "vocabulary", .. } => {
+            "`llmos tokenize MODEL --ids` gives the ids of a text in the model's own vocabulary"
+        }
+        Error::Request { operation: "weights", .. } => {
+            "the weights are damaged: fetch or convert the model again"
+        }
         _ => {
             "`llmos inspect MODEL` shows what the model is, `llmos help COMMAND` what can be asked"
         }
@@ -182,8 +190,10 @@ pub(crate) fn explained(error: llmos_model::Error) -> anyhow::Error {
 pub(crate) struct Loaded {
     /// What to call it: the file's name without its ending.
     pub(crate) name: String,
-    /// Its tokenizer; none for a model of ids alone.
+    /// Its tokenizer; none for a model of ids alone, or with a vocabulary that is not sound.
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    /// What is wrong with the vocabulary, and a hint.
+    flaw: Option<(String, String)>,
     /// The engine, without sequences.
     pub(crate) engine: Engine,
     /// What it runs on.
@@ -227,8 +237,13 @@ pub(crate) fn load_on(
     }
     // Small models are there before anyone could read this.
     let spinner = (files.file_bytes() > 100 << 20).then(|| terminal.spinner("loading"));
-    let vocabulary = files.vocabulary().map_err(explained)?;
-    let tokenizer = vocabulary::read(&vocabulary).with_context(|| name.to_string())?;
+    // Ids alone need no vocabulary: what is wrong with it is said when a text needs one.
+    let vocabulary = files.vocabulary().map_err(explained);
+    let tokenizer = vocabulary.and_then(|vocabulary| vocabulary::read(&vocabulary));
+    let (tokenizer, flaw) = match tokenizer.with_context(|| name.to_string()) {
+        Ok(tokenizer) => (tokenizer, None),
+        Err(error) => (None, Some((message_of(&error), hint_of(&error)))),
+    };
     let model = Model::load(files, device).map_err(explained)?;
     let engine = Engine::new(Arc::new(model), device.clone(), options).map_err(explained)?;
     if let Some(spinner) = spinner {
@@ -238,6 +253,7 @@ pub(crate) fn load_on(
     Ok(Loaded {
         name: model_name::short_name(name),
         tokenizer: tokenizer.map(Arc::new),
+        flaw,
         engine,
         device: device.clone(),
     })
@@ -278,14 +294,15 @@ impl Loaded {
     /// The tokenizer.
     ///
     /// # Errors
-    /// The model has none.
+    /// The model has none, or one that is not sound.
     pub(crate) fn tokenizer(&self) -> anyhow::Result<&Arc<Tokenizer>> {
-        self.tokenizer.as_ref().ok_or_else(|| {
-            failure(
+        self.tokenizer.as_ref().ok_or_else(|| match &self.flaw {
+            Some((message, hint)) => failure(message, hint),
+            None => failure(
                 format!("{} has no tokenizer", self.name),
                 "`llmos score --ids` works on ids alone; a llama2.c .bin needs its tokenizer.bin \
                  beside it, a Hugging Face folder its tokenizer.json",
-            )
+            ),
         })
     }
 }

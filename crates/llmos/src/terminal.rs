@@ -207,6 +207,11 @@ pub(crate) fn count(number: u64) -> String {
     }
 }
 
+/// A number of things: `1 token`, `2 tokens`.
+pub(crate) fn number_of(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A bar of `share` (0 to 1) of `width` columns, in eighths of a column.
 pub(crate) fn bar(share: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];

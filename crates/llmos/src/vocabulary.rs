@@ -72,7 +72,7 @@ fn end_ids(text: &str) -> Vec<u32> {
 }
 
 /// The tokenizer that MODEL names where only text matters: a model, a vocabulary-only GGUF, a
-/// folder, or a bare `tokenizer.json`, `tokenizer.model` or llama2.c tokenizer.
+/// folder, or a bare `tokenizer.json` or `tokenizer.model`.
 ///
 /// # Errors
 /// There is no such file, or no vocabulary in it.

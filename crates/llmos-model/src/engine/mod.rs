@@ -89,7 +89,7 @@ impl Engine {
         }
         if options.prefill_chunk == 0 || options.prefill_chunk > MAX_BATCH {
             let expected = format!("1 to {MAX_BATCH} rows a batch");
-            return Err(Error::request("engine", expected, options.prefill_chunk));
+            return Err(Error::request("batch", expected, options.prefill_chunk));
         }
         let layout = CacheLayout::new(model.config(), options.cache_type);
         let limit = match options.cache_bytes {
@@ -99,7 +99,7 @@ impl Engine {
         };
         if limit == 0 {
             return Err(Error::request(
-                "engine",
+                "cache",
                 format!("a cache of at least {} bytes, one block", layout.block_bytes()),
                 options.cache_bytes.unwrap_or(0),
             ));
@@ -207,7 +207,7 @@ impl Engine {
         let vocab_size = self.config().vocab_size;
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
             let expected = format!("token ids below {vocab_size}");
-            return Err(Error::request(operation, expected, token));
+            return Err(Error::request("vocabulary", expected, token));
         }
         if tokens.len() > limit.saturating_sub(before) {
             let expected = format!("at most {limit} tokens of context");

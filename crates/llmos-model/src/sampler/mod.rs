@@ -138,7 +138,7 @@ fn finite_argmax(logits: &[f32]) -> Result<u32, Error> {
         Some(id) if logits[id as usize].is_finite() => Ok(id),
         Some(id) if logits[id as usize] == f32::INFINITY => {
             let got = format!("infinity for token {id}");
-            Err(Error::request("sample", "finite logits", got))
+            Err(Error::request("weights", "finite logits", got))
         }
         Some(_) => Err(Error::request("sample", "a token that may follow", "none")),
         None => {
@@ -146,7 +146,7 @@ fn finite_argmax(logits: &[f32]) -> Result<u32, Error> {
                 Some(id) => format!("a logit of token {id} that is not a number"),
                 None => "none".to_owned(),
             };
-            Err(Error::request("sample", "finite logits", got))
+            Err(Error::request("weights", "finite logits", got))
         }
     }
 }

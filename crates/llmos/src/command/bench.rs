@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::failure::failure;
 use crate::load::{self, Cache, Compute, Loaded};
 use crate::processors;
-use crate::terminal::{Terminal, size};
+use crate::terminal::{Terminal, number_of, size};
 
 /// Measure how fast a model runs.
 ///
@@ -258,8 +258,8 @@ fn median(values: &[f64]) -> f64 {
 
 fn table(report: &Report) -> String {
     let figure = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.1}"));
-    let mut text =
-        format!("{} {}, {} threads, {}\n", report.model, report.kind, report.threads, report.isa);
+    let threads = number_of(report.threads, "thread");
+    let mut text = format!("{} {}, {threads}, {}\n", report.model, report.kind, report.isa);
     text += &format!(
         "prefill {:>6} tokens {:>10} tok/s\n",
         report.prompt_tokens,

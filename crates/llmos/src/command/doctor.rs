@@ -11,7 +11,7 @@ use crate::load::{self, Compute};
 use crate::model_name;
 use crate::processors;
 use crate::registry::{self, Registry};
-use crate::terminal::{Style, Terminal, size};
+use crate::terminal::{Style, Terminal, number_of, size};
 
 /// Show what llmos finds on this machine, and what is missing.
 ///
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     if let Some(huge_pages) = huge_pages {
         line("huge pages", huge_pages);
     }
-    line("registry", format!("{folder}, {count} models"));
+    line("registry", format!("{folder}, {}", number_of(count, "model")));
     line("model", if works { "the bundled one runs and is right".into() } else { "wrong".into() });
     for problem in &missing {
         line("missing", problem.clone());

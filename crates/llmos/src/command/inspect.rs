@@ -14,7 +14,7 @@ use crate::failure::failure;
 use crate::load::{self, Cache};
 use crate::model_name;
 use crate::processors;
-use crate::terminal::{Style, Terminal, count, size};
+use crate::terminal::{Style, Terminal, count, number_of, size};
 
 /// The small program of "a model is two files": what it takes to run the parameters.
 const PROGRAM: &str = include_str!("../../../../two-files/run.rs");
@@ -309,10 +309,10 @@ fn shape(config: &Config) -> String {
         }
     };
     format!(
-        "{} layers of width {}, {} heads of {} ({} for keys and values), {mlp}",
-        config.layers.len(),
+        "{} of width {}, {} of {} ({} for keys and values), {mlp}",
+        number_of(config.layers.len(), "layer"),
         config.d_model,
-        first.n_head,
+        number_of(first.n_head, "head"),
         first.head_dim,
         first.n_kv_head,
     )

@@ -8,7 +8,7 @@ use crate::Outcome;
 use crate::failure::{Explain, failure};
 use crate::generation;
 use crate::load::{self, Cache, Compute};
-use crate::terminal::{Terminal, size};
+use crate::terminal::{Terminal, number_of, size};
 use llmos_tokenizer::Special;
 
 /// Measure how well a model predicts a text.
@@ -77,8 +77,11 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     )?;
     let (tokens, bytes) = match (ids, text) {
         (Some(ids), _) => {
-            let tokenizer = loaded.tokenizer.as_ref();
-            let bytes = tokenizer.map(|tokenizer| tokenizer.decode(&ids).len());
+            // A control token stands for no text.
+            let bytes = loaded.tokenizer.as_ref().map(|tokenizer| {
+                let ids = ids.iter().copied().filter(|&id| !tokenizer.is_special(id));
+                tokenizer.decode(&ids.collect::<Vec<_>>()).len()
+            });
             (ids, bytes)
         }
         (None, text) => {
@@ -91,7 +94,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     };
     if tokens.len() < 2 {
         return Err(failure(
-            format!("{} tokens: none has a past to be predicted from", tokens.len()),
+            format!("{}: none has a past", number_of(tokens.len(), "token")),
             "give a longer text",
         ));
     }

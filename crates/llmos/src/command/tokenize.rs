@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::failure::{Explain, failure};
 use crate::generation;
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Style, Terminal, number_of};
 use crate::vocabulary;
 
 /// Turn the text on standard input into tokens, or tokens into text.
@@ -81,6 +81,6 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     }
     terminal.print(lines)?;
     let rate = input.len() as f64 / ids.len().max(1) as f64;
-    terminal.say(format_args!("{} tokens, {rate:.2} bytes a token", ids.len()));
+    terminal.say(format_args!("{}, {rate:.2} bytes a token", number_of(ids.len(), "token")));
     Ok(Outcome::Success)
 }

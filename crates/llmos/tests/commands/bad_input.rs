@@ -60,8 +60,8 @@ fn flags_out_of_range() {
     let run = |more: &[&str]| llmos(&[&["run", &model, "-p", "Once", "-n", "3"], more].concat());
     run(&["--context", "513"]).is_error("1 to 512");
     run(&["--context", "0"]).is_error("1 to 512");
-    run(&["--batch", "0"]).is_error("rows a batch");
-    run(&["--cache-memory", "100"]).is_error("one block");
+    run(&["--batch", "0"]).is_error("change --batch");
+    run(&["--cache-memory", "100"]).is_error("give --cache-memory more");
     run(&["--temp=-1"]).is_error("temperature");
     run(&["--top-p", "1.5"]).is_error("top_p");
     run(&["--temp", "NaN"]).is_error("temperature");

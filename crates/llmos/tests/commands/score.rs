@@ -46,6 +46,29 @@ fn prefill_and_stepwise_agree() {
 }
 
 #[test]
+fn the_ids_of_a_text_score_as_the_text() {
+    let text = llmos_with(&["score", &stories(), "--json"], b"Once upon a time").json();
+    let ids = llmos(&["score", &stories(), "--ids", "1 403 407 261 378", "--json"]).json();
+    assert_eq!(ids, text);
+}
+
+#[test]
+fn ids_work_with_a_vocabulary_that_does_not() {
+    let home = Folder::new();
+    let model = home.join("model.bin");
+    std::fs::copy(repository("testdata/llama2c/stories260K.bin"), &model).unwrap();
+    let mut tokens = std::fs::read(repository("testdata/llama2c/tok512.bin")).unwrap();
+    tokens.extend([0; 12]);
+    std::fs::write(home.join("tokenizer.bin"), tokens).unwrap();
+    llmos(&["run", &model, "-p", "Once"]).is_error("512 tokens");
+    let given = ["--ids", "1 403 407 261 378", "--json"];
+    let report = llmos(&[&["score", &model][..], &given].concat()).json();
+    assert!(report["bytes"].is_null());
+    let sound = llmos(&[&["score", &stories()][..], &given].concat()).json();
+    assert_eq!(report["nats_per_token"], sound["nats_per_token"]);
+}
+
+#[test]
 fn ids_work_without_a_tokenizer() {
     // testdata/architectures/gemma2 has weights and ids alone.
     let folder = repository("testdata/architectures/gemma2").display().to_string();
@@ -72,7 +95,7 @@ fn a_long_text_goes_in_pieces_when_asked_to() {
 fn a_text_without_a_past_is_an_error() {
     llmos(&["score", &stories(), "--ids", "5"]).is_error("none has a past");
     llmos_with(&["score", &stories()], b"").is_error("none has a past");
-    llmos(&["score", &stories(), "--ids", "1 99999"]).is_error("512");
+    llmos(&["score", &stories(), "--ids", "1 99999"]).is_error("llmos tokenize MODEL --ids");
 }
 
 #[test]
