@@ -57,8 +57,8 @@ class Llmos:
 
     def __init__(self, path):
         self.path = str(Path(path).resolve())
-        # The programs beside it keep keys and values in float32.
-        self.environment = os.environ | {"LLMOS_CACHE_TYPE": "f32"}
+        # The programs beside it keep keys and values in float32, and round no weights that they multiply.
+        self.environment = os.environ | {"LLMOS_CACHE_TYPE": "f32", "LLMOS_PRECISION": "exact"}
 
     def __call__(self, *arguments):
         command = [self.path, *map(str, arguments)]

@@ -18,7 +18,7 @@ const BANNED: [&str; 12] = [
 ];
 
 /// Names that end in a number because the field's term does.
-const NUMBERED: [&str; 2] = ["avx2", "avx512"];
+const NUMBERED: [&str; 3] = ["avx2", "avx512", "bf16"];
 
 fn offence(source: &Source, line: usize, what: &str) -> String {
     format!("{}:{line}: {what}", source.path)
