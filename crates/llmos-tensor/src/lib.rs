@@ -20,6 +20,7 @@ mod cpu;
 mod device;
 mod dtype;
 mod error;
+pub mod gemm;
 pub mod machine;
 mod matrix;
 pub mod ops;
