@@ -57,7 +57,7 @@ class Llmos:
 
     def __init__(self, path):
         self.path = str(Path(path).resolve())
-        # The programs beside it keep keys and values in float32, and round no weights that they multiply.
+        # Exact where there is a choice: the files are checked here, not the kernels.
         self.environment = os.environ | {"LLMOS_CACHE_TYPE": "f32", "LLMOS_PRECISION": "exact"}
 
     def __call__(self, *arguments):
