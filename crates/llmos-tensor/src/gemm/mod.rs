@@ -68,6 +68,11 @@ impl<'a> View<'a> {
         View { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
     }
 
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
     /// Where an element lies.
     fn at(&self, row: usize, col: usize) -> usize {
         if self.transposed { col * self.stride + row } else { row * self.stride + col }
