@@ -25,7 +25,7 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "SET")]
     pub(crate) isa: Option<String>,
     /// How F16 and BF16 weights are multiplied; `fast`, but `exact` where something is measured
-    /// (next, score).
+    /// (next, score) or compared (run --temp 0).
     #[arg(long, value_name = "HOW")]
     pub(crate) precision: Option<Precision>,
 }
@@ -62,7 +62,8 @@ impl Compute {
         Ok(Arc::new(device))
     }
 
-    /// The same, exact unless something else was asked for: for commands that measure a model.
+    /// The same, exact unless something else was asked for: where a model is measured or
+    /// compared.
     pub(crate) fn exact_by_default(&self) -> Compute {
         Compute { precision: self.precision.or(Some(Precision::Exact)), ..self.clone() }
     }

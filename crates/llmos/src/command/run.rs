@@ -61,8 +61,12 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         .ok_or_else(|| {
             failure("there is no prompt", "give one with -p TEXT, -f FILE or on standard input")
         })?;
-    let mut loaded =
-        load::load(&arguments.model, &arguments.compute, arguments.cache.options(), terminal)?;
+    // The likeliest text is one text, which other programs give too.
+    let compute = match arguments.sampling.is_greedy() {
+        true => arguments.compute.exact_by_default(),
+        false => arguments.compute.clone(),
+    };
+    let mut loaded = load::load(&arguments.model, &compute, arguments.cache.options(), terminal)?;
     let mut grammar = arguments.grammar.grammar(&loaded)?;
     let tokenizer = loaded.tokenizer()?.clone();
     let mut tokens = tokenizer.encode_prompt(&prompt);

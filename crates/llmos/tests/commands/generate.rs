@@ -45,6 +45,17 @@ fn instruction_sets_and_threads_agree_on_the_text() {
 }
 
 #[test]
+fn greedy_text_is_exact_unless_speed_was_asked_for() {
+    let kernels = |more: &[&str]| {
+        let given = ["-v", "run", &stories(), "-p", "Once", "-n", "1"];
+        let said = llmos(&[&given[..], more].concat()).stderr;
+        said.lines().find(|line| line.starts_with("kernels:")).unwrap().to_string()
+    };
+    assert!(!kernels(&["--temp", "0"]).contains("bfloat16"));
+    assert_eq!(kernels(&["--temp", "0", "--precision", "fast"]), kernels(&["--temp", "1"]));
+}
+
+#[test]
 fn the_number_of_new_tokens_is_what_n_says() {
     let output = llmos(&["run", &stories(), "-p", "Once upon a time", "-n", "7", "--temp", "0"]);
     assert!(output.stderr.starts_with("7 tokens"), "{}", output.stderr);
