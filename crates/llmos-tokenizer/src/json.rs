@@ -5,6 +5,8 @@ mod file;
 mod steps;
 mod write;
 
+pub(crate) use write::step_values;
+
 use std::sync::{Arc, Mutex};
 
 use crate::added::{AddedToken, AddedTokens};

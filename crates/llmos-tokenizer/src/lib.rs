@@ -1,9 +1,10 @@
 //! # Room card: llmos-tokenizer
 //!
 //! **What it is.** Text to tokens and back: SentencePiece and byte-level BPE, Unigram, WordPiece,
-//! their normalisers and pre-tokenizers, added tokens, streaming decode, and chat templates.
+//! their normalisers and pre-tokenizers, added tokens, streaming decode, chat templates, and the
+//! training of vocabularies.
 //!
-//! **May touch.** Bytes and `&str` that the caller hands in.
+//! **May touch.** Bytes and `&str` that the caller hands in; threads, in training alone.
 //!
 //! **Never.** Files, clocks, the network, the terminal, `unsafe`, tensors, any other crate of ours.
 //!
@@ -13,6 +14,7 @@
 //!   SentencePiece, and llama.cpp for the rules that only GGUF has.
 //! - Byte-level BPE gives back the bytes that it was given: `decode(encode(x)) == x`.
 //! - A vocabulary is never trusted: a lying file is an [`Error`] or has a defined meaning.
+//! - A trained vocabulary depends on the texts and the options, never on threads or a hash.
 #![forbid(unsafe_code)]
 
 mod tokenizer;
@@ -44,6 +46,7 @@ mod tiktoken;
 
 pub mod chat;
 mod error;
+pub mod train;
 
 pub use decode::StreamDecoder;
 pub use error::Error;

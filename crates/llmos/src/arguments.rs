@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
     bench, completions, convert, doctor, dream, inspect, models, next, pull, rm, run, score,
-    tokenize,
+    tokenize, tokenizer,
 };
 
 /// The whole life of a language model in one program.
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Dream(dream::Arguments),
     Score(score::Arguments),
     Tokenize(tokenize::Arguments),
+    Tokenizer(tokenizer::Arguments),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),
     Pull(pull::Arguments),

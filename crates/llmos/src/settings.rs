@@ -15,7 +15,8 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 23] = [
+const PER_CALL: [&str; 25] = [
+    "char",
     "count",
     "decode",
     "each",
@@ -29,6 +30,7 @@ const PER_CALL: [&str; 23] = [
     "lark",
     "like",
     "metadata",
+    "out",
     "prompt",
     "random",
     "regex",

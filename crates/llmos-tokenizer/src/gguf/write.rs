@@ -72,6 +72,10 @@ impl Tokenizer {
                         None => format!("\u{2581}{name}"),
                     };
                 }
+                // Spaces become marks before a text is looked up, so a plain one would never match.
+                if model == "llama" && is_word(id) {
+                    name = name.replace(' ', "\u{2581}");
+                }
                 if name.is_empty() || seen.contains(&name) {
                     name = format!("[PAD{id}]");
                 }

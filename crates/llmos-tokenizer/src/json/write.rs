@@ -151,46 +151,7 @@ impl Tokenizer {
     }
 
     fn pre_tokenizer_values(&self) -> Vec<Value> {
-        let split = |pattern: Value, behavior: Behavior, invert: bool| {
-            json!({
-                "type": "Split",
-                "pattern": pattern,
-                "behavior": format!("{behavior:?}"),
-                "invert": invert,
-            })
-        };
-        let isolated = |regex: &str| split(json!({"Regex": regex}), Behavior::Isolated, false);
-        let mut list = Vec::new();
-        for step in &self.pre_tokenizer.steps {
-            list.push(match step {
-                Step::Words(words) => isolated(words.pattern().unwrap_or(r"[\s\S]+")),
-                Step::Split { pattern, behavior, invert } => {
-                    split(pattern_value(pattern), *behavior, *invert)
-                }
-                Step::DigitGroups { at_boundary: true } => isolated(r"\d{1,3}(?=(?:\d{3})*\b)"),
-                Step::DigitGroups { at_boundary: false } => {
-                    isolated(r"\d{1,3}(?=(?:\d{3})*(?!\d))")
-                }
-                Step::PrefixSpace => json!({
-                    "type": "ByteLevel",
-                    "add_prefix_space": true,
-                    "trim_offsets": true,
-                    "use_regex": false,
-                }),
-                Step::Metaspace { replacement, prepend, split } => json!({
-                    "type": "Metaspace",
-                    "replacement": lossy(replacement),
-                    "prepend_scheme": match prepend {
-                        Prepend::Never => "never",
-                        Prepend::First => "first",
-                        Prepend::Always => "always",
-                    },
-                    "split": split,
-                }),
-                // It changes no id, only the time.
-                Step::SpaceMarks => continue,
-            });
-        }
+        let mut list = step_values(&self.pre_tokenizer.steps);
         match &self.model {
             Model::Bpe(bpe) if bpe.unit == Unit::Bytes => list.push(json!({
                 "type": "ByteLevel",
@@ -274,11 +235,12 @@ impl Tokenizer {
     }
 
     /// Number of tokens that are the model's: added ones at the end of the ids are not, and would
-    /// be made inside of words if they were.
+    /// be made inside of words if they were. The unknown token is what the model itself gives.
     fn model_size(&self) -> usize {
         let added: std::collections::HashSet<u32> =
             self.added.list.iter().map(|token| token.id).collect();
-        let tail = (0..self.texts.len() as u32).rev().take_while(|id| added.contains(id)).count();
+        let is_tail = |id: &u32| added.contains(id) && Some(*id) != self.meta.unk;
+        let tail = (0..self.texts.len() as u32).rev().take_while(is_tail).count();
         self.texts.len() - tail
     }
 
@@ -374,6 +336,49 @@ impl Tokenizer {
             "merges": merges,
         })
     }
+}
+
+/// The components of a pre-tokenizer's steps.
+pub(crate) fn step_values(steps: &[Step]) -> Vec<Value> {
+    let split = |pattern: Value, behavior: Behavior, invert: bool| {
+        json!({
+            "type": "Split",
+            "pattern": pattern,
+            "behavior": format!("{behavior:?}"),
+            "invert": invert,
+        })
+    };
+    let isolated = |regex: &str| split(json!({"Regex": regex}), Behavior::Isolated, false);
+    let mut list = Vec::new();
+    for step in steps {
+        list.push(match step {
+            Step::Words(words) => isolated(words.pattern().unwrap_or(r"[\s\S]+")),
+            Step::Split { pattern, behavior, invert } => {
+                split(pattern_value(pattern), *behavior, *invert)
+            }
+            Step::DigitGroups { at_boundary: true } => isolated(r"\d{1,3}(?=(?:\d{3})*\b)"),
+            Step::DigitGroups { at_boundary: false } => isolated(r"\d{1,3}(?=(?:\d{3})*(?!\d))"),
+            Step::PrefixSpace => json!({
+                "type": "ByteLevel",
+                "add_prefix_space": true,
+                "trim_offsets": true,
+                "use_regex": false,
+            }),
+            Step::Metaspace { replacement, prepend, split } => json!({
+                "type": "Metaspace",
+                "replacement": lossy(replacement),
+                "prepend_scheme": match prepend {
+                    Prepend::Never => "never",
+                    Prepend::First => "first",
+                    Prepend::Always => "always",
+                },
+                "split": split,
+            }),
+            // It changes no id, only the time.
+            Step::SpaceMarks => continue,
+        });
+    }
+    list
 }
 
 fn precompiled(blob: &[u8]) -> Value {

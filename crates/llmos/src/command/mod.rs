@@ -15,6 +15,7 @@ pub(crate) mod run;
 pub(crate) mod score;
 mod story;
 pub(crate) mod tokenize;
+pub(crate) mod tokenizer;
 
 use crate::Outcome;
 use crate::arguments::Command;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Dream(arguments)) => dream::run(arguments, terminal),
         Some(Command::Score(arguments)) => score::run(arguments, terminal),
         Some(Command::Tokenize(arguments)) => tokenize::run(arguments, terminal),
+        Some(Command::Tokenizer(arguments)) => tokenizer::run(arguments, terminal),
         Some(Command::Inspect(arguments)) => inspect::run(arguments, terminal),
         Some(Command::Convert(arguments)) => convert::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),

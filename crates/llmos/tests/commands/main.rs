@@ -13,3 +13,4 @@ mod pull;
 mod score;
 mod settings;
 mod tokenize;
+mod tokenizer;

@@ -1,0 +1,216 @@
+//! `tokenizer train`: texts in, a tokenizer out.
+
+use std::path::Path;
+
+use crate::program::{Folder, llmos, llmos_with, repository};
+
+fn corpus() -> String {
+    repository("testdata/tokenizer-train/corpus.en").display().to_string()
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_reference_comes_out_as_a_file_and_as_a_folder() {
+    let home = Folder::new();
+    let golden = std::fs::read(repository("testdata/tokenizer-train/golden/gpt2.json")).unwrap();
+    let train = |out: &str| {
+        llmos(&[
+            "tokenizer",
+            "train",
+            &corpus(),
+            "--vocab",
+            "500",
+            "--pattern",
+            "gpt2",
+            "--out",
+            &home.join(out),
+            "--json",
+        ])
+        .json()
+    };
+    let report = train("t.json");
+    assert_eq!(report["vocab_size"], 500);
+    assert_eq!(report["special"], serde_json::json!(["<|endoftext|>"]));
+    assert_eq!((&report["texts"], &report["text_bytes"]), (&1.into(), &133_027.into()));
+    assert!(report["bytes_per_token"].as_f64().is_some_and(|rate| 1.5 < rate && rate < 3.0));
+    assert!(std::fs::read(home.join("t.json")).unwrap() == golden);
+    train("new/t");
+    assert!(std::fs::read(home.join("new/t/tokenizer.json")).unwrap() == golden);
+    let config = json(Path::new(&home.join("new/t/tokenizer_config.json")));
+    assert_eq!(config["eos_token"], "<|endoftext|>");
+    assert_eq!(config["add_bos_token"], false);
+    let left: Vec<_> = std::fs::read_dir(home.join("new")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let ids = |tokenizer: &str, text: &str| {
+        llmos_with(&["tokenize", &home.join(tokenizer), "--ids"], text.as_bytes()).text()
+    };
+    let text = "the screensaver displays words 你好 🙂";
+    assert_eq!(ids("t.json", text), ids("new/t", text));
+    let decoded =
+        llmos_with(&["tokenize", &home.join("t.json"), "--decode"], ids("t.json", text).as_bytes());
+    assert_eq!(decoded.text(), text);
+}
+
+#[test]
+fn the_default_pattern_takes_digits_singly_and_special_tokens_count() {
+    let home = Folder::new();
+    let out = home.join("t.json");
+    let text = home.join("text");
+    std::fs::write(&text, "in 1999 and 1999 ".repeat(100)).unwrap();
+    let train = ["tokenizer", "train", &text, "--vocab", "300", "--out", &out];
+    let output = llmos(&[&train[..], &["--special", "<a>", "<b>"]].concat());
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(output.stderr.contains("no other pair occurs twice"), "{}", output.stderr);
+    let model = &json(Path::new(&out))["model"]["vocab"];
+    assert_eq!((&model["<a>"], &model["<b>"], &model["!"]), (&0.into(), &1.into(), &2.into()));
+    assert!(model["Ġand"].is_u64() && model["19"].is_null(), "{model}");
+    let none = llmos(&[&train[..], &["--force", "-q", "--special"]].concat());
+    assert_eq!((none.code, none.stderr.as_str()), (Some(0), ""));
+    assert_eq!(json(Path::new(&out))["added_tokens"], serde_json::json!([]));
+}
+
+#[test]
+fn characters_are_numbered_in_order() {
+    let home = Folder::new();
+    let text = home.join("text.txt");
+    std::fs::write(&text, "hello, 世界!\n").unwrap();
+    let out = home.join("t");
+    let train = ["tokenizer", "train", &text, "--char", "--out", &out, "--json"];
+    assert_eq!(llmos(&train).json()["vocab_size"], 10);
+    let vocab = json(&Path::new(&out).join("tokenizer.json"))["model"]["vocab"].clone();
+    for (id, character) in ["\n", " ", "!", ",", "e", "h", "l", "o", "世", "界"].iter().enumerate()
+    {
+        assert_eq!(vocab[character], id);
+    }
+    let ids = llmos_with(&["tokenize", &out, "--ids"], "hole 世\n".as_bytes()).text();
+    assert_eq!(ids, "5 7 6 4 1 8 0\n");
+    llmos(&[&train[..], &["--force", "--vocab", "9"]].concat()).is_error("10 different characters");
+}
+
+#[test]
+fn folders_are_read_in_order_and_threads_change_nothing() {
+    let home = Folder::new();
+    let folder = home.join("raw");
+    std::fs::create_dir_all(format!("{folder}/b")).unwrap();
+    let write = |name: &str, text: &[u8]| std::fs::write(format!("{folder}/{name}"), text).unwrap();
+    let whole = std::fs::read(corpus()).unwrap();
+    write("a.txt", &[b"\xef\xbb\xbf", &whole[..50_000]].concat());
+    write("b/c.md", &whole[50_000..]);
+    write("b/empty.txt", b"");
+    write("picture.png", &[0xff; 100]);
+    let train = |threads: &str| {
+        let out = home.join(&format!("{threads}.json"));
+        let arguments =
+            ["tokenizer", "train", &folder, "--vocab", "600", "--threads", threads, "--out", &out];
+        let report = llmos(&[&arguments[..], &["--json"]].concat()).json();
+        assert_eq!((&report["texts"], &report["text_bytes"]), (&3.into(), &133_027.into()));
+        std::fs::read(out).unwrap()
+    };
+    let one = train("1");
+    assert!(one == train("2") && one == train("5"));
+}
+
+#[test]
+fn what_cannot_be_trained_is_an_error() {
+    let home = Folder::new();
+    let file = |name: &str, bytes: &[u8]| {
+        std::fs::write(home.join(name), bytes).unwrap();
+        home.join(name)
+    };
+    let out = home.join("out.json");
+    let train = |raw: &str, more: &[&str]| {
+        llmos(&[&["tokenizer", "train", raw, "--out", &out], more].concat())
+    };
+    let vocab = &["--vocab", "300"];
+    train(&home.join("missing"), vocab).is_error("missing");
+    train(&home.path().display().to_string(), vocab).is_error("no .txt or .md file");
+    train(&file("empty", b""), vocab).is_error("expected a text");
+    train(&file("latin", b"caf\xe9 au lait"), vocab).is_error("not UTF-8 at byte 3");
+    train(&file("cut", b"caf\xc3"), vocab).is_error("not UTF-8 at byte 3");
+    let late = [vec![b'a'; 3_000_001], b"\xff\xfe".to_vec()].concat();
+    train(&file("late", &late), vocab).is_error("not UTF-8 at byte 3000001");
+    train(&corpus(), &["--vocab", "256"]).is_error("more than 257");
+    train(&corpus(), &["--vocab", "300", "--pattern", "qwen9"]).is_error("qwen9");
+    train(&corpus(), &["--vocab", "300", "--pattern", "["]).is_error("regular expression");
+    train(&corpus(), &["--vocab", "300", "--special", "a"]).is_error("--special");
+    assert_eq!(train(&corpus(), &[]).code, Some(2));
+    assert!(!Path::new(&out).exists());
+    let left = std::fs::read_dir(home.path()).unwrap().count();
+    assert_eq!(left, 4, "nothing but the texts");
+}
+
+#[test]
+fn nothing_is_replaced_without_being_asked() {
+    let home = Folder::new();
+    let (file, folder) = (home.join("t.json"), home.join("t"));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(home.join("t/notes"), "mine").unwrap();
+    let train = |out: &str, more: &[&str]| {
+        let arguments = ["tokenizer", "train", &corpus(), "--vocab", "300", "--out", out];
+        llmos(&[&arguments[..], more].concat())
+    };
+    std::fs::write(&file, "mine").unwrap();
+    train(&file, &[]).is_error("exists");
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+    assert_eq!(train(&file, &["--force"]).code, Some(0));
+    assert_eq!(train(&folder, &[]).code, Some(0));
+    train(&folder, &[]).is_error("exists");
+    assert_eq!(train(&folder, &["--force"]).code, Some(0));
+    assert_eq!(std::fs::read(home.join("t/notes")).unwrap(), b"mine");
+    train(&home.join("t/notes"), &["--force"]).is_error("is a file");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let home = Folder::new();
+    // A limit on file sizes stands for a full disk.
+    let limited = "trap '' XFSZ; ulimit -f 10; exec \"$0\" \"$@\"";
+    for out in ["t.json", "t"] {
+        let mut command = std::process::Command::new("sh");
+        let llmos = env!("CARGO_BIN_EXE_llmos");
+        command.args(["-c", limited, llmos, "tokenizer", "train", &corpus(), "--vocab", "2000"]);
+        command.args(["--out", &home.join(out)]).env("LLMOS_HOME", home.path());
+        let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("hint:") && !stderr.contains("panicked"), "{stderr}");
+    }
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_bounded_by_what_was_asked() {
+    use std::io::Write;
+    let home = Folder::new();
+    let text = home.join("text");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&text).unwrap());
+    // Runs of Chinese letters of which hardly two are equal: 80 MB of distinct words.
+    let mut state = 1u64;
+    for _ in 0..2_000_000 {
+        let mut run = String::new();
+        for _ in 0..12 {
+            // A linear congruence (Knuth's MMIX constants).
+            state = state.wrapping_mul(6_364_136_223_846_793_005);
+            state = state.wrapping_add(1_442_695_040_888_963_407);
+            // The square favours some letters, as languages do.
+            let place = (state >> 54).pow(2) >> 11;
+            run.push(char::from_u32(0x4e00 + place as u32).unwrap());
+        }
+        writeln!(file, "{run}。").unwrap();
+    }
+    file.flush().unwrap();
+    let out = home.join("t.json");
+    let arguments = ["tokenizer", "train", &text, "--vocab", "2000", "--memory", "192M"];
+    let report = llmos(&[&arguments[..], &["--threads", "2", "--out", &out, "--json"]].concat());
+    let report = report.json();
+    assert_eq!(report["words_cut"], true);
+    assert_eq!(report["vocab_size"], 2000);
+    let peak = report["peak_memory_bytes"].as_u64().unwrap();
+    assert!(peak < 192 << 20, "{peak} bytes at the peak");
+}
