@@ -4,9 +4,10 @@
     python3 bench/peers.py --llmos target/release/llmos --models FOLDER \\
         --llama-bench PATH --ik-llama-bench PATH
 
-Writes bench/results.json after every run and bench/RESULTS.md from it; started again, it goes on where it
-stopped. --render writes RESULTS.md alone, --readme the short table in both README files too. Nothing is fetched or
-built: bench/README.md says where the programs and models come from. Standard library only.
+Writes bench/results.json after every run and bench/RESULTS.md from it, which ends with notes.md, what no table says;
+started again, it goes on where it stopped. --render writes RESULTS.md alone, --readme the short table in both README
+files too. Nothing is fetched or built: bench/README.md says where the programs and models come from. Standard library
+only.
 """
 
 import argparse
@@ -347,6 +348,9 @@ def render(results, path):
     for run in data["runs"]:
         commands.setdefault((run["program"], run["depth"]), f"{NAMES[run['program']]}: {run['command']}")
     lines += [*commands.values(), "```", ""]
+    notes = path.parent / "notes.md"
+    if notes.exists():
+        lines += [notes.read_text()]
     path.write_text("\n".join(lines))
 
 
