@@ -326,10 +326,13 @@ def bounds_table(results):
 
 
 def render(results, path):
+    """Writes the tables; sections of other measurements, from the first `##` on, stay."""
     data = results.data
+    others = ("\n## " + path.read_text().partition("\n## ")[2]) if path.exists() else ""
+    others = others if len(others) > 4 else ""
     lines = ["# Results", "", "Made by `bench/peers.py`; every run is in `results.json`.", ""]
     if not data["runs"]:
-        path.write_text("\n".join([*lines, "Not measured yet.", ""]))
+        path.write_text("\n".join([*lines, "Not measured yet.", ""]) + others)
         return
     about = data["machine"]
     lines += [
@@ -351,7 +354,7 @@ def render(results, path):
     notes = path.parent / "notes.md"
     if notes.exists():
         lines += [notes.read_text()]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines) + others)
 
 
 def write_readme(results):
