@@ -96,7 +96,7 @@ impl<M: Map> Kernel for Gate<'_, M> {
 }
 
 #[derive(Clone, Copy)]
-struct Silu;
+pub(super) struct Silu;
 
 impl Map for Silu {
     fn scalar(self, x: f32) -> f32 {

@@ -2,7 +2,8 @@
 //!
 //! All work on the calling thread over rows that the caller gives, so that a caller can share rows
 //! among threads; all are row-major with the last dimension contiguous. Each has a plain version,
-//! the oracle, and one in vectors.
+//! the oracle, and one in vectors. Those of [`train`] take whole batches and share them among threads
+//! themselves.
 
 pub(crate) mod lanes;
 
@@ -12,6 +13,7 @@ mod exponential;
 mod norm;
 mod rope;
 mod softmax;
+pub mod train;
 
 pub use activation::{Activation, activation_forward, activation_gate, activation_gate_in_place};
 pub use elementwise::{add_forward, add_scaled_forward, scale_forward};

@@ -58,9 +58,9 @@ fn assert_shape(x: &[f32], weight: Option<&[f32]>, n_channel: usize) {
 }
 
 /// 1 / sqrt(mean(x^2) + eps).
-struct Factor<'a> {
-    x: &'a [f32],
-    eps: f32,
+pub(super) struct Factor<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) eps: f32,
 }
 
 impl Factor<'_> {
@@ -74,8 +74,26 @@ impl Kernel for Factor<'_> {
     type Output = f32;
 
     fn scalar(self) -> f32 {
-        let squares: f64 = self.x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-        self.of(squares as f32)
+        self.of(Squares { x: self.x }.scalar())
+    }
+
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(self) -> f32 {
+        // SAFETY: the caller has the instructions.
+        self.of(unsafe { Squares { x: self.x }.vector::<L>() })
+    }
+}
+
+/// The sum of squares.
+pub(super) struct Squares<'a> {
+    pub(super) x: &'a [f32],
+}
+
+impl Kernel for Squares<'_> {
+    type Output = f32;
+
+    fn scalar(self) -> f32 {
+        self.x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() as f32
     }
 
     #[inline(always)]
@@ -100,17 +118,17 @@ impl Kernel for Factor<'_> {
             let rest = single.remainder();
             let x = L::load_part(rest.as_ptr(), rest.len(), 0.0);
             sums[1] = L::fma(x, x, sums[1]);
-            self.of(L::sum(L::add(L::add(sums[0], sums[1]), L::add(sums[2], sums[3]))))
+            L::sum(L::add(L::add(sums[0], sums[1]), L::add(sums[2], sums[3])))
         }
     }
 }
 
 /// out = x * factor * weight.
-struct Scaled<'a> {
-    x: &'a [f32],
-    weight: &'a [f32],
-    factor: f32,
-    out: &'a mut [f32],
+pub(super) struct Scaled<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) weight: &'a [f32],
+    pub(super) factor: f32,
+    pub(super) out: &'a mut [f32],
 }
 
 impl Kernel for Scaled<'_> {

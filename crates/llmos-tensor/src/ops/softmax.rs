@@ -73,8 +73,8 @@ pub fn argmax(isa: Isa, x: &[f32]) -> usize {
 }
 
 /// The largest number; minus infinity if there is none.
-struct Largest<'a> {
-    x: &'a [f32],
+pub(super) struct Largest<'a> {
+    pub(super) x: &'a [f32],
 }
 
 impl Kernel for Largest<'_> {
@@ -147,9 +147,9 @@ impl Kernel for ExpInPlace<'_> {
 }
 
 /// The sum of e^(x - minus).
-struct SumExp<'a> {
-    x: &'a [f32],
-    minus: f32,
+pub(super) struct SumExp<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) minus: f32,
 }
 
 impl Kernel for SumExp<'_> {
