@@ -88,7 +88,10 @@ impl SelfAttention {
     }
 
     fn assert_shapes(&self, q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, starts: Option<&[u32]>) {
-        assert!(self.n_kv_head > 0 && self.n_head.is_multiple_of(self.n_kv_head), "groups of heads");
+        assert!(
+            self.n_kv_head > 0 && self.n_head.is_multiple_of(self.n_kv_head),
+            "groups of heads"
+        );
         self.assert_heads("queries", q.data.len(), q.stride, self.n_head);
         self.assert_heads("keys", k.data.len(), k.stride, self.n_kv_head);
         self.assert_heads("values", v.data.len(), v.stride, self.n_kv_head);
@@ -101,7 +104,13 @@ impl SelfAttention {
     }
 
     /// A head of `count` rows from position `t` on, as a matrix (count, D).
-    fn view<'a>(&self, heads: Heads<'a>, (b, head): (usize, usize), t: usize, count: usize) -> View<'a> {
+    fn view<'a>(
+        &self,
+        heads: Heads<'a>,
+        (b, head): (usize, usize),
+        t: usize,
+        count: usize,
+    ) -> View<'a> {
         View::new(self.from(heads, b, t, head), count, self.head_dim, heads.stride)
     }
 

@@ -6,8 +6,9 @@ fn numbers(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     (0..len)
         .map(|_| {
-            state =
-                state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / (1 << 23) as f32 - 1.0
         })
         .collect()
@@ -54,8 +55,7 @@ fn plain(
                 let total: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
                 let weights: Vec<f64> =
                     scores.iter().map(|score| (score - largest).exp() / total).collect();
-                let d_weights: Vec<f64> =
-                    (start..=t).map(|j| dot(d_out, at, v, key(j))).collect();
+                let d_weights: Vec<f64> = (start..=t).map(|j| dot(d_out, at, v, key(j))).collect();
                 let delta: f64 = weights.iter().zip(&d_weights).map(|(w, d)| w * d).sum();
                 for (i, j) in (start..=t).enumerate() {
                     let d_score = weights[i] * (d_weights[i] - delta) * scale;
@@ -123,7 +123,15 @@ fn attention_and_its_gradients_match_plain_arithmetic() {
                         let mut log_sums = vec![0.0; s.batch * s.n_head * s.time];
                         let target = HeadsMut { data: &mut out, stride: q_width + 1 };
                         attention_forward(
-                            &device, precision, s, q, k, v, starts, target, &mut log_sums,
+                            &device,
+                            precision,
+                            s,
+                            q,
+                            k,
+                            v,
+                            starts,
+                            target,
+                            &mut log_sums,
                         );
                         let width = q_width + 2 * kv_width;
                         let mut d_qkv = vec![9.0; rows * (width + 2)];
