@@ -26,6 +26,7 @@ mod matrix;
 pub mod ops;
 mod pool;
 pub mod quant;
+pub mod self_attention;
 
 pub use attention::{
     AttentionOptions, CacheShape, CacheType, Span, attention, cache_load, cache_store,

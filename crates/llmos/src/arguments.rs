@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, doctor, dream, inspect, models, next, pull, rm, run, score,
+    bench, completions, convert, data, doctor, dream, inspect, models, next, plan, pull, rm, run, score,
     tokenize, tokenizer,
 };
 
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Score(score::Arguments),
     Tokenize(tokenize::Arguments),
     Tokenizer(tokenizer::Arguments),
+    Data(data::Arguments),
+    Plan(plan::Arguments),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),
     Pull(pull::Arguments),

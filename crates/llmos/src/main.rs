@@ -26,6 +26,7 @@ mod model_name;
 mod next_words;
 mod places;
 mod processors;
+mod recipe;
 mod registry;
 mod sampling;
 mod settings;

@@ -11,7 +11,7 @@ use llmos_model::{Engine, Model};
 use llmos_tensor::{Device, machine};
 use serde::Serialize;
 
-use super::bench_machine;
+use super::{bench_machine, bench_train};
 use super::convert::parse_type;
 use crate::Outcome;
 use crate::failure::failure;
@@ -60,6 +60,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Machine {
     Machine(bench_machine::Arguments),
+    Train(bench_train::Arguments),
 }
 
 fn parse_preset(text: &str) -> Result<Preset, String> {
@@ -94,8 +95,10 @@ struct Report {
 }
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
-    if let Some(Machine::Machine(arguments)) = arguments.machine {
-        return bench_machine::run(&arguments, terminal);
+    match arguments.machine {
+        Some(Machine::Machine(arguments)) => return bench_machine::run(&arguments, terminal),
+        Some(Machine::Train(arguments)) => return bench_train::run(&arguments, terminal),
+        None => {}
     }
     let device = arguments.compute.device(terminal)?;
     let start = Instant::now();

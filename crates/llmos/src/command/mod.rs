@@ -2,13 +2,16 @@
 
 pub(crate) mod bench;
 mod bench_machine;
+mod bench_train;
 pub(crate) mod completions;
 pub(crate) mod convert;
+pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod dream;
 pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod next;
+pub(crate) mod plan;
 pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -31,8 +34,10 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Score(arguments)) => score::run(arguments, terminal),
         Some(Command::Tokenize(arguments)) => tokenize::run(arguments, terminal),
         Some(Command::Tokenizer(arguments)) => tokenizer::run(arguments, terminal),
+        Some(Command::Data(arguments)) => data::run(arguments, terminal),
         Some(Command::Inspect(arguments)) => inspect::run(arguments, terminal),
         Some(Command::Convert(arguments)) => convert::run(arguments, terminal),
+        Some(Command::Plan(arguments)) => plan::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
         Some(Command::Models(arguments)) => models::run(arguments, terminal),
         Some(Command::Rm(arguments)) => rm::run(arguments, terminal),

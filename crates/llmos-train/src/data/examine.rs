@@ -1,0 +1,85 @@
+//! What a document is, looked at by itself: any thread may do it, in any order.
+
+use super::duplicates::{Signature, identity};
+use super::evaluation::Evaluation;
+use super::language::Language;
+use super::normalize::normalize;
+use super::quality::Quality;
+use super::read::{Document, Row};
+use super::removal::Reason;
+use super::words::words;
+
+/// What documents are held against.
+pub(super) struct Examiner {
+    pub(super) normalize: bool,
+    /// Languages that are kept; all, if there are none.
+    pub(super) languages: Vec<Language>,
+    pub(super) quality: Quality,
+    /// Whether near-duplicates are looked for.
+    pub(super) near_duplicates: bool,
+    pub(super) evaluation: Evaluation,
+}
+
+/// A row with what was found.
+pub(super) enum Examined {
+    /// It has no text.
+    Refused(Row),
+    /// It has one.
+    Document(Box<Findings>),
+}
+
+/// What was found about a document.
+pub(super) struct Findings {
+    /// The document, normalised.
+    pub(super) document: Document,
+    pub(super) language: Language,
+    pub(super) identity: u128,
+    pub(super) signature: Option<Box<Signature>>,
+    /// Why it is not kept, and the figure that says so.
+    pub(super) fault: Option<(Reason, String)>,
+}
+
+impl Examiner {
+    /// Looks at a row.
+    pub(super) fn examine(&self, row: Row) -> Examined {
+        let Row::Document(mut document) = row else { return Examined::Refused(row) };
+        if self.normalize
+            && let std::borrow::Cow::Owned(text) = normalize(&document.text)
+        {
+            document.text = text;
+        }
+        let text = &document.text;
+        if document.part == 0 && text.trim().is_empty() && !document.is_chosen {
+            let (at, n_byte) = (document.at, text.len() as u64);
+            return Examined::Refused(Row::Refused { at, n_byte, reason: Reason::Empty });
+        }
+        let language = Language::of(text);
+        let identity = identity(text, document.part);
+        let mut findings = Findings { language, identity, signature: None, fault: None, document };
+        let document = &findings.document;
+        let needs_words = !document.is_chosen || !self.evaluation.is_empty();
+        if !needs_words {
+            return Examined::Document(Box::new(findings));
+        }
+        let words = words(&document.text);
+        if !document.is_chosen {
+            findings.fault = self.fault(&document.text, &words, language);
+        }
+        if findings.fault.is_none()
+            && let Some(at) = self.evaluation.find(&words)
+        {
+            findings.fault = Some((Reason::Contaminated, format!("from its word {}", at + 1)));
+        }
+        if findings.fault.is_none() && self.near_duplicates && !document.is_chosen {
+            findings.signature = Signature::of(&words);
+        }
+        Examined::Document(Box::new(findings))
+    }
+
+    fn fault(&self, text: &str, words: &[u64], language: Language) -> Option<(Reason, String)> {
+        if !self.languages.is_empty() && !self.languages.contains(&language) {
+            return Some((Reason::Language, language.name().into()));
+        }
+        self.quality.fault(text, words)
+    }
+}

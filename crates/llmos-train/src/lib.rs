@@ -1,0 +1,24 @@
+//! # Room card: llmos-train
+//!
+//! **What it is.** Changing weights: from raw text to batches of token ids, forward and backward
+//! through the decoder, optimizers and schedules, checkpoints, and the planner that says beforehand
+//! what a run will take.
+//!
+//! **May touch.** Data sets, checkpoints and metrics files, in the folders that it is given.
+//!
+//! **Never.** HTTP, tools, the terminal, the environment, `unsafe`.
+//!
+//! **Invariants.** Same seed, instruction set and recipe: the same weights to the bit, whatever the
+//! number of threads and however often the run was interrupted. Every file appears whole or not at
+//! all. Logits in training equal logits in serving.
+
+#![deny(unsafe_code)]
+
+pub mod data;
+mod error;
+pub mod model;
+pub mod optimizer;
+pub mod plan;
+pub mod recipe;
+
+pub use error::Error;

@@ -1,0 +1,154 @@
+//! From token ids to losses.
+
+use llmos_tensor::ops::train::{
+    Rows, RowsMut, cross_entropy_forward, embedding_forward, rmsnorm_forward, rope_forward,
+    silu_gate_forward,
+};
+use llmos_tensor::self_attention::{Heads, HeadsMut, attention_forward};
+
+use super::buffers::{Buffers, head_rows};
+use super::{Batch, IGNORE, Network};
+
+impl Network {
+    /// The loss of each token (B * T) in nats, 0 where nothing is learnt.
+    pub fn losses(&mut self, weights: &[f32], batch: Batch<'_>, losses: &mut [f32]) {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        self.forward(&mut buffers, weights, batch);
+        let (c, n) = (self.shape.d_model, batch.inputs.len());
+        let rows = head_rows(&self.shape, n);
+        for start in (0..n).step_by(rows) {
+            let count = rows.min(n - start);
+            let logits = &mut buffers.logits[..count * self.shape.vocab_size];
+            let x = &buffers.normed[start * c..][..count * c];
+            self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+            cross_entropy_forward(
+                &self.device,
+                logits,
+                self.shape.vocab_size,
+                &batch.targets[start..][..count],
+                IGNORE,
+                &mut losses[start..][..count],
+            );
+        }
+        self.buffers = buffers;
+    }
+
+    /// The logits (B * T, V) of all tokens.
+    pub fn logits(&mut self, weights: &[f32], batch: Batch<'_>, logits: &mut [f32]) {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        self.forward(&mut buffers, weights, batch);
+        let c = self.shape.d_model;
+        let x = &buffers.normed[..batch.inputs.len() * c];
+        self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+        self.buffers = buffers;
+    }
+
+    /// All blocks; leaves the normed output of the last in `normed`, and what the way back needs.
+    pub(super) fn forward(&self, buffers: &mut Buffers, weights: &[f32], batch: Batch<'_>) {
+        let (b, time) = self.batch_size(batch);
+        let n = b * time;
+        let s = &self.shape;
+        let (c, d, f) = (s.d_model, s.head_dim, s.d_ff);
+        let (q_width, qk_width) = (s.n_head * d, (s.n_head + s.n_kv_head) * d);
+        let qkv_width = qk_width + s.n_kv_head * d;
+        let eps = s.norm_eps as f32;
+        let device = &*self.device;
+        let Buffers { layers, x: last, normed, inner, inverse, .. } = buffers;
+        if let Some(first) = layers.first_mut() {
+            let table = &weights[self.layout.embedding.clone()];
+            embedding_forward(device, batch.inputs, table, c, &mut first.x[..n * c]);
+        }
+        let normed = &mut normed[..n * c];
+        for (l, at) in self.layout.layers.iter().enumerate() {
+            let (these, next) = layers.split_at_mut(l + 1);
+            let layer = &mut these[l];
+            let x = &layer.x[..n * c];
+            self.norm(
+                x,
+                &weights[at.attention_norm.clone()],
+                normed,
+                &mut layer.attention_inverse[..n],
+            );
+            let qkv = &mut layer.qkv[..n * qkv_width];
+            self.linear(normed, &weights[at.qkv.clone()], c, qkv, false);
+            let qk = &mut layer.qk[..n * qk_width];
+            match &at.qk_norm {
+                Some([q_norm, k_norm]) => {
+                    let (q, k) =
+                        Rows::new(qkv, n, s.n_head + s.n_kv_head, d, qkv_width).split_at(s.n_head);
+                    let all = RowsMut::new(qk, n, s.n_head + s.n_kv_head, d, qk_width);
+                    let (q_out, k_out) = all.split_at(s.n_head);
+                    let [q_inverse, k_inverse] = &mut layer.qk_inverse;
+                    let q_inverse = &mut q_inverse[..n * s.n_head];
+                    let k_inverse = &mut k_inverse[..n * s.n_kv_head];
+                    rmsnorm_forward(
+                        device,
+                        q,
+                        Some(&weights[q_norm.clone()]),
+                        eps,
+                        q_out,
+                        q_inverse,
+                    );
+                    rmsnorm_forward(
+                        device,
+                        k,
+                        Some(&weights[k_norm.clone()]),
+                        eps,
+                        k_out,
+                        k_inverse,
+                    );
+                }
+                None => {
+                    for (from, to) in qkv.chunks_exact(qkv_width).zip(qk.chunks_exact_mut(qk_width))
+                    {
+                        to.copy_from_slice(&from[..qk_width]);
+                    }
+                }
+            }
+            let heads = RowsMut::new(qk, n, s.n_head + s.n_kv_head, d, qk_width);
+            rope_forward(device, &self.rope, time, heads);
+            attention_forward(
+                device,
+                self.precision,
+                self.attention(b),
+                Heads { data: qk, stride: qk_width },
+                Heads { data: &qk[q_width..], stride: qk_width },
+                Heads { data: &qkv[qk_width..], stride: qkv_width },
+                batch.starts,
+                HeadsMut { data: &mut layer.attention[..n * q_width], stride: q_width },
+                &mut layer.log_sums[..n * s.n_head],
+            );
+            let middle = &mut layer.middle[..n * c];
+            middle.copy_from_slice(x);
+            let attention = &layer.attention[..n * q_width];
+            self.linear(attention, &weights[at.output.clone()], q_width, middle, true);
+            self.norm(middle, &weights[at.mlp_norm.clone()], normed, &mut layer.mlp_inverse[..n]);
+            let gate_up = &mut layer.gate_up[..n * 2 * f];
+            self.linear(normed, &weights[at.gate_up.clone()], c, gate_up, false);
+            let inner = &mut inner[..n * f];
+            self.gate(gate_up, inner);
+            let out = match next.first_mut() {
+                Some(next) => &mut next.x[..n * c],
+                None => &mut last[..n * c],
+            };
+            out.copy_from_slice(middle);
+            self.linear(inner, &weights[at.down.clone()], f, out, true);
+        }
+        self.norm(&last[..n * c], &weights[self.layout.norm.clone()], normed, &mut inverse[..n]);
+    }
+
+    /// `out` (N, C) `= x` (N, C) normed.
+    pub(super) fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32], inverse: &mut [f32]) {
+        let c = weight.len();
+        let (x, out) = (Rows::packed(x, c), RowsMut::packed(out, c));
+        rmsnorm_forward(&self.device, x, Some(weight), self.shape.norm_eps as f32, out, inverse);
+    }
+
+    /// `inner` (N, F) `= silu(gate) * up` of (N, 2 F).
+    pub(super) fn gate(&self, gate_up: &[f32], inner: &mut [f32]) {
+        let f = self.shape.d_ff;
+        let both = Rows::new(gate_up, gate_up.len() / (2 * f), 2, f, 2 * f);
+        let (gate, up) = both.split_at(1);
+        silu_gate_forward(&self.device, gate, up, RowsMut::packed(inner, f));
+    }
+}

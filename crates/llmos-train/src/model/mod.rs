@@ -1,0 +1,152 @@
+//! The decoder that is trained: parameters, forward and backward.
+//!
+//! There is no graph: each layer is written down twice, there and back. What the way back needs is
+//! kept in buffers that are made once and used again in every step. Products are
+//! [`llmos_tensor::gemm`], attention [`llmos_tensor::self_attention`], all between them
+//! [`llmos_tensor::ops::train`].
+
+mod backward;
+mod buffers;
+mod forward;
+mod parameters;
+mod products;
+
+use std::sync::Arc;
+
+use llmos_tensor::Device;
+use llmos_tensor::gemm::{Precision, View, ViewMut, gemm};
+use llmos_tensor::ops::Pairing;
+use llmos_tensor::ops::train::{CrossEntropy, RopeTable};
+use llmos_tensor::self_attention::SelfAttention;
+
+use crate::recipe::ModelShape;
+use buffers::Buffers;
+pub use parameters::{Kind, Layout, Tensor};
+pub use products::{Linear, linears, products_seconds};
+
+/// A target that is not learnt from.
+pub const IGNORE: u32 = u32::MAX;
+
+/// Rows of a batch: what is read, and what should come next.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    /// (B * T)
+    pub inputs: &'a [u32],
+    /// (B * T); [`IGNORE`] where nothing is learnt.
+    pub targets: &'a [u32],
+    /// (B * T): the position in its row at which each token's document begins; none where a token
+    /// sees all of its row.
+    pub starts: Option<&'a [u32]>,
+}
+
+/// What the loss is.
+#[derive(Clone, Copy, Debug)]
+pub struct Objective {
+    /// A token's loss counts for this much: one over the learnt tokens of a whole step.
+    pub scale: f32,
+    /// Weight of the squared logarithm of the softmax's denominator.
+    pub z_loss: f32,
+}
+
+/// A decoder of one shape, with buffers for batches of up to (B, T).
+pub struct Network {
+    shape: ModelShape,
+    layout: Layout,
+    device: Arc<Device>,
+    precision: Precision,
+    /// B and T.
+    size: (usize, usize),
+    rope: RopeTable,
+    buffers: Buffers,
+}
+
+impl Network {
+    /// A decoder for batches of `batch` rows of `time` tokens. Its buffers are made here; nothing is
+    /// allocated afterwards.
+    pub fn new(
+        shape: &ModelShape,
+        device: &Arc<Device>,
+        precision: Precision,
+        batch: usize,
+        time: usize,
+    ) -> Network {
+        let config = shape.config(time);
+        let frequencies = config.ropes.first().map_or(&[][..], |rope| &rope.inverse_frequencies);
+        Network {
+            layout: Layout::new(shape),
+            device: device.clone(),
+            precision: precision.on(device),
+            size: (batch, time),
+            rope: RopeTable::new(frequencies, 1.0, time, Pairing::Halves),
+            buffers: Buffers::new(shape, batch, time),
+            shape: shape.clone(),
+        }
+    }
+
+    /// Where each tensor lies in the parameters.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Bytes that the buffers of such a decoder take.
+    pub fn buffer_bytes(shape: &ModelShape, batch: usize, time: usize) -> u64 {
+        4 * Buffers::numbers(shape, batch, time)
+    }
+
+    /// B and T of a batch, of whole rows.
+    fn batch_size(&self, batch: Batch<'_>) -> (usize, usize) {
+        let (most, time) = self.size;
+        let rows = batch.inputs.len() / time;
+        assert_eq!(batch.inputs.len(), rows * time, "a batch is (B, T) with T = {time}");
+        assert!(rows <= most, "a batch has at most {most} rows");
+        assert_eq!(batch.targets.len(), batch.inputs.len(), "each input has a target");
+        (rows, time)
+    }
+
+    fn attention(&self, batch: usize) -> SelfAttention {
+        SelfAttention {
+            batch,
+            time: self.size.1,
+            n_head: self.shape.n_head,
+            n_kv_head: self.shape.n_kv_head,
+            head_dim: self.shape.head_dim,
+            scale: (self.shape.head_dim as f32).powf(-0.5),
+        }
+    }
+
+    /// `y` (N, out) `= x` (N, in) times the transpose of `w` (out, in), added to `y` if `add`.
+    fn linear(&self, x: &[f32], w: &[f32], n_in: usize, y: &mut [f32], add: bool) {
+        let (n, n_out) = (x.len() / n_in, w.len() / n_in);
+        let w = View::dense(w, n_out, n_in).transposed();
+        let y = ViewMut::dense(y, n, n_out);
+        gemm(&self.device, self.precision, View::dense(x, n, n_in), w, y, add);
+    }
+
+    /// `d_x` (N, in) `= d_y` (N, out) times `w` (out, in).
+    fn linear_input_gradient(&self, d_y: &[f32], w: &[f32], n_in: usize, d_x: &mut [f32]) {
+        let n_out = w.len() / n_in;
+        let n = d_y.len() / n_out;
+        let (d_y, w) = (View::dense(d_y, n, n_out), View::dense(w, n_out, n_in));
+        gemm(&self.device, self.precision, d_y, w, ViewMut::dense(d_x, n, n_in), false);
+    }
+
+    /// `d_w` (out, in) `+=` the transpose of `d_y` (N, out) times `x` (N, in).
+    fn linear_weight_gradient(&self, d_y: &[f32], x: &[f32], n_in: usize, d_w: &mut [f32]) {
+        let (n, n_out) = (x.len() / n_in, d_w.len() / n_in);
+        let d_y = View::dense(d_y, n, n_out).transposed();
+        let d_w = ViewMut::dense(d_w, n_out, n_in);
+        gemm(&self.device, self.precision, d_y, View::dense(x, n, n_in), d_w, true);
+    }
+
+    fn cross_entropy(objective: Objective) -> CrossEntropy<'static> {
+        CrossEntropy {
+            ignore: IGNORE,
+            scale: objective.scale,
+            weights: None,
+            z_loss: objective.z_loss,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

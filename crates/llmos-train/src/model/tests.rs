@@ -1,0 +1,208 @@
+//! The network against PyTorch: logits, each parameter's gradient, and ten steps' losses; and
+//! against itself with other threads and other cuts of a batch.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use llmos_tensor::Isa;
+
+use super::*;
+use crate::optimizer::{Optimizer, Rates};
+use crate::recipe::{self, OptimizerName};
+
+/// `gradients.safetensors`, which `make_gradients.py` beside it wrote.
+struct Golden(HashMap<String, Vec<u8>>);
+
+impl Golden {
+    fn read() -> Golden {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../testdata/train/gradients.safetensors");
+        let bytes = std::fs::read(&path).expect("a committed file");
+        let len = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + len]).expect("JSON");
+        let tensors = header.as_object().expect("an object").iter();
+        let tensors = tensors.filter(|(name, _)| *name != "__metadata__").map(|(name, info)| {
+            let offset = |i: usize| info["data_offsets"][i].as_u64().expect("an offset") as usize;
+            (name.clone(), bytes[8 + len..][offset(0)..offset(1)].to_vec())
+        });
+        Golden(tensors.collect())
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let bytes = self.0.get(name).unwrap_or_else(|| panic!("{name} is in the file"));
+        bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.0[name].as_chunks::<4>().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect()
+    }
+
+    /// All tensors of a kind, in the layout's places.
+    fn parameters(&self, layout: &Layout, kind: &str) -> Vec<f32> {
+        let mut values = vec![f32::NAN; layout.len()];
+        for tensor in layout.tensors() {
+            values[tensor.range()]
+                .copy_from_slice(&self.floats(&format!("{kind}/{}", tensor.name)));
+        }
+        values
+    }
+}
+
+fn shape() -> ModelShape {
+    ModelShape {
+        n_layer: 2,
+        n_head: 4,
+        n_kv_head: 2,
+        head_dim: 6,
+        d_model: 16,
+        d_ff: 24,
+        vocab_size: 40,
+        tied_head: true,
+        qk_norm: true,
+        rope_base: 10_000.0,
+        norm_eps: 1e-5,
+    }
+}
+
+fn network(isa: Isa, threads: usize, precision: Precision) -> Network {
+    Network::new(&shape(), &Arc::new(Device::new(isa, threads)), precision, 3, 7)
+}
+
+fn objective(tokens: usize) -> Objective {
+    Objective { scale: 1.0 / tokens as f32, z_loss: 0.0 }
+}
+
+/// The largest difference, as a share of the largest expected magnitude.
+fn difference(got: &[f32], expected: &[f32]) -> f32 {
+    let size = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let largest = got.iter().zip(expected).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+    largest / size
+}
+
+#[test]
+fn logits_and_gradients_are_those_of_pytorch() {
+    let golden = Golden::read();
+    let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    for isa in Isa::available() {
+        let mut network = network(isa, 2, Precision::F32);
+        let layout = network.layout().clone();
+        let weights = golden.parameters(&layout, "weight");
+        let mut logits = vec![0.0; 21 * 40];
+        network.logits(&weights, batch, &mut logits);
+        assert!(difference(&logits, &golden.floats("logits")) < 2e-6, "{isa}: logits");
+        let mut gradients = vec![0.0; layout.len()];
+        let loss = network.gradients(&weights, batch, objective(21), &mut gradients);
+        assert!(
+            (loss / 21.0 - f64::from(golden.floats("losses")[0])).abs() < 2e-6,
+            "{isa}: {loss}"
+        );
+        let expected = golden.parameters(&layout, "gradient");
+        for tensor in layout.tensors() {
+            let range = tensor.range();
+            let error = difference(&gradients[range.clone()], &expected[range]);
+            assert!(error < 1e-5, "{isa}: gradient of {} is off by {error}", tensor.name);
+        }
+        let mut losses = vec![0.0; 21];
+        network.losses(&weights, batch, &mut losses);
+        let sum: f64 = losses.iter().map(|&loss| f64::from(loss)).sum();
+        assert!((sum - loss).abs() < 1e-5, "{isa}: evaluation and training agree");
+    }
+}
+
+#[test]
+fn ten_steps_of_adamw_give_the_losses_of_pytorch() {
+    let golden = Golden::read();
+    let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let mut network = network(Isa::detect(), 1, Precision::F32);
+    let device = Device::new(Isa::detect(), 1);
+    let layout = network.layout().clone();
+    let mut weights = golden.parameters(&layout, "weight");
+    let mut optimizer = Optimizer::new(OptimizerName::Adamw, &layout);
+    let options = recipe::Optimizer {
+        name: OptimizerName::Adamw,
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        muon_lr: 0.0,
+        muon_momentum: 0.0,
+        weight_decay: 0.1,
+        final_weight_decay: 0.1,
+        clip: 0.0,
+        z_loss: 0.0,
+    };
+    let rates = Rates { adam: 1e-3, muon: 0.0, weight_decay: 0.1, gradient_scale: 1.0 };
+    for (step, expected) in golden.floats("losses").into_iter().enumerate() {
+        let mut gradients = vec![0.0; layout.len()];
+        let loss = network.gradients(&weights, batch, objective(21), &mut gradients) / 21.0;
+        assert!((loss - f64::from(expected)).abs() < 2e-5, "step {step}: {loss}, not {expected}");
+        optimizer.step(&device, Precision::F32, &options, rates, &mut weights, &gradients);
+    }
+}
+
+#[test]
+fn threads_and_the_cut_of_a_batch() {
+    let golden = Golden::read();
+    let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let isa = Isa::detect();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let gradients = |threads: usize, rows: usize| {
+            let mut network = network(isa, threads, precision);
+            let weights = golden.parameters(network.layout(), "weight");
+            let mut gradients = vec![0.0; weights.len()];
+            for start in (0..3).step_by(rows) {
+                let part = start * 7..(start + rows) * 7;
+                let part = Batch {
+                    inputs: &batch.inputs[part.clone()],
+                    targets: &batch.targets[part],
+                    ..batch
+                };
+                network.gradients(&weights, part, objective(21), &mut gradients);
+            }
+            gradients
+        };
+        assert!(gradients(1, 3) == gradients(3, 3), "{precision:?}: threads change no bit");
+        let error = difference(&gradients(1, 1), &gradients(1, 3));
+        assert!(error < 1e-6, "{precision:?}: an accumulated batch is off by {error}");
+    }
+}
+
+#[test]
+fn bfloat16_stays_near_single_precision() {
+    let golden = Golden::read();
+    let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let mut network = network(Isa::detect(), 2, Precision::Bf16);
+    let weights = golden.parameters(network.layout(), "weight");
+    let mut gradients = vec![0.0; weights.len()];
+    let loss = network.gradients(&weights, batch, objective(21), &mut gradients) / 21.0;
+    let exact = f64::from(golden.floats("losses")[0]);
+    assert!((loss / exact - 1.0).abs() < 5e-3, "{loss} beside {exact}");
+    let expected = golden.parameters(network.layout(), "gradient");
+    assert!(difference(&gradients, &expected) < 5e-2, "gradients in bfloat16");
+}
+
+#[test]
+fn a_document_does_not_see_the_one_before_it() {
+    let golden = Golden::read();
+    let ids = golden.ids("inputs");
+    let mut network = network(Isa::detect(), 1, Precision::F32);
+    let weights = golden.parameters(network.layout(), "weight");
+    // The second document's tokens stand at positions of their own in both rows, so only what is
+    // seen differs: other first documents must not change them.
+    let starts = [0, 0, 0, 3, 3, 3, 3];
+    let mut other = ids[..7].to_vec();
+    other[0] = (other[0] + 1) % 40;
+    let mut logits = |inputs: &[u32]| {
+        let batch = Batch { inputs, targets: inputs, starts: Some(&starts) };
+        let mut logits = vec![0.0; 7 * 40];
+        network.logits(&weights, batch, &mut logits);
+        logits
+    };
+    let (first, second) = (logits(&ids[..7]), logits(&other));
+    assert_ne!(first[..3 * 40], second[..3 * 40]);
+    assert_eq!(first[3 * 40..], second[3 * 40..]);
+}

@@ -1,0 +1,167 @@
+//! How fast this machine trains, by training: a few real steps on random tokens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use llmos_tensor::Device;
+use llmos_tensor::gemm::Precision;
+use llmos_tensor::ops::train::sum_of_squares;
+
+use super::flops::Flops;
+use super::run::RunPlan;
+use crate::Error;
+use crate::model::{Batch, Network, Objective};
+use crate::optimizer::{Optimizer, Rates};
+use crate::recipe::{Draft, Dtype, Facts, Recipe, Resolved, Shape, Speed};
+
+/// Tokens that are worked on at once while measuring: more go no faster.
+const MOST_TOKENS: usize = 8192;
+
+/// Time that is spent on one recipe, unless a single round takes longer.
+const ENOUGH: Duration = Duration::from_secs(6);
+
+/// Rounds that are counted at most.
+const MOST_ROUNDS: usize = 5;
+
+/// A speed that differs by this much asks for another model.
+const CLOSE: f64 = 0.15;
+
+/// Seconds that a step of the recipe takes: the median of some rounds of its pieces, and of its
+/// optimizer.
+///
+/// A recipe must have passed [`RunPlan::check`], since its weights and buffers are made here.
+pub fn step_seconds(recipe: &Recipe, device: &Arc<Device>) -> f64 {
+    let (model, train) = (&recipe.model, &recipe.train);
+    let precision = match train.dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::Bf16 => Precision::Bf16,
+    };
+    let rows = (MOST_TOKENS / train.context).clamp(1, train.micro_batch());
+    let n_token = rows * train.context;
+    let mut network = Network::new(model, device, precision, rows, train.context);
+    let mut weights = network.layout().initial(train.seed);
+    let mut gradients = vec![0.0_f32; weights.len()];
+    let mut optimizer = Optimizer::new(recipe.optimizer.name, network.layout());
+    // Any ids do: what a product costs does not depend on its numbers.
+    let id = |i: usize| ((i * 7919 + i * i % 613) % model.vocab_size) as u32;
+    let ids: Vec<u32> = (0..=n_token).map(id).collect();
+    let data = Batch { inputs: &ids[..n_token], targets: &ids[1..], starts: None };
+    let objective =
+        Objective { scale: 1.0 / n_token as f32, z_loss: recipe.optimizer.z_loss as f32 };
+    let start = Instant::now();
+    let (mut pieces, mut updates) = (Vec::new(), Vec::new());
+    for round in 0..=MOST_ROUNDS {
+        let clock = Instant::now();
+        gradients.fill(0.0);
+        network.gradients(&weights, data, objective, &mut gradients);
+        let piece = clock.elapsed();
+        let norm = sum_of_squares(device, &gradients).sqrt();
+        let gradient_scale = if norm > 1.0 { (1.0 / norm) as f32 } else { 1.0 };
+        let rates = Rates { adam: 1e-4, muon: 1e-4, weight_decay: 0.1, gradient_scale };
+        optimizer.step(device, precision, &recipe.optimizer, rates, &mut weights, &gradients);
+        let is_last = start.elapsed() > ENOUGH;
+        // The first round finds cold caches and untouched pages; it counts where it is the only one.
+        if round > 0 || is_last {
+            pieces.push(piece.as_secs_f64());
+            updates.push((clock.elapsed() - piece).as_secs_f64());
+        }
+        if is_last {
+            break;
+        }
+    }
+    let sequences = train.batch as f64 / rows as f64;
+    median(&mut pieces) * sequences + median(&mut updates)
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// The recipe that a draft stands for on this machine, whose speed is measured with the recipe's own
+/// steps, and the facts with that speed. Where the time decides the model it is measured first with
+/// a small one, and chosen again if the one it leads to runs at another speed. Takes some seconds.
+///
+/// # Errors
+/// As [`Draft::resolve`] and [`RunPlan::check`].
+pub fn derive(
+    draft: &Draft,
+    facts: &Facts,
+    device: &Arc<Device>,
+) -> Result<(Resolved, Facts), Error> {
+    let mut facts = facts.clone();
+    let dial = draft.has("train.minutes");
+    if dial && facts.speed.is_none() {
+        let mut small = Draft::default();
+        small.shape(Shape::S);
+        if let Some(dtype) = draft.text("train.dtype") {
+            small.set("train.dtype", dtype, "the same")?;
+        }
+        facts.speed = Some(measured(&small.resolve(&Facts::default())?.recipe, device));
+    }
+    let mut draft = draft.clone();
+    let mut resolved = draft.resolve(&facts)?;
+    // The speed depends on the shape and the shape on the speed: a second look is enough.
+    for attempt in 0..2 {
+        RunPlan::of(&resolved.recipe, &facts, None).check(&resolved.recipe, &facts, None)?;
+        let speed = measured(&resolved.recipe, device);
+        let before = facts.speed.replace(speed.clone());
+        if !dial {
+            return Ok((resolved, facts));
+        }
+        let change = before.map_or(1.0, |before| speed.flops_per_s / before.flops_per_s);
+        if attempt == 1 || (change - 1.0).abs() < CLOSE {
+            break;
+        }
+        resolved = draft.resolve(&facts)?;
+    }
+    // What was measured is what runs: only the number of steps follows once more.
+    draft.fix(&resolved.recipe);
+    let last = draft.resolve(&facts)?;
+    Ok((last.with_reasons_of(&resolved), facts))
+}
+
+fn measured(recipe: &Recipe, device: &Arc<Device>) -> Speed {
+    let clock = Instant::now();
+    let seconds = step_seconds(recipe, device);
+    let spent = clock.elapsed().as_secs_f64();
+    let flops = recipe.train.tokens_per_step() as f64
+        * Flops::of(&recipe.model, recipe.train.context).training();
+    Speed {
+        flops_per_s: flops / seconds,
+        startup_seconds: spent,
+        write_bytes_per_s: None,
+        source: format!("measured, {} threads", device.threads().count()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llmos_tensor::Isa;
+
+    use super::*;
+    use crate::recipe::Text;
+
+    #[test]
+    fn a_time_leads_to_a_run_that_takes_it() {
+        let device = Arc::new(Device::new(Isa::detect(), 1));
+        let text = Text { bytes: 1_000_000_000, ..Text::default() };
+        let facts = Facts { text: Some(text), ..Facts::default() };
+        let mut draft = Draft::default();
+        draft.set("train.minutes", 1.0, "--minutes").unwrap();
+        let (resolved, facts) = derive(&draft, &facts, &device).unwrap();
+        let plan = RunPlan::of(&resolved.recipe, &facts, None);
+        let seconds = plan.seconds.unwrap().total();
+        assert!((40.0..66.0).contains(&seconds), "{seconds}: {:?}", facts.speed);
+        assert!(resolved.reason("model.d_model").contains("1 min at"), "{}", resolved.to_toml());
+        assert!(resolved.reason("train.steps").contains("measured"), "{}", resolved.to_toml());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_measured() {
+        let device = Arc::new(Device::new(Isa::detect(), 1));
+        let facts = Facts { memory_bytes: Some(1 << 20), ..Facts::default() };
+        let error = derive(&Draft::default(), &facts, &device).unwrap_err().to_string();
+        assert!(error.starts_with("memory: "), "{error}");
+    }
+}

@@ -1,0 +1,88 @@
+//! The tokenizer of texts that come without one.
+
+use llmos_tokenizer::Tokenizer;
+use llmos_tokenizer::train::{
+    BpeOptions, BpeTrainer, CharOptions, CharTrainer, LEAST_MEMORY, Trained,
+};
+use llmos_train::data::{Preparation, TokenizerFiles, read_texts};
+
+use super::{explained, show};
+use crate::failure::Explain;
+use crate::terminal::{Terminal, size};
+
+/// What ends a document.
+const END: &str = "<|endoftext|>";
+
+/// Ids for texts of up to so many bytes: small models do best with few, since each costs a row of
+/// the embedding.
+const SIZES: [(u64, usize); 4] =
+    [(2_000_000, 1024), (20_000_000, 2048), (200_000_000, 4096), (u64::MAX, 8192)];
+
+/// Learns a vocabulary from the texts of a preparation.
+pub(super) fn learn(
+    preparation: &Preparation,
+    vocab_size: Option<usize>,
+    characters: bool,
+    terminal: &Terminal,
+) -> anyhow::Result<(Tokenizer, TokenizerFiles)> {
+    let hint = || "check RAW, --vocab and --char; or give --tokenizer".to_string();
+    let what = || "no tokenizer can be learnt from these texts".to_string();
+    let trained = if characters {
+        let options = CharOptions { vocab_size, ..CharOptions::default() };
+        let mut trainer = CharTrainer::new(options).explain(what, hint)?;
+        read(preparation, terminal, &mut |part| match part {
+            Some(text) => trainer.push(text),
+            None => trainer.end_text(),
+        })?;
+        trainer.train().explain(what, hint)?
+    } else {
+        let chosen = vocab_size.map_or_else(|| size_of(preparation, terminal), Ok)?;
+        let options = BpeOptions {
+            vocab_size: chosen,
+            pattern: "qwen2".into(),
+            special: vec![END.into()],
+            threads: preparation.threads,
+            memory: (preparation.memory / 2).max(LEAST_MEMORY),
+        };
+        let mut trainer = BpeTrainer::new(options).explain(what, hint)?;
+        read(preparation, terminal, &mut |part| match part {
+            Some(text) => trainer.push(text),
+            None => trainer.end_text(),
+        })?;
+        let bar = terminal.step_bar(Some(0), "merging");
+        let trained = trainer.train(&mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        trained.explain(what, hint)?
+    };
+    let Trained { tokenizer, json, .. } = trained;
+    terminal.say(format_args!("tokenizer: {} ids, learnt from the texts", tokenizer.vocab_size()));
+    let config = tokenizer.to_json_config().into_bytes();
+    let files = vec![
+        ("tokenizer.json".to_string(), json.into_bytes()),
+        ("tokenizer_config.json".to_string(), config),
+    ];
+    Ok((tokenizer, files))
+}
+
+fn read(
+    preparation: &Preparation,
+    terminal: &Terminal,
+    take: &mut dyn FnMut(Option<&str>),
+) -> anyhow::Result<()> {
+    let bar = terminal.byte_bar(Some(1), "learning words");
+    let read = read_texts(preparation, take, &mut |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    read.map_err(explained)
+}
+
+/// The number of ids for so much text, which is said.
+fn size_of(preparation: &Preparation, terminal: &Terminal) -> anyhow::Result<usize> {
+    let n_byte = llmos_train::data::n_byte(preparation).map_err(explained)?;
+    let fitting = SIZES.iter().find(|(most, _)| n_byte <= *most);
+    let ids = fitting.map_or(SIZES[0].1, |&(_, ids)| ids);
+    terminal.detail(format_args!("--vocab {ids}, for {} of files", size(n_byte)));
+    Ok(ids)
+}
