@@ -27,6 +27,7 @@ use kernel::ROWS;
 
 /// Values from which on a matrix is worth multiplying in bfloat16. Smaller ones cost next to nothing,
 /// and a tiny model's logits can then be compared digit by digit.
+#[cfg(target_arch = "x86_64")]
 const BF16_VALUES: usize = 256 << 10;
 
 /// What activations become before a matrix is multiplied with them.
@@ -51,6 +52,7 @@ impl Form {
         {
             return Form::Bf16;
         }
+        let _ = (device, rows, cols);
         if dtype.is_quantised() { Form::Bytes } else { Form::Single }
     }
 }
