@@ -37,7 +37,7 @@ impl Text {
 /// What the machine does in a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Speed {
-    /// Model FLOPs a second in whole training steps (see [`Flops::training`]).
+    /// Model FLOPs a second in whole training steps (see [`crate::plan::Flops::training`]).
     pub flops_per_s: f64,
     /// Seconds before the first step.
     pub startup_seconds: f64,

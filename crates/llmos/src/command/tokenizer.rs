@@ -56,7 +56,7 @@ struct Train {
     #[arg(long, value_name = "TOKEN", num_args = 0..)]
     special: Option<Vec<String>>,
     /// One id a character, in the order of code points, special tokens after them. Characters that
-    /// the texts lack are left out later, or become <unk> if that is a special token.
+    /// the texts lack are left out later, or become `<unk>` if that is a special token.
     #[arg(long = "char")]
     characters: bool,
     /// Threads that count words.
