@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, inspect, models, next, plan, pull, rm, run, score,
-    tokenize, tokenizer,
+    bench, completions, convert, data, doctor, dream, inspect, models, next, plan, pull, rm, run,
+    score, tokenize, tokenizer,
 };
 
 /// The whole life of a language model in one program.

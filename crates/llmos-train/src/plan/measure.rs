@@ -14,7 +14,7 @@ use crate::model::{Batch, Network, Objective};
 use crate::optimizer::{Optimizer, Rates};
 use crate::recipe::{Draft, Dtype, Facts, Recipe, Resolved, Shape, Speed};
 
-/// Tokens that are worked on at once while measuring: more go no faster.
+/// Tokens that are worked on at once while measuring: enough to fill products, and soon done.
 const MOST_TOKENS: usize = 8192;
 
 /// Time that is spent on one recipe, unless a single round takes longer.
@@ -50,7 +50,7 @@ pub fn step_seconds(recipe: &Recipe, device: &Arc<Device>) -> f64 {
         Objective { scale: 1.0 / n_token as f32, z_loss: recipe.optimizer.z_loss as f32 };
     let start = Instant::now();
     let (mut pieces, mut updates) = (Vec::new(), Vec::new());
-    for round in 0..=MOST_ROUNDS {
+    for round in 0..=MOST_ROUNDS.min(train.steps) {
         let clock = Instant::now();
         gradients.fill(0.0);
         network.gradients(&weights, data, objective, &mut gradients);
@@ -89,6 +89,7 @@ pub fn derive(
     facts: &Facts,
     device: &Arc<Device>,
 ) -> Result<(Resolved, Facts), Error> {
+    let start = Instant::now();
     let mut facts = facts.clone();
     let dial = draft.has("train.minutes");
     if dial && facts.speed.is_none() {
@@ -97,14 +98,14 @@ pub fn derive(
         if let Some(dtype) = draft.text("train.dtype") {
             small.set("train.dtype", dtype, "the same")?;
         }
-        facts.speed = Some(measured(&small.resolve(&Facts::default())?.recipe, device));
+        facts.speed = Some(measured(&small.resolve(&Facts::default())?.recipe, device, start));
     }
     let mut draft = draft.clone();
     let mut resolved = draft.resolve(&facts)?;
     // The speed depends on the shape and the shape on the speed: a second look is enough.
     for attempt in 0..2 {
         RunPlan::of(&resolved.recipe, &facts, None).check(&resolved.recipe, &facts, None)?;
-        let speed = measured(&resolved.recipe, device);
+        let speed = measured(&resolved.recipe, device, start);
         let before = facts.speed.replace(speed.clone());
         if !dial {
             return Ok((resolved, facts));
@@ -121,15 +122,14 @@ pub fn derive(
     Ok((last.with_reasons_of(&resolved), facts))
 }
 
-fn measured(recipe: &Recipe, device: &Arc<Device>) -> Speed {
-    let clock = Instant::now();
+/// The speed at which a recipe's steps go; all that has passed since `start` is before the first.
+fn measured(recipe: &Recipe, device: &Arc<Device>, start: Instant) -> Speed {
     let seconds = step_seconds(recipe, device);
-    let spent = clock.elapsed().as_secs_f64();
     let flops = recipe.train.tokens_per_step() as f64
         * Flops::of(&recipe.model, recipe.train.context).training();
     Speed {
         flops_per_s: flops / seconds,
-        startup_seconds: spent,
+        startup_seconds: start.elapsed().as_secs_f64(),
         write_bytes_per_s: None,
         source: format!("measured, {} threads", device.threads().count()),
     }

@@ -115,7 +115,7 @@ fn memory_by_purpose() {
         (adamw.weights, adamw.gradients, adamw.optimizer),
         (4 * total, 4 * total, 8 * total)
     );
-    assert_eq!(adamw.total(), 16 * total + 1000);
+    assert_eq!(adamw.total(), 16 * total + 1000 + adamw.program);
     // Muon keeps one number for a matrix's, and works on the largest of 352 * 128 numbers.
     let muon = Memory::of(&with(""), &|_, _, _, _| 0);
     let scratch = 4 * (2 * 352 * 128 + 2 * 128 * 128);

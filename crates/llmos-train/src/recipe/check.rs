@@ -1,7 +1,9 @@
 //! What goes together in a recipe and what does not, with the nearest value that does.
 
 use super::Facts;
-use super::keys::setting;
+use toml::Table;
+
+use super::keys::{KEYS, setting};
 use super::{Draft, Recipe};
 use crate::Error;
 
@@ -33,6 +35,7 @@ pub(super) fn check(recipe: &Recipe, draft: &Draft, facts: &Facts) -> Result<(),
         let problem = format!("more tokens than can be counted; the nearest is {most}");
         return Err(setting("train.steps", problem));
     }
+    ranges(recipe)?;
     let Some(text) = &facts.text else { return Ok(()) };
     if let Some(needed) = text.vocab_size.filter(|&needed| needed > recipe.model.vocab_size) {
         let problem = format!(
@@ -41,7 +44,9 @@ pub(super) fn check(recipe: &Recipe, draft: &Draft, facts: &Facts) -> Result<(),
         );
         return Err(setting("model.vocab_size", problem));
     }
-    if let Some(tokens) = text.tokens.filter(|&tokens| tokens < train.context as u64 + 1) {
+    // A token stands for a byte at least.
+    let tokens = text.tokens.unwrap_or(text.bytes);
+    if tokens < train.context as u64 + 1 {
         // A sequence's last token is only predicted, so that one more is needed.
         let most = tokens.saturating_sub(1);
         let problem = match most {
@@ -53,6 +58,21 @@ pub(super) fn check(recipe: &Recipe, draft: &Draft, facts: &Facts) -> Result<(),
             _ => format!("the text has {tokens} tokens; a run needs 3 at least"),
         };
         return Err(setting("train.context", problem));
+    }
+    Ok(())
+}
+
+/// What was derived is held to the ranges as well as what was given.
+fn ranges(recipe: &Recipe) -> Result<(), Error> {
+    let table = Table::try_from(recipe).unwrap_or_default();
+    for key in &KEYS {
+        let value = match key.name.split_once('.') {
+            Some((section, name)) => table.get(section).and_then(|section| section.get(name)),
+            None => table.get(key.name),
+        };
+        if let Some(value) = value {
+            key.accept(value.clone())?;
+        }
     }
     Ok(())
 }

@@ -90,7 +90,10 @@ impl Resolver<'_> {
         let held_out = self.facts.text.as_ref().and_then(|text| text.held_out_tokens);
         self.count("eval_tokens", || {
             // Forward alone is a third of a step: a tenth of the tokens between takes 3 % of the time.
-            let between = if eval_every == 0 { train.steps } else { eval_every } as u64;
+            let between = match eval_every {
+                0 => train.steps,
+                every => every.min(train.steps),
+            } as u64;
             let tokens = between.saturating_mul(train.tokens_per_step()) / 10;
             let whole = (tokens / train.context as u64).max(4) * train.context as u64;
             match held_out.filter(|held_out| *held_out <= whole) {

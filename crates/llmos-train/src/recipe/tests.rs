@@ -234,3 +234,50 @@ fn weight_decay_goes_in_a_straight_line() {
     }
     assert_eq!(optimizer.weight_decay_at(0, 1), 0.1);
 }
+
+/// Whatever the keys hold, alone or together: an answer, or an error that names a key.
+#[test]
+fn nothing_that_a_recipe_may_hold_is_too_much() {
+    let extremes = |key: &super::keys::Key| -> Vec<Value> {
+        match key.kind {
+            Kind::Count(least, most) => vec![least.into(), most.into()],
+            Kind::Real(least, most) => vec![least.into(), most.into()],
+            Kind::Flag => vec![true.into(), false.into()],
+            Kind::Choice(names) => names.iter().map(|name| (*name).into()).collect(),
+            Kind::Text => vec!["".into(), "char".into()],
+            Kind::Texts => vec![Value::Array(Vec::new())],
+        }
+    };
+    let all = [facts(0, 1e9), facts(u64::MAX / 2, 1e18), Facts::default()];
+    let try_all = |draft: &Draft| {
+        for facts in &all {
+            match draft.resolve(facts) {
+                Ok(resolved) => {
+                    let recipe = &resolved.recipe;
+                    let plan = crate::plan::RunPlan::of(recipe, facts, None);
+                    let little = Facts { memory_bytes: Some(1 << 20), ..facts.clone() };
+                    assert!(plan.check(recipe, &little, None).is_err());
+                    assert_eq!(draft_of(&resolved.to_toml()).unwrap(), *recipe);
+                }
+                Err(error) => assert!(matches!(error, crate::Error::Setting { .. }), "{error}"),
+            }
+        }
+    };
+    for end in [0, usize::MAX] {
+        let mut together = Draft::default();
+        for key in &KEYS {
+            let values = extremes(key);
+            for value in &values {
+                let mut draft = Draft::default();
+                draft.set(key.name, value.clone(), "test").unwrap();
+                try_all(&draft);
+            }
+            together.set(key.name, values[end.min(values.len() - 1)].clone(), "test").unwrap();
+            try_all(&together);
+        }
+    }
+}
+
+fn draft_of(text: &str) -> Result<Recipe, crate::Error> {
+    Ok(Draft::from_toml(text, Path::new("r.toml"))?.resolve(&Facts::default())?.recipe)
+}

@@ -115,12 +115,6 @@ impl<'a> Table<'a> {
         self.rows.push([name.into(), value.into(), remark.into()]);
     }
 
-    /// An empty line and a heading.
-    fn heading(&mut self, name: &str, value: &str) {
-        self.row("", "", "");
-        self.row(name, value, "");
-    }
-
     fn text(&self) -> String {
         let width = |column: usize| {
             let widths = self.rows.iter().map(|row| row[column].chars().count());

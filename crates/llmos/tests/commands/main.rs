@@ -8,6 +8,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod next;
+mod plan;
 mod program;
 mod pull;
 mod score;

@@ -61,7 +61,7 @@ pub(super) fn run(
         })?;
         return Ok(Outcome::Success);
     }
-    let given = |is_given: bool| if is_given { "given" } else { "" }.to_string();
+    let given = |is_given: bool| if is_given { "given" } else { "follows" }.to_string();
     let mut table = Table::new(terminal);
     table.row("parameters", amount::shown(params), "");
     let ratio = amount::figures(tokens / params, 2);

@@ -168,7 +168,7 @@ fn model_rows(table: &mut Table<'_>, plan: &RunPlan, resolved: &Resolved) {
         1 => String::new(),
         pieces => format!(", in {pieces} pieces"),
     };
-    let step = train.tokens_per_step();
+    let step = amount::figures(train.tokens_per_step() as f64, 3);
     let step = format!("{step} tokens each: {} x {}{pieces}", train.batch, train.context);
     table.row("  steps", amount::figures(train.steps as f64, 3), step);
     table.row("", "", resolved.reason("train.steps").to_string());
@@ -189,7 +189,8 @@ fn arithmetic_rows(table: &mut Table<'_>, plan: &RunPlan) {
     let flop = |number: f64| format!("{number:.2e} FLOP");
     let (token, run) = (&plan.token_flops, &plan.flops);
     let each = format!("{} a token: forward once, backward twice", amount::shown(token.training()));
-    table.heading("compute", "");
+    table.row("", "", "");
+    table.row("compute", "", "");
     table.row("  model", flop(run.model), each);
     for (name, forward) in [
         ("    projections", token.attention_projections),
@@ -209,13 +210,13 @@ fn memory_rows(table: &mut Table<'_>, plan: &RunPlan, recipe: &Recipe, facts: &F
     let bytes = |bytes: u64| amount::bytes(bytes as f64);
     let memory = &plan.memory;
     let free = facts.memory_bytes.map_or(String::new(), |free| format!("of {} free", bytes(free)));
-    table.heading("", "");
-    table.rows.pop();
+    table.row("", "", "");
     table.row("memory", bytes(memory.total()), free);
     table.row("  weights", bytes(memory.weights), "f32");
     table.row("  gradients", bytes(memory.gradients), "f32");
     table.row("  optimizer", bytes(memory.optimizer), recipe.optimizer.name.name());
     table.row("  activations", bytes(memory.activations), "of a piece, made once");
+    table.row("  program", bytes(memory.program), "about, with its threads and kernels");
     let disk = &plan.disk;
     table.row("disk", bytes(disk.total()), "");
     table.row("  model", bytes(disk.model), "f32");
