@@ -11,8 +11,8 @@ use llmos_model::{Engine, Model};
 use llmos_tensor::{Device, machine};
 use serde::Serialize;
 
-use super::{bench_machine, bench_train};
 use super::convert::parse_type;
+use super::{bench_machine, bench_train};
 use crate::Outcome;
 use crate::failure::failure;
 use crate::load::{self, Cache, Compute, Loaded};

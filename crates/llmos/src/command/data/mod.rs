@@ -49,7 +49,7 @@ struct Prepare {
     /// The folder to write.
     #[arg(long, value_name = "DATA")]
     out: PathBuf,
-    /// Sources with weights, epochs, caps and licences: [[source]] tables with path, weight, epochs,
+    /// Sources with weights, epochs, caps and licences: `[[source]]` tables with path, weight, epochs,
     /// cap_tokens, cap_bytes, licence, field.
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     mix: Option<PathBuf>,
