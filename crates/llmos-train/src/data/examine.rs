@@ -37,6 +37,8 @@ pub(super) struct Findings {
     pub(super) signature: Option<Box<Signature>>,
     /// Why it is not kept, and the figure that says so.
     pub(super) fault: Option<(Reason, String)>,
+    /// Passages of evaluation sets that were cut out of it.
+    pub(super) cuts: Vec<String>,
 }
 
 impl Examiner {
@@ -49,31 +51,53 @@ impl Examiner {
             document.text = text;
         }
         let text = &document.text;
-        if document.part == 0 && text.trim().is_empty() && !document.is_chosen {
+        if document.is_chosen {
+            return self.examine_chosen(document);
+        }
+        if document.part == 0 && text.trim().is_empty() {
             let (at, n_byte) = (document.at, text.len() as u64);
             return Examined::Refused(Row::Refused { at, n_byte, reason: Reason::Empty });
         }
         let language = Language::of(text);
         let identity = identity(text, document.part);
-        let mut findings = Findings { language, identity, signature: None, fault: None, document };
-        let document = &findings.document;
-        let needs_words = !document.is_chosen || !self.evaluation.is_empty();
-        if !needs_words {
-            return Examined::Document(Box::new(findings));
-        }
-        let words = words(&document.text);
-        if !document.is_chosen {
-            findings.fault = self.fault(&document.text, &words, language);
-        }
-        if findings.fault.is_none()
-            && let Some(at) = self.evaluation.find(&words)
+        let words = words(text);
+        let fault = self.fault(text, &words, language).or_else(|| {
+            let at = self.evaluation.find(&words)?;
+            Some((Reason::Contaminated, format!("from its word {}", at + 1)))
+        });
+        let is_compared = self.near_duplicates && fault.is_none();
+        let signature = if is_compared { Signature::of(&words) } else { None };
+        let cuts = Vec::new();
+        Examined::Document(Box::new(Findings {
+            document,
+            language,
+            identity,
+            signature,
+            fault,
+            cuts,
+        }))
+    }
+
+    /// A text that a person named is kept, but for passages of evaluation sets.
+    fn examine_chosen(&self, mut document: Document) -> Examined {
+        let language = Language::of(&document.text);
+        let mut cuts = Vec::new();
+        if !self.evaluation.is_empty()
+            && let Some((left, passages)) = self.evaluation.cut(&document.text)
         {
-            findings.fault = Some((Reason::Contaminated, format!("from its word {}", at + 1)));
+            cuts = passages.into_iter().map(String::from).collect();
+            document.text = left;
         }
-        if findings.fault.is_none() && self.near_duplicates && !document.is_chosen {
-            findings.signature = Signature::of(&words);
-        }
-        Examined::Document(Box::new(findings))
+        let identity = identity(&document.text, document.part);
+        let (signature, fault) = (None, None);
+        Examined::Document(Box::new(Findings {
+            document,
+            language,
+            identity,
+            signature,
+            fault,
+            cuts,
+        }))
     }
 
     fn fault(&self, text: &str, words: &[u64], language: Language) -> Option<(Reason, String)> {

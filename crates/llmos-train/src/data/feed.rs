@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use super::evaluation::Evaluation;
@@ -36,10 +36,12 @@ impl Listed {
 }
 
 /// Finds all files, measures texts that are named, and gives the bytes that are to be read, those
-/// that were read already included. `done` counts them.
+/// that were read already included. `done` counts them; `tick` is called with their number now and
+/// then.
 pub(super) fn list(
     preparation: &Preparation,
     done: &Arc<AtomicU64>,
+    tick: &mut dyn FnMut(u64),
 ) -> Result<(Vec<Listed>, u64), Error> {
     source::check(&preparation.sources)?;
     let mut listed = Vec::new();
@@ -68,14 +70,24 @@ pub(super) fn list(
         listed.push(Listed { source, licence, licence_from, files, skipped, first_file, reading });
     }
     let all: u64 = listed.iter().map(Listed::n_byte).sum();
-    let mut total = all;
-    for source in &mut listed {
-        let [file] = &source.files[..] else { continue };
-        if !file.is_named || file.format != Format::Text || read::is_parquet(&file.path)? {
-            continue;
+    let is_text = |source: &Listed| match &source.files[..] {
+        [file] if file.is_named && file.format == Format::Text => {
+            Ok(!read::is_parquet(&file.path)?)
         }
-        total += file.n_byte;
-        let Some(measure) = read::measure(file, &source.reading, done)? else { continue };
+        _ => Ok(false),
+    };
+    let texts: Vec<bool> = listed.iter().map(is_text).collect::<Result<_, Error>>()?;
+    let texts: Vec<&mut Listed> =
+        listed.iter_mut().zip(texts).filter_map(|(source, is)| is.then_some(source)).collect();
+    let total = all + texts.iter().map(|source| source.n_byte()).sum::<u64>();
+    let mut measured_bytes = 0;
+    for source in texts {
+        let file = &source.files[0];
+        let measured = read::measure(file, &source.reading, done, &mut || tick(total))?;
+        // It is not measured to its end where separators stand in it.
+        measured_bytes += file.n_byte;
+        done.store(measured_bytes, Ordering::Relaxed);
+        let Some(measure) = measured else { continue };
         let share = file.n_byte as f64 / (all as f64).max(1.0);
         let wanted = preparation.held_out.of_text(measure.n_byte, share);
         let part = wanted as f64 / (measure.n_byte as f64).max(1.0);

@@ -69,7 +69,11 @@ pub fn prepare(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Prepared, Error> {
     let done = Arc::new(AtomicU64::new(0));
-    let (sources, total) = list(preparation, &done)?;
+    let mut tick = |total| {
+        let done = done.load(Ordering::Relaxed).min(total);
+        progress(Progress { done, total, ..Progress::default() });
+    };
+    let (sources, total) = list(preparation, &done, &mut tick)?;
     let evaluation = read_evaluations(preparation)?;
     let n_short = evaluation.n_short();
     let frame = frame_of(preparation, tokenizer)?;
@@ -149,16 +153,23 @@ pub fn prepare(
 
 /// Reads the texts of a preparation, brought into one form but not filtered, for whoever learns a
 /// vocabulary from them: `take` is called with each part of a text, and after each text with none.
+/// `line_ends` is for vocabularies without an end token: documents end with a line's end, as they
+/// do when they are prepared.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn read_texts(
     preparation: &Preparation,
+    line_ends: bool,
     take: &mut dyn FnMut(Option<&str>),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let done = Arc::new(AtomicU64::new(0));
-    let (sources, total) = list(preparation, &done)?;
+    let mut tick = |total| {
+        let done = done.load(Ordering::Relaxed).min(total);
+        progress(Progress { done, total, ..Progress::default() });
+    };
+    let (sources, total) = list(preparation, &done, &mut tick)?;
     let (sender, events) = sync_channel(2);
     std::thread::scope(|scope| {
         let (sources, done) = (&sources, &done);
@@ -174,6 +185,9 @@ pub fn read_texts(
                     take(Some(&document.text));
                 }
                 if document.is_last_part {
+                    if line_ends && !document.is_chosen && !document.text.ends_with('\n') {
+                        take(Some("\n"));
+                    }
                     take(None);
                     documents += 1;
                 }

@@ -8,10 +8,14 @@ use twox_hash::XxHash3_64;
 /// The words of `text`, each as its XXH3 hash.
 pub(super) fn words(text: &str) -> Vec<u64> {
     let mut hashes = Vec::with_capacity(text.len() / 6);
+    each_word(text, |hash, _, _| hashes.push(hash));
+    hashes
+}
+
+/// Calls `take` with each word's hash, and the bytes at which it begins and ends.
+pub(super) fn each_word(text: &str, mut take: impl FnMut(u64, usize, usize)) {
     let mut lower = String::new();
-    let mut word: Option<usize> = None;
-    let end_word = |from: &mut Option<usize>, to: usize, lower: &mut String| {
-        let word = &text[from.take()?..to];
+    let mut hash = |word: &str| {
         lower.clear();
         if word.is_ascii() {
             lower.push_str(word);
@@ -19,20 +23,25 @@ pub(super) fn words(text: &str) -> Vec<u64> {
         } else {
             lower.extend(word.chars().flat_map(char::to_lowercase));
         }
-        Some(XxHash3_64::oneshot(lower.as_bytes()))
+        XxHash3_64::oneshot(lower.as_bytes())
     };
+    let mut begun: Option<usize> = None;
     for (at, c) in text.char_indices() {
         if c.is_ascii_alphanumeric() || !c.is_ascii() && c.is_alphanumeric() && !is_word(c) {
-            word.get_or_insert(at);
+            begun.get_or_insert(at);
             continue;
         }
-        hashes.extend(end_word(&mut word, at, &mut lower));
+        if let Some(from) = begun.take() {
+            take(hash(&text[from..at]), from, at);
+        }
         if !c.is_ascii() && is_word(c) {
-            hashes.push(XxHash3_64::oneshot(&text.as_bytes()[at..at + c.len_utf8()]));
+            let end = at + c.len_utf8();
+            take(XxHash3_64::oneshot(&text.as_bytes()[at..end]), at, end);
         }
     }
-    hashes.extend(end_word(&mut word, text.len(), &mut lower));
-    hashes
+    if let Some(from) = begun {
+        take(hash(&text[from..]), from, text.len());
+    }
 }
 
 /// Whether a character is a word by itself: Han, kana, Thai, Lao, Burmese, Khmer.
@@ -91,6 +100,9 @@ mod tests {
         assert_eq!(words("GPT4模型").len(), 3);
         assert_eq!(words("한국어 문장").len(), 2);
         assert_eq!(words("...").len(), 0);
+        let mut places = Vec::new();
+        each_word("Ab, 语c. d", |_, from, to| places.push((from, to)));
+        assert_eq!(places, [(0, 2), (4, 7), (7, 8), (10, 11)]);
     }
 
     #[test]

@@ -148,7 +148,11 @@ impl Work<'_> {
         source: &Listed,
         tally: &mut Tally,
     ) -> Option<(Document, u128)> {
-        let Findings { document, identity, signature, fault, .. } = findings;
+        let Findings { document, identity, signature, fault, cuts, .. } = findings;
+        for cut in &cuts {
+            let (n_byte, because) = (cut.len() as u64, "cut out".to_string());
+            self.remove(source, tally, document.at, Reason::Contaminated, n_byte, cut, because);
+        }
         let fault = fault.or_else(|| {
             let seen = self.memory.add(identity, signature.as_deref(), document.at)?;
             Some(match seen {
@@ -193,8 +197,7 @@ impl Work<'_> {
         let source = index.checked_sub(1).and_then(|index| self.sources.get(index));
         let file = source
             .and_then(|source| source.files.get((at.file - source.first_file) as usize))
-            .map(|file| file.path.display().to_string())
-            .unwrap_or_default();
+            .map_or("", |file| &file.name);
         format!("{file} row {}", at.row)
     }
 }

@@ -168,3 +168,19 @@ fn counts_are_of_bytes_too() {
     let short = prepared.manifest.removed[&Reason::Short];
     assert_eq!(short, Removed { documents: 2, bytes: 7 });
 }
+
+#[test]
+fn passages_are_cut_out_of_a_text_that_was_named() {
+    let scratch = Scratch::new();
+    let question = story(99);
+    let whole = format!("{}\n{question}\n{}\n", story(1), story(2).repeat(20));
+    let path = scratch.write("a.txt", whole.as_bytes());
+    let mut preparation = Preparation::new(vec![Source::new(path)]);
+    preparation.evaluations = vec![scratch.write("eval.txt", question.as_bytes())];
+    let (prepared, dataset) = run(&scratch, &preparation, &bytes()).unwrap();
+    let n_byte = question.len() as u64 + 1;
+    let contaminated = prepared.manifest.removed[&Reason::Contaminated];
+    assert_eq!(contaminated, Removed { documents: 1, bytes: n_byte });
+    let both = [Split::Train, Split::Validation].map(|s| text(&dataset, &bytes(), s)).concat();
+    assert_eq!(both.replace("<|endoftext|>", ""), whole.replace(&format!("{question}\n"), ""));
+}

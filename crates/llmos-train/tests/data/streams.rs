@@ -77,20 +77,28 @@ fn the_tokenizer_lies_in_the_folder() {
 fn texts_are_read_for_a_vocabulary_too() {
     let scratch = Scratch::new();
     let path = scratch.write("a.jsonl", &json_lines(["a\r\nb".into(), "e\u{301}".into()]));
-    let mut parts = Vec::new();
     let mut last = Default::default();
-    let mut take = |part: Option<&str>| parts.push(part.map(String::from));
-    read_texts(&everything(&path), &mut take, &mut |progress| last = progress).unwrap();
-    assert_eq!(parts, [Some("a\nb".into()), None, Some("é".into()), None]);
+    let mut read = |line_ends: bool| {
+        let mut parts = Vec::new();
+        let mut take = |part: Option<&str>| parts.push(part.unwrap_or("|").to_string());
+        let preparation = everything(&path);
+        read_texts(&preparation, line_ends, &mut take, &mut |progress| last = progress).unwrap();
+        parts.concat()
+    };
+    assert_eq!(read(false), "a\nb|é|");
+    assert_eq!(read(true), "a\nb\n|é\n|");
     assert_eq!((last.done, last.documents), (last.total, 2));
 }
 
 #[test]
 fn progress_ends_at_its_total() {
     let scratch = Scratch::new();
-    for (name, bytes) in
-        [("a.txt", story(1).into_bytes()), ("a.jsonl", json_lines((0..9).map(story)))]
-    {
+    let separated = format!("{}<|endoftext|>{}", story(1), story(2)).repeat(20_000);
+    for (name, bytes) in [
+        ("a.txt", story(1).into_bytes()),
+        ("b.txt", separated.into_bytes()),
+        ("a.jsonl", json_lines((0..9).map(story))),
+    ] {
         let path = scratch.write(name, &bytes);
         let place = Place::new(&scratch.path().join("data"), true).unwrap();
         let mut last = Default::default();

@@ -25,7 +25,8 @@ pub(in crate::data) struct Measure {
     pub(in crate::data) n_byte: u64,
 }
 
-/// The length of a file that is one text; none where separators stand in it.
+/// The length of a file that is one text; none where separators stand in it. `tick` is called now
+/// and then.
 ///
 /// # Errors
 /// As reading it.
@@ -33,11 +34,13 @@ pub(in crate::data) fn measure(
     file: &RawFile,
     reading: &Reading,
     done: &Arc<AtomicU64>,
+    tick: &mut dyn FnMut(),
 ) -> Result<Option<Measure>, Error> {
     let input = Input::open(&file.path, done)?;
     let mut texts = Texts::new(input.stream(), file, 0, reading);
     let mut measure = Measure { n_char: 0, n_byte: 0 };
     while let Some(row) = texts.next()? {
+        tick();
         if texts.is_separated {
             return Ok(None);
         }
@@ -130,11 +133,17 @@ impl Texts {
     }
 
     /// Adds bytes to the text, all but the start of a character that more bytes may complete.
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        let offset = self.offset + self.pending.len() as u64;
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if let Some(at) = bytes.iter().position(|&byte| byte == 0).filter(|_| !self.lossy) {
-            return Err(refuse(&self.path, offset + at as u64, "a zero byte: this is no text"));
+            let offset = self.offset + (self.pending.len() + at) as u64;
+            // What comes before may be wrong already.
+            self.take_text(&bytes[..at])?;
+            return Err(refuse(&self.path, offset, "a zero byte: this is no text"));
         }
+        self.take_text(bytes)
+    }
+
+    fn take_text(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let error = match std::str::from_utf8(bytes) {
                 Ok(text) => {
@@ -305,6 +314,7 @@ mod tests {
             (b"abc\xe4\xb8", "no UTF-8, at byte 3"),
             (b"\xff\xfea\0", "UTF-16, where UTF-8 was expected, at byte 0"),
             (b"PNG\0", "zero byte: this is no text, at byte 3"),
+            (b"\x89PNG\0", "no UTF-8, at byte 0"),
             (&late, "at byte 3145728"),
         ] {
             let error = read("a.txt", bytes, &reading()).unwrap_err().to_string();
@@ -367,7 +377,7 @@ mod tests {
                 is_named: true,
                 n_byte: 0,
             };
-            measure(&file, &reading(), &Arc::default()).unwrap()
+            measure(&file, &reading(), &Arc::default(), &mut || {}).unwrap()
         };
         assert_eq!(measured("né语"), Some(Measure { n_char: 3, n_byte: 6 }));
         assert_eq!(measured(""), Some(Measure { n_char: 0, n_byte: 0 }));

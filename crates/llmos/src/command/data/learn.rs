@@ -30,7 +30,7 @@ pub(super) fn learn(
     let trained = if characters {
         let options = CharOptions { vocab_size, ..CharOptions::default() };
         let mut trainer = CharTrainer::new(options).explain(what, hint)?;
-        read(preparation, terminal, &mut |part| match part {
+        read(preparation, characters, terminal, &mut |part| match part {
             Some(text) => trainer.push(text),
             None => trainer.end_text(),
         })?;
@@ -45,7 +45,7 @@ pub(super) fn learn(
             memory: (preparation.memory / 2).max(LEAST_MEMORY),
         };
         let mut trainer = BpeTrainer::new(options).explain(what, hint)?;
-        read(preparation, terminal, &mut |part| match part {
+        read(preparation, characters, terminal, &mut |part| match part {
             Some(text) => trainer.push(text),
             None => trainer.end_text(),
         })?;
@@ -69,11 +69,12 @@ pub(super) fn learn(
 
 fn read(
     preparation: &Preparation,
+    line_ends: bool,
     terminal: &Terminal,
     take: &mut dyn FnMut(Option<&str>),
 ) -> anyhow::Result<()> {
     let bar = terminal.byte_bar(Some(1), "learning words");
-    let read = read_texts(preparation, take, &mut |progress| show(&bar, progress));
+    let read = read_texts(preparation, line_ends, take, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
     read.map_err(explained)
 }

@@ -62,7 +62,7 @@ struct Prepare {
     /// Threads.
     #[arg(long, short, value_name = "N")]
     threads: Option<NonZero<usize>>,
-    /// Most memory for what duplicates are found by; some 450 bytes a document, twice.
+    /// Most memory for what duplicates are found by; a document costs some 700 bytes.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
     memory: usize,
     /// Replace a data set that is there.
