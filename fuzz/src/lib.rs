@@ -4,10 +4,12 @@
 //! without bound. The test `damaged` of the `llmos` crate includes this file and runs the same
 //! bodies over mutated seeds on the stable toolchain.
 
+mod data;
 mod files;
 mod scratch;
 mod text;
 
+pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
 pub use text::{chat_template, grammar, sentencepiece, tokenizer_json};
 
@@ -22,7 +24,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
     Target { name: "dequantize", body: dequantize, seeds: files::dequantize_seeds },
@@ -30,6 +32,8 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "grammar", body: grammar, seeds: text::grammar_seeds },
     Target { name: "llama2c", body: llama2c, seeds: files::llama2c_seeds },
     Target { name: "page_image", body: page_image, seeds: files::page_image_seeds },
+    Target { name: "prepared", body: prepared, seeds: data::prepared_seeds },
+    Target { name: "raw_text", body: raw_text, seeds: data::raw_text_seeds },
     Target { name: "safetensors", body: safetensors, seeds: files::safetensors_seeds },
     Target { name: "sentencepiece", body: sentencepiece, seeds: text::sentencepiece_seeds },
     Target { name: "tokenizer_json", body: tokenizer_json, seeds: text::tokenizer_json_seeds },

@@ -64,6 +64,6 @@ macro_rules! targets {
 }
 
 targets! {
-    chat_template config_json dequantize gguf grammar llama2c page_image safetensors sentencepiece
-    tokenizer_json
+    chat_template config_json dequantize gguf grammar llama2c page_image prepared raw_text
+    safetensors sentencepiece tokenizer_json
 }

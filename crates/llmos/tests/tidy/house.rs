@@ -6,7 +6,7 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 10] = [
+const PARSERS: [&str; 12] = [
     "chat_template",
     "config_json",
     "dequantize",
@@ -14,6 +14,8 @@ const PARSERS: [&str; 10] = [
     "grammar",
     "llama2c",
     "page_image",
+    "prepared",
+    "raw_text",
     "safetensors",
     "sentencepiece",
     "tokenizer_json",
