@@ -105,10 +105,25 @@ def peer(program, arguments, pattern, threads, rate):
     return figures[0], peak, figures[-1]
 
 
-def wait_for_quiet(limit):
-    """Waits until the machine has little else to do."""
-    while os.getloadavg()[0] > limit:
-        time.sleep(5)
+def busy():
+    """Seconds that all processors have worked, and those that this process's children have."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    user, nice, system, _, _, irq, softirq, steal = fields
+    all_seconds = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    times = os.times()
+    return all_seconds, times.children_user + times.children_system
+
+
+def undisturbed(run, limit):
+    """Runs until others have taken at most `limit` of a processor meanwhile."""
+    while True:
+        before, start = busy(), time.monotonic()
+        result = run()
+        after, seconds = busy(), time.monotonic() - start
+        others = (after[0] - before[0]) - (after[1] - before[1])
+        if others <= limit * seconds + 0.02:
+            return result
+        time.sleep(3)
 
 
 PROGRAMS = {
@@ -125,8 +140,8 @@ def measure(arguments, pattern):
     runs = {cell: [] for cell in cells}
     for turn in range(arguments.rounds):
         for name, n in cells[turn % len(cells) :] + cells[: turn % len(cells)]:
-            wait_for_quiet(arguments.load)
-            runs[name, n].append(PROGRAMS[name](arguments, pattern, n, False))
+            run = lambda: PROGRAMS[name](arguments, pattern, n, False)  # noqa: B023, E731
+            runs[name, n].append(undisturbed(run, arguments.others))
             print(pattern, name, n, *[f"{value:.4g}" for value in runs[name, n][-1][:2]], file=sys.stderr)
     rates = {name: PROGRAMS[name](arguments, pattern, arguments.threads, True)[2] for name in PROGRAMS}
     rows = []
@@ -151,7 +166,7 @@ def section(arguments, results):
         f"- **Machine.** {peers.cpu()[0]}, {os.cpu_count()} logical cores; Linux {os.uname().release}; {date.today()}.",
         f"- **Programs.** {'; '.join(versions)}. llmos' commit: {commit.stdout.strip() or '-'}.",
         f"- **Text.** {size:,} bytes of English, vocabulary {int(arguments.vocab):,}; medians of {arguments.rounds} "
-        "rounds in turns.",
+        f"rounds in turns. Runs are repeated where other programs took more than {arguments.others} of a processor.",
         "",
         "| pattern | program | threads | seconds | times llmos' | peak memory, MB | times llmos' | bytes a token |",
         "|-|-|-|-|-|-|-|-|",
@@ -181,7 +196,7 @@ def main():
     parser.add_argument("--vocab", default="8192")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--load", type=float, default=1.5, help="wait while the load average is higher")
+    parser.add_argument("--others", type=float, default=0.1, help="processors that others may use during a run")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     text = section(arguments, {pattern: measure(arguments, pattern) for pattern in PATTERNS})
