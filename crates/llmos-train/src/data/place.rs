@@ -2,11 +2,15 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::Error;
 
 /// The lock's name within the folder aside.
 const LOCK: &str = "lock";
+
+/// How often a lock that is held is asked for again, 10 ms apart.
+const PATIENCE: usize = 20;
 
 /// A folder in the making. Dropped before [`Place::finish`], it leaves nothing.
 #[derive(Debug)]
@@ -47,14 +51,20 @@ impl Place {
         std::fs::create_dir_all(&aside).map_err(Error::io("make the folder", &aside))?;
         let path = aside.join(LOCK);
         let lock = File::create(&path).map_err(Error::io("write", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::Locked { path: out.to_path_buf() });
+        let mut patience = PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                // A process that was killed this moment holds it until the system has cleared up.
+                Err(std::fs::TryLockError::WouldBlock) if patience > 0 => patience -= 1,
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    return Err(Error::Locked { path: out.to_path_buf() });
+                }
+                Err(std::fs::TryLockError::Error(error)) => {
+                    return Err(Error::io("lock", &path)(error));
+                }
             }
-            Err(std::fs::TryLockError::Error(error)) => {
-                return Err(Error::io("lock", &path)(error));
-            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         let place = Place { out: out.to_path_buf(), aside, lock: Some(lock), is_finished: false };
         place.clear().map_err(Error::io("clear", &place.aside))?;
