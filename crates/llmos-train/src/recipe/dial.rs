@@ -12,6 +12,12 @@ pub const TOKENS_PER_PARAMETER: f64 = 20.0;
 /// Readings of the same text that teach almost as much as new text does (arXiv 2305.16264).
 pub const MOST_EPOCHS: f64 = 4.0;
 
+/// Tokens a parameter that a model is given at least where there is more time than text. With four
+/// readings that is 0.8 parameters a token of the text, 16 times those that suit it when it is read
+/// once; the worth of such parameters falls with a constant of 5.3 times (arXiv 2305.16264), so
+/// that more would hardly add anything.
+const LEAST_PER_PARAMETER: f64 = 5.0;
+
 /// Share of a run's time that goes into steps; the rest evaluates, saves and writes samples.
 pub(super) const STEP_SHARE: f64 = 0.96;
 
@@ -143,13 +149,25 @@ impl Resolver<'_> {
                 MOST_EPOCHS * text.likely_tokens(model.vocab_size) as f64
             });
             let per_parameter = in_time.min(in_text) / parameters;
+            let ratio = amount::figures(per_parameter, 2);
+            // The widths that are left are larger ones: more time than text buys a larger model.
+            let is_spare = matches!(budget, Budget::Flops(_)) && in_text < in_time;
+            if is_spare && per_parameter >= LEAST_PER_PARAMETER {
+                let reason = format!(
+                    "{MOST_EPOCHS} readings of the text, {ratio} tokens a parameter: there is time \
+                     for more than 20 would give"
+                );
+                // A larger one that the time cuts short must be nearer to 20 than any so far.
+                let distance = (per_parameter / TOKENS_PER_PARAMETER).ln().abs();
+                best = (best.0.min(distance), width, reason);
+                continue;
+            }
             let distance = (per_parameter / TOKENS_PER_PARAMETER).ln().abs();
             if distance < best.0 {
                 let bound = match in_text < in_time {
                     true => format!("{MOST_EPOCHS} readings of the text"),
                     false => in_words.clone(),
                 };
-                let ratio = amount::figures(per_parameter, 2);
                 let reason = format!("{bound}: {ratio} tokens a parameter, where 20 are best");
                 best = (distance, width, reason);
             }

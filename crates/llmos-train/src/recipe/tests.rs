@@ -169,6 +169,11 @@ fn a_short_text_is_read_four_times_at_most() {
     let epochs = resolved.recipe.train.tokens() as f64 / text;
     assert!((3.8..4.05).contains(&epochs), "{epochs}");
     assert!(resolved.reason("train.steps").contains("readings"), "{}", resolved.to_toml());
+    // The time that is left over goes into a larger model, within reason.
+    let parameters = Parameters::of(&resolved.recipe.model).total() as f64;
+    let per_parameter = resolved.recipe.train.tokens() as f64 / parameters;
+    assert!((4.9..10.0).contains(&per_parameter), "{per_parameter}");
+    assert!(resolved.reason("model.d_model").contains("there is time"), "{}", resolved.to_toml());
     // What is given is kept: a person may read a text as often as they like.
     draft.set("train.steps", 100_000, "--steps").unwrap();
     assert_eq!(draft.resolve(&facts_of(1_000_000)).unwrap().recipe.train.steps, 100_000);
