@@ -11,8 +11,10 @@ use anyhow::Context;
 use clap::Subcommand;
 use indicatif::ProgressBar;
 use llmos_tokenizer::train::{BpeOptions, BpeTrainer, CharOptions, CharTrainer, Trained};
+use llmos_train::data::{Preparation, Source};
 use serde::Serialize;
 
+use super::data::quieten_reader;
 use crate::Outcome;
 use crate::failure::{Explain, failure};
 use crate::interrupt::Unfinished;
@@ -40,9 +42,12 @@ enum Action {
 /// a character with another character: what Chinese text is full of, and what means nothing.
 #[derive(clap::Args, Debug)]
 struct Train {
-    /// UTF-8 text files, and folders whose .txt and .md files are read.
+    /// Text and markdown files, JSON Lines, JSON arrays, Parquet, in .gz or .zst too, and folders.
     #[arg(required = true, value_name = "RAW")]
     raw: Vec<PathBuf>,
+    /// The field of a row, or the Parquet column, that holds its text; a.b for b within a.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    field: String,
     /// Ids in all, special tokens and the 256 bytes included; with --char, ids at most.
     #[arg(long, value_name = "N", required_unless_present = "characters")]
     vocab: Option<usize>,
@@ -98,7 +103,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 
 fn train(arguments: &Train, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    let files = text_files(&arguments.raw)?;
+    let files = plain_files(&arguments.raw)?;
     let threads = arguments.threads.or(NonZero::new(processors::physical_cores()));
     let threads = threads.unwrap_or(NonZero::<usize>::MIN);
     let special = arguments.special.clone().unwrap_or_else(|| match arguments.characters {
@@ -107,17 +112,22 @@ fn train(arguments: &Train, terminal: &Terminal) -> anyhow::Result<Outcome> {
     });
     let mut trainer = Trainer::new(arguments, &special, threads)?;
     let place = Place::new(&arguments.out, arguments.force)?;
-    let total = files.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum();
-    let bar = terminal.byte_bar(Some(total), "counting");
-    let mut text_bytes = 0;
-    read_texts(&files, &mut |part| match part {
+    let (mut texts, mut text_bytes) = (0, 0);
+    let mut take = |part: Option<&str>| match part {
         Some(text) => {
             text_bytes += text.len() as u64;
-            bar.set_position(text_bytes);
             trainer.push(text);
         }
-        None => trainer.end_text(),
-    })?;
+        None => {
+            texts += 1;
+            trainer.end_text();
+        }
+    };
+    let bar = terminal.byte_bar(Some(1), "counting");
+    match &files {
+        Some(files) => read_plain(files, &bar, &mut take)?,
+        None => read_rows(arguments, threads, &bar, &mut take)?,
+    }
     bar.finish_and_clear();
     let bar = terminal.step_bar(Some(0), "merging");
     let trained = trainer.train(&bar)?;
@@ -128,7 +138,7 @@ fn train(arguments: &Train, terminal: &Terminal) -> anyhow::Result<Outcome> {
         vocab_size: trained.tokenizer.vocab_size(),
         special: &special,
         pattern: (!arguments.characters).then_some(&arguments.pattern),
-        texts: files.len(),
+        texts,
         text_bytes,
         bytes_per_token: trained.bytes_per_token,
         words_cut: trained.is_cut,
@@ -228,48 +238,101 @@ impl Trainer {
         };
         trained.explain(
             || "these texts make no tokenizer".into(),
-            || "check RAW; with --char, give --vocab more, or leave it out".into(),
+            || "check RAW and --field; with --char, give --vocab more, or leave it out".into(),
         )
     }
 }
 
-/// The files that RAW stands for, in order: a folder's by name.
-fn text_files(raw: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+/// Endings of files that hold more than their text.
+const OTHERS: [&str; 8] = ["gz", "zst", "jsonl", "ndjson", "json", "parquet", "pq", "pqt"];
+
+/// The files that RAW stands for, in order, if all are plain text: a folder's by name.
+fn plain_files(raw: &[PathBuf]) -> anyhow::Result<Option<Vec<PathBuf>>> {
     let mut files = Vec::new();
     for path in raw {
-        let hint = || "RAW are text files, and folders of .txt and .md files".to_string();
+        let hint = || "RAW are files of text, JSON Lines, JSON or Parquet, or folders".to_string();
         let what = || format!("cannot read {}", path.display());
-        if !path.metadata().explain(what, hint)?.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
+        let is_folder = path.metadata().explain(what, hint)?.is_dir();
         let before = files.len();
-        add_folder(path, &mut files).explain(what, hint)?;
-        if files.len() == before {
-            return Err(failure(format!("{} has no .txt or .md file", path.display()), hint()));
+        let is_plain = if is_folder {
+            add_folder(path, &mut files).explain(what, hint)? && files.len() > before
+        } else {
+            files.push(path.clone());
+            !has_ending(path, &OTHERS)
+        };
+        if !is_plain {
+            return Ok(None);
         }
     }
-    Ok(files)
+    Ok(Some(files))
 }
 
-fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// Adds the text files of a folder; false if there are files of other kinds that are read.
+fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<bool> {
     let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    entries.retain(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
     entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut is_plain = true;
     for entry in entries {
         let path = entry.path();
-        let is_text = path.extension().is_some_and(|ending| ending == "txt" || ending == "md");
         // A link to a folder may lead in a circle; a link to a file does not.
         if entry.file_type()?.is_dir() {
-            add_folder(&path, files)?;
-        } else if is_text && path.is_file() {
+            is_plain &= add_folder(&path, files)?;
+        } else if has_ending(&path, &OTHERS) {
+            is_plain = false;
+        } else if has_ending(&path, &["txt", "text", "md", "markdown"]) && path.is_file() {
             files.push(path);
         }
     }
-    Ok(())
+    Ok(is_plain)
 }
 
-/// Hands on every text in parts, and after each text a none.
-fn read_texts(files: &[PathBuf], take: &mut dyn FnMut(Option<&str>)) -> anyhow::Result<()> {
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+    ending.is_some_and(|ending| endings.contains(&ending.as_str()))
+}
+
+/// Hands on every text of RAW in parts, and after each text a none.
+fn read_rows(
+    arguments: &Train,
+    threads: NonZero<usize>,
+    bar: &ProgressBar,
+    take: &mut dyn FnMut(Option<&str>),
+) -> anyhow::Result<()> {
+    quieten_reader();
+    let sources = arguments.raw.iter().map(Source::new).collect();
+    let preparation = Preparation {
+        field: arguments.field.clone(),
+        separator: None,
+        normalize: false,
+        threads,
+        ..Preparation::new(sources)
+    };
+    let read = llmos_train::data::read_texts(&preparation, false, take, &mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    });
+    read.map_err(|error| {
+        let hint = match &error {
+            llmos_train::Error::Text { .. } => NO_TEXT,
+            llmos_train::Error::Format { what, .. } if what == "columns" => {
+                "--field NAME takes another column"
+            }
+            _ => "RAW are files of text, JSON Lines, JSON or Parquet, or folders",
+        };
+        failure(error, hint)
+    })
+}
+
+const NO_TEXT: &str = "convert it first (iconv -t UTF-8 -f GB18030, for one), or leave it out";
+
+/// As [`read_rows`], of plain files, in less memory: a megabyte at a time.
+fn read_plain(
+    files: &[PathBuf],
+    bar: &ProgressBar,
+    take: &mut dyn FnMut(Option<&str>),
+) -> anyhow::Result<()> {
+    bar.set_length(files.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum());
     let mut buffer = vec![0; 1 << 20];
     for path in files {
         let cannot = || format!("cannot read {}", path.display());
@@ -290,16 +353,15 @@ fn read_texts(files: &[PathBuf], take: &mut dyn FnMut(Option<&str>)) -> anyhow::
                 }
                 Err(error) => {
                     let at = offset + error.valid_up_to() as u64;
-                    return Err(failure(
-                        format!("{} is not UTF-8 at byte {at}", path.display()),
-                        "convert it first (iconv -t UTF-8 -f GB18030, for one), or leave it out",
-                    ));
+                    let message = format!("{} is not UTF-8 at byte {at}", path.display());
+                    return Err(failure(message, NO_TEXT));
                 }
             };
             // A byte order mark is no part of the text.
             let mark = if offset == 0 { "\u{feff}" } else { "" };
             take(Some(text.strip_prefix(mark).unwrap_or(text)));
             offset += text.len() as u64;
+            bar.inc(read as u64);
             let end = kept + read;
             buffer.copy_within(end - rest..end, 0);
             kept = rest;

@@ -114,6 +114,33 @@ fn folders_are_read_in_order_and_threads_change_nothing() {
 }
 
 #[test]
+fn rows_of_data_files_are_texts() {
+    let home = Folder::new();
+    let folder = home.join("raw");
+    std::fs::create_dir(&folder).unwrap();
+    let lines = ["the cat sat", "the  mat\r\n", "the end"];
+    let rows = |field: &str| -> String {
+        let row = |text: &&str| serde_json::json!({ field: text, "id": 1 }).to_string();
+        lines.iter().map(row).collect::<Vec<_>>().join("\n")
+    };
+    std::fs::write(format!("{folder}/a.jsonl"), rows("text")).unwrap();
+    std::fs::write(format!("{folder}/b.txt"), lines[2]).unwrap();
+    std::fs::write(home.join("story.jsonl"), rows("story")).unwrap();
+    let out = home.join("t.json");
+    let train = |raw: &str, more: &[&str]| {
+        let train = ["tokenizer", "train", raw, "--char", "--out", &out, "--force", "--json"];
+        llmos(&[&train[..], more].concat())
+    };
+    let expected: std::collections::BTreeSet<char> = lines.concat().chars().collect();
+    let report = train(&folder, &[]).json();
+    assert_eq!((&report["texts"], &report["vocab_size"]), (&4.into(), &expected.len().into()));
+    assert_eq!(report["text_bytes"], lines.concat().len() + lines[2].len());
+    let report = train(&home.join("story.jsonl"), &["--field", "story"]).json();
+    assert_eq!((&report["texts"], &report["vocab_size"]), (&3.into(), &expected.len().into()));
+    train(&home.join("story.jsonl"), &[]).is_error("--field");
+}
+
+#[test]
 fn what_cannot_be_trained_is_an_error() {
     let home = Folder::new();
     let file = |name: &str, bytes: &[u8]| {
@@ -126,7 +153,7 @@ fn what_cannot_be_trained_is_an_error() {
     };
     let vocab = &["--vocab", "300"];
     train(&home.join("missing"), vocab).is_error("missing");
-    train(&home.path().display().to_string(), vocab).is_error("no .txt or .md file");
+    train(&home.path().display().to_string(), vocab).is_error("that end in .txt");
     train(&file("empty", b""), vocab).is_error("expected a text");
     train(&file("latin", b"caf\xe9 au lait"), vocab).is_error("not UTF-8 at byte 3");
     train(&file("cut", b"caf\xc3"), vocab).is_error("not UTF-8 at byte 3");

@@ -286,7 +286,7 @@ fn tokenizer_of(
 
 /// The thread that reads files turns panics of the Parquet library into errors: they are not
 /// printed as well.
-fn quieten_reader() {
+pub(super) fn quieten_reader() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().name() != Some(READING_THREAD) {
