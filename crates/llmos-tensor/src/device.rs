@@ -37,7 +37,7 @@ impl Device {
         Device { bf16: self.isa.has_bf16(), ..self }
     }
 
-    /// Whether matrices of at least so many values that are packed here are multiplied in bfloat16.
+    /// Whether large matrices of halves and bfloat16 that are packed here are multiplied in bfloat16.
     pub fn bf16(&self) -> bool {
         self.bf16
     }

@@ -27,6 +27,8 @@ pub mod ops;
 mod pool;
 pub mod quant;
 pub mod self_attention;
+#[cfg(test)]
+mod testing;
 
 pub use attention::{
     AttentionOptions, CacheShape, CacheType, Span, attention, cache_load, cache_store,

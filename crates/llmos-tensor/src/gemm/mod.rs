@@ -104,6 +104,13 @@ impl<'a> ViewMut<'a> {
     pub fn dense(data: &'a mut [f32], rows: usize, cols: usize) -> ViewMut<'a> {
         ViewMut::new(data, rows, cols, cols)
     }
+
+    /// The product of nothing: a sum over no `k`.
+    fn clear(&mut self) {
+        for row in self.data.chunks_mut(self.stride).take(self.rows) {
+            row[..self.cols].fill(0.0);
+        }
+    }
 }
 
 fn assert_fits(len: usize, rows: usize, cols: usize, stride: usize) {

@@ -106,7 +106,8 @@ impl Plan {
         CHUNK_ROWS.next_multiple_of(self.tile.0) * WORDS
     }
 
-    /// One block (of `k`; `place` among those that are packed) of rows `rows`, at most [`CHUNK_ROWS`], by panels `panels` of the product.
+    /// One block (of `k`; `place` among those that are packed) of rows `rows`, at most
+    /// [`CHUNK_ROWS`], by panels `panels` of the product.
     ///
     /// # Safety
     /// `c` points to a matrix (a.rows, b.cols) whose rows stand `stride` apart, of which nobody else
@@ -164,9 +165,14 @@ fn chunk_rows(a: View<'_>, index: usize) -> Range<usize> {
     index * CHUNK_ROWS..a.rows.min((index + 1) * CHUNK_ROWS)
 }
 
-fn assert_shapes(a: View<'_>, b: View<'_>, c: &ViewMut<'_>) {
+/// Checks the shapes; true if there is nothing to multiply, and `c` is what it should be.
+fn is_nothing(a: View<'_>, b: View<'_>, c: &mut ViewMut<'_>, accumulate: bool) -> bool {
     assert_eq!(a.cols, b.rows, "the columns of a are the rows of b");
     assert_eq!((a.rows, b.cols), (c.rows, c.cols), "c is (rows of a, columns of b)");
+    if a.cols == 0 && !accumulate {
+        c.clear();
+    }
+    a.rows == 0 || b.cols == 0 || a.cols == 0
 }
 
 /// `c = a b`, or `c += a b` if `accumulate`, on all threads: a (M, K), b (K, N), c (M, N).
@@ -178,11 +184,10 @@ pub fn gemm(
     precision: Precision,
     a: View<'_>,
     b: View<'_>,
-    c: ViewMut<'_>,
+    mut c: ViewMut<'_>,
     accumulate: bool,
 ) {
-    assert_shapes(a, b, &c);
-    if a.rows == 0 || b.cols == 0 {
+    if is_nothing(a, b, &mut c, accumulate) {
         return;
     }
     let plan = Plan::new(device.isa(), precision);
@@ -195,7 +200,7 @@ pub fn gemm(
     let n_shared = if n_column > 1 { n_chunk } else { 0 };
     let (panel_len, chunk_len) = (WORDS * plan.tile.1, plan.chunk_len());
     let block_len = n_panel * panel_len + n_shared * chunk_len;
-    let span = (SPAN / block_len).clamp(1, n_block.max(1));
+    let span = (SPAN / block_len).clamp(1, n_block);
     let mut workspace = device.gemm_workspace();
     let packed: &mut Vec<u32> = &mut workspace;
     if packed.len() < span * block_len {
@@ -249,11 +254,6 @@ pub fn gemm(
             });
         });
     }
-    if a.cols == 0 && !accumulate {
-        for row in c.data.chunks_mut(c.stride).take(c.rows) {
-            row[..c.cols].fill(0.0);
-        }
-    }
 }
 
 /// As [`gemm`], on the calling thread alone: for the small products inside a task.
@@ -265,11 +265,10 @@ pub fn gemm_serial(
     precision: Precision,
     a: View<'_>,
     b: View<'_>,
-    c: ViewMut<'_>,
+    mut c: ViewMut<'_>,
     accumulate: bool,
 ) {
-    assert_shapes(a, b, &c);
-    if a.rows == 0 || b.cols == 0 {
+    if is_nothing(a, b, &mut c, accumulate) {
         return;
     }
     let plan = Plan::new(isa, precision);
@@ -299,9 +298,4 @@ pub fn gemm_serial(
             }
         }
     });
-    if a.cols == 0 && !accumulate {
-        for row in c.data.chunks_mut(c.stride).take(c.rows) {
-            row[..c.cols].fill(0.0);
-        }
-    }
 }

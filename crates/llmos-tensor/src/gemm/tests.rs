@@ -1,17 +1,8 @@
 //! Products against plain arithmetic, over every instruction set and precision that this CPU has.
 
 use super::*;
+use crate::testing::noise;
 use crate::{Device, Isa};
-
-fn numbers(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 fn element(view: View<'_>, row: usize, col: usize, precision: Precision) -> f64 {
     let value = view.data[view.at(row, col)];
@@ -49,13 +40,15 @@ fn products_match_plain_arithmetic() {
                     // Rows a little apart, so that strides matter.
                     let (a_rows, a_cols) = if transpose_a { (k, m) } else { (m, k) };
                     let (b_rows, b_cols) = if transpose_b { (n, k) } else { (k, n) };
-                    let (a, b) =
-                        (numbers(a_rows * (a_cols + 3), 1), numbers(b_rows * (b_cols + 1), 2));
+                    let (a, b) = (
+                        noise(1, a_rows * (a_cols + 3), 1.0),
+                        noise(2, b_rows * (b_cols + 1), 1.0),
+                    );
                     let a = View::new(&a, a_rows, a_cols, a_cols + 3);
                     let b = View::new(&b, b_rows, b_cols, b_cols + 1);
                     let a = if transpose_a { a.transposed() } else { a };
                     let b = if transpose_b { b.transposed() } else { b };
-                    let before = numbers(m * (n + 2), 3);
+                    let before = noise(3, m * (n + 2), 1.0);
                     let (mut c, mut serial) = (before.clone(), before.clone());
                     gemm(&device, precision, a, b, ViewMut::new(&mut c, m, n, n + 2), accumulate);
                     gemm_serial(
@@ -98,7 +91,7 @@ fn products_match_plain_arithmetic() {
 fn the_number_of_threads_changes_no_bit() {
     for (isa, precision) in cases() {
         let (m, n, k) = (301, 130, 700);
-        let (a, b) = (numbers(m * k, 5), numbers(k * n, 6));
+        let (a, b) = (noise(5, m * k, 1.0), noise(6, k * n, 1.0));
         let product = |threads: usize| {
             let mut c = vec![0.0; m * n];
             let (a, b) = (View::dense(&a, m, k), View::dense(&b, k, n));

@@ -29,6 +29,15 @@ pub(crate) fn tiles(tokens: usize, widths: &[usize]) -> Vec<Tile> {
     tiles
 }
 
+/// Calls `body` for each of so many tiles, on all threads unless there are but a few tokens.
+fn for_each_tile(device: &Device, tokens: usize, tiles: usize, body: &(dyn Fn(usize) + Sync)) {
+    if tokens < 4 {
+        (0..tiles).for_each(body);
+    } else {
+        device.threads().for_each(tiles, body);
+    }
+}
+
 /// Thirty-two activations of one token as scaled bytes, and the sums that kernels need of them.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
@@ -80,11 +89,7 @@ impl Quantised {
                 unsafe { quantise(row, tile.tokens, values.get().add(tile.first * blocks + t)) };
             }
         };
-        if tokens < 4 {
-            (0..tiles.len()).for_each(one_tile);
-        } else {
-            device.threads().for_each(tiles.len(), &one_tile);
-        }
+        for_each_tile(device, tokens, tiles.len(), &one_tile);
     }
 
     /// The pointers of tile `index`.
@@ -157,11 +162,7 @@ impl Dense {
                 }
             }
         };
-        if tokens < 4 {
-            (0..tiles.len()).for_each(one_tile);
-        } else {
-            device.threads().for_each(tiles.len(), &one_tile);
-        }
+        for_each_tile(device, tokens, tiles.len(), &one_tile);
     }
 
     /// Tile `index` and its values.
@@ -206,11 +207,7 @@ impl Rounded {
                 }
             }
         };
-        if tokens < 4 {
-            (0..tiles.len()).for_each(one_tile);
-        } else {
-            device.threads().for_each(tiles.len(), &one_tile);
-        }
+        for_each_tile(device, tokens, tiles.len(), &one_tile);
     }
 
     /// Tile `index` and its first block.

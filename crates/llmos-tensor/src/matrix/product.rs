@@ -4,6 +4,7 @@
 //! results depend on neither the thread count nor the number of tokens.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::activations::Rounded;
@@ -174,6 +175,13 @@ struct Piece {
     count: usize,
 }
 
+impl Piece {
+    /// Its tiles, of so many.
+    fn range(self, tiles: usize) -> Range<usize> {
+        self.first..self.first.saturating_add(self.count).min(tiles)
+    }
+}
+
 /// One product's activations and tasks.
 struct Product<'a> {
     workspace: &'a Workspace,
@@ -281,7 +289,7 @@ impl<'a> Product<'a> {
     /// First token and number of tokens of a piece.
     fn tokens_of(&self, piece: Piece) -> (usize, usize) {
         let tiles = self.workspace.tiles(self.form);
-        let tiles = &tiles[piece.first..(piece.first.saturating_add(piece.count)).min(tiles.len())];
+        let tiles = &tiles[piece.range(tiles.len())];
         let first = tiles.first().map_or(0, |tile| tile.first);
         (first, tiles.iter().map(|tile| tile.tokens).sum())
     }
@@ -313,8 +321,7 @@ impl<'a> Product<'a> {
     ) {
         let kernel = kernel::dense(self.isa, matrix.dtype);
         let tiles = &self.workspace.single;
-        let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
-        for index in piece.first..end {
+        for index in piece.range(tiles.tiles.len()) {
             let (tile, x) = tiles.tile(index);
             // SAFETY: weights and activations have the lengths that their shapes say; the
             // target holds these rows of all tokens; the kernel exists here (`Isa`).
@@ -337,12 +344,11 @@ impl<'a> Product<'a> {
         target: Target,
     ) {
         let tiles = &self.workspace.bf16;
-        let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
         let pairs = self.cols.div_ceil(2);
         let one = |g: usize, first: usize| {
             let groups = (task.groups - g).min(2);
             let count = (pairs - first).min(bf16::PAIRS);
-            for index in piece.first..end {
+            for index in piece.range(tiles.tiles.len()) {
                 let (tile, x) = tiles.tile(index);
                 // SAFETY: groups and words lie within the matrix, the block within its tile, whose
                 // blocks are as many as the columns need; the form proves the instructions.
@@ -379,9 +385,8 @@ impl<'a> Product<'a> {
         target: Target,
     ) {
         let tiles = &self.workspace.bytes;
-        let end = piece.first.saturating_add(piece.count).min(tiles.tiles.len());
         if !self.panels {
-            for index in piece.first..end {
+            for index in piece.range(tiles.tiles.len()) {
                 let x = tiles.tile(index);
                 // SAFETY: as for unquantised ones.
                 unsafe {
@@ -409,7 +414,7 @@ impl<'a> Product<'a> {
                         let group = weights.add(g * matrix.group_bytes);
                         (kernels.unpack)(group, first, count, panels.add(g * panel_bytes));
                     }
-                    for index in piece.first..end {
+                    for index in piece.range(tiles.tiles.len()) {
                         let mut x = tiles.tile(index);
                         x.values = x.values.add(first * x.tile.tokens);
                         for g in 0..task.groups {

@@ -2,32 +2,9 @@
 
 use super::*;
 use crate::Isa;
+use crate::testing::{assert_close, noise, widen};
 
 const LENGTHS: [usize; 9] = [1, 2, 7, 8, 16, 31, 64, 100, 2600];
-
-/// A linear congruential generator (Knuth's MMIX constants); numbers in -factor .. factor.
-fn noise(seed: u64, n: usize, factor: f32) -> Vec<f32> {
-    let mut state = seed;
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * factor
-        })
-        .collect()
-}
-
-/// Asserts |got - exact| <= absolute + relative * |exact|.
-fn assert_close(what: &str, got: &[f32], exact: &[f64], relative: f64, absolute: f64) {
-    assert_eq!(got.len(), exact.len(), "{what}");
-    for (i, (got, exact)) in got.iter().zip(exact).enumerate() {
-        let error = (f64::from(*got) - exact).abs();
-        assert!(error <= absolute + relative * exact.abs(), "{what} at {i}: {got} for {exact}");
-    }
-}
-
-fn widen(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| f64::from(x)).collect()
-}
 
 /// A unit in the last place, relative, at most.
 const ULP: f64 = f32::EPSILON as f64;

@@ -1,18 +1,7 @@
 //! Attention and its gradients against plain arithmetic in double precision.
 
 use super::*;
-
-fn numbers(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    (0..len)
-        .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
+use crate::testing::noise;
 
 /// Output and gradients of q, k and v.
 struct Plain {
@@ -109,8 +98,8 @@ fn attention_and_its_gradients_match_plain_arithmetic() {
                     let starts: Vec<u32> = (0..rows).map(|i| (i % s.time / 3 * 3) as u32).collect();
                     let starts = documents.then_some(&starts[..]);
                     let (q_width, kv_width) = (s.n_head * s.head_dim, s.n_kv_head * s.head_dim);
-                    let (q, d_out) = (numbers(rows * q_width, 1), numbers(rows * q_width, 4));
-                    let (k, v) = (numbers(rows * kv_width, 2), numbers(rows * kv_width, 3));
+                    let (q, d_out) = (noise(1, rows * q_width, 1.0), noise(4, rows * q_width, 1.0));
+                    let (k, v) = (noise(2, rows * kv_width, 1.0), noise(3, rows * kv_width, 1.0));
                     let expected = plain(s, &q, &k, &v, &d_out, starts);
                     let (q, k, v) =
                         (spread(&q, q_width, 3), spread(&k, kv_width, 1), spread(&v, kv_width, 2));

@@ -10,6 +10,7 @@ mod optimizer;
 mod rope;
 mod tensor;
 
+use crate::testing::{assert_close, noise, widen};
 use crate::{Device, Isa};
 
 /// Numbers of threads that must give the same bits.
@@ -29,31 +30,6 @@ fn on_every_device(compute: impl Fn(&Device) -> Vec<Vec<f32>>, check: impl Fn(Is
 
 fn bits(result: &[Vec<f32>]) -> Vec<Vec<u32>> {
     result.iter().map(|x| x.iter().map(|x| x.to_bits()).collect()).collect()
-}
-
-/// A linear congruential generator (Knuth's MMIX constants); numbers in -factor .. factor.
-fn noise(seed: u64, n: usize, factor: f32) -> Vec<f32> {
-    let mut state = seed;
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * factor
-        })
-        .collect()
-}
-
-fn widen(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| f64::from(x)).collect()
-}
-
-/// Asserts |got - exact| <= absolute + relative * |exact|.
-#[track_caller]
-fn assert_close(what: &str, got: &[f32], exact: &[f64], relative: f64, absolute: f64) {
-    assert_eq!(got.len(), exact.len(), "{what}");
-    for (i, (got, exact)) in got.iter().zip(exact).enumerate() {
-        let error = (f64::from(*got) - exact).abs();
-        assert!(error <= absolute + relative * exact.abs(), "{what} at {i}: {got} for {exact}");
-    }
 }
 
 /// Asserts |got - exact| <= the bound of each number.
