@@ -46,6 +46,16 @@ pub enum Error {
         /// What is wrong there.
         problem: String,
     },
+    /// Training does not get anywhere.
+    #[error("step {step}: {problem}, after {skipped} batches were left out for the like")]
+    Diverged {
+        /// Where it was given up.
+        step: u64,
+        /// What is wrong.
+        problem: String,
+        /// Batches that were left out before.
+        skipped: usize,
+    },
     /// Another process is writing the same folder.
     #[error("{} is being written by another process", path.display())]
     Locked {

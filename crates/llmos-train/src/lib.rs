@@ -15,10 +15,12 @@
 #![deny(unsafe_code)]
 
 pub mod data;
+mod disk;
 mod error;
 pub mod model;
 pub mod optimizer;
 pub mod plan;
 pub mod recipe;
+pub mod run;
 
 pub use error::Error;

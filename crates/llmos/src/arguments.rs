@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, inspect, models, next, plan, pull, rm, run,
-    score, tokenize, tokenizer,
+    bench, completions, convert, data, doctor, dream, inspect, models, next, plan, pretrain, pull,
+    rm, run, score, tokenize, tokenizer,
 };
 
 /// The whole life of a language model in one program.
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Tokenizer(tokenizer::Arguments),
     Data(data::Arguments),
     Plan(plan::Arguments),
+    Pretrain(Box<pretrain::Arguments>),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),
     Pull(pull::Arguments),

@@ -3,14 +3,28 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
 /// The exit code of a command that a signal ended, by the shells' custom (128 + SIGINT).
-const INTERRUPTED: i32 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Files that exist and are not finished.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Whether the first interrupt only asks.
+static GENTLE: AtomicBool = AtomicBool::new(false);
+
+/// Whether an interrupt asked.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// From now on the first interrupt only asks for an end, and the second one is it. The returned
+/// question is whether somebody asked.
+pub(crate) fn ask_first() -> impl Fn() -> bool {
+    GENTLE.store(true, Ordering::Relaxed);
+    || ASKED.load(Ordering::Relaxed)
+}
 
 /// From now on an interrupt, a termination or a hang-up removes unfinished files and ends the
 /// program with 130.
@@ -19,12 +33,16 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// The system refuses a signal handler.
 pub(crate) fn install() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
+        if GENTLE.load(Ordering::Relaxed) && !ASKED.swap(true, Ordering::Relaxed) {
+            let _ = writeln!(std::io::stderr(), "\nstopping after this step; again: at once");
+            return;
+        }
         for path in unfinished().drain(..) {
             remove(&path);
         }
         // The shell's prompt begins on a line of its own.
         let _ = writeln!(std::io::stderr());
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED.into());
     })
     .context("cannot listen for Ctrl-C")
 }

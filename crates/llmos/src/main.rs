@@ -30,6 +30,7 @@ mod recipe;
 mod registry;
 mod sampling;
 mod settings;
+mod step_line;
 mod terminal;
 mod vocabulary;
 
@@ -48,6 +49,8 @@ pub(crate) enum Outcome {
     Success,
     /// It did, and the answer is no.
     Negative,
+    /// Somebody asked it to stop, and it did in good order.
+    Interrupted,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     match run(&mut terminal) {
         Ok(Outcome::Success) => ExitCode::SUCCESS,
         Ok(Outcome::Negative) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::INTERRUPTED),
         Err(error) if error.is::<OutputClosed>() => ExitCode::SUCCESS,
         Err(error) => {
             terminal.error(&failure::message_of(&error), &failure::hint_of(&error));

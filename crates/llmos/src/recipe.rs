@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use llmos_tensor::{Device, Isa};
-use llmos_train::data::{Dataset, MANIFEST, Split};
+use llmos_train::data::{Dataset, MANIFEST};
 use llmos_train::plan::amount;
 use llmos_train::recipe::{Draft, Dtype, Facts, Shape, Text};
 
@@ -150,12 +150,7 @@ fn text(paths: &[PathBuf]) -> anyhow::Result<Text> {
     {
         let dataset = Dataset::open_unread(folder)
             .explain(|| "the prepared data".into(), || "prepare it again".into())?;
-        return Ok(Text {
-            bytes: dataset.n_byte(Split::Train),
-            tokens: Some(dataset.n_token(Split::Train)),
-            held_out_tokens: Some(dataset.n_token(Split::Validation)),
-            vocab_size: Some(dataset.vocab_size()),
-        });
+        return Ok(Text::from(&dataset));
     }
     let mut bytes = 0;
     for path in paths {

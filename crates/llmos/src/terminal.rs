@@ -123,7 +123,8 @@ impl Terminal {
         paint(self.color_data, style, text)
     }
 
-    fn talk_style(&self, style: Style, text: impl Display) -> String {
+    /// Text for stderr, coloured where stderr is a terminal.
+    pub(crate) fn talk_style(&self, style: Style, text: impl Display) -> String {
         paint(self.color_talk, style, text)
     }
 

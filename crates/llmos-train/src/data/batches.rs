@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::dataset::{Dataset, Split};
 use super::manifest::Span;
 use super::packing::{Packing, Stretch};
@@ -18,7 +20,8 @@ use crate::Error;
 const BLOCK: u64 = 1 << 16;
 
 /// How a source's text is cut into rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Windows that lie side by side, in a new random order and at a new offset each epoch: each
     /// token is a target once an epoch, but for less than a window of them.
@@ -28,6 +31,17 @@ pub enum Order {
     Random,
     /// Rows that begin with documents, packed by best fit, in a new random order each epoch.
     Packed,
+}
+
+impl Order {
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::Epochs => "epochs",
+            Order::Random => "random",
+            Order::Packed => "packed",
+        }
+    }
 }
 
 /// What batches are.

@@ -41,7 +41,7 @@ mod packing;
 mod shuffle;
 
 #[cfg(test)]
-mod scratch;
+pub(crate) mod scratch;
 
 pub use batches::{Batch, BatchOptions, Batches, Order};
 pub use dataset::{Dataset, Origin, Split};
@@ -57,6 +57,7 @@ pub use prepare::{
     Prepared, Progress, READING_THREAD, TokenizerFiles, n_byte, prepare, read_texts,
 };
 pub use quality::Quality;
+pub(crate) use read::hex;
 pub use records::{HEADER_LENGTH, Header, Kind};
 pub use removal::{Example, Reason, Removed};
 pub use source::{Source, read_mix};

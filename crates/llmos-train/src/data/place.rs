@@ -2,15 +2,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::Error;
+use crate::disk::{aside, lock, parent, sync_folder};
 
 /// The lock's name within the folder aside.
 const LOCK: &str = "lock";
-
-/// How often a lock that is held is asked for again, 10 ms apart.
-const PATIENCE: usize = 20;
 
 /// A folder in the making. Dropped before [`Place::finish`], it leaves nothing.
 #[derive(Debug)]
@@ -31,9 +28,9 @@ impl Place {
     /// stands in the way; [`Error::Io`] where the system refuses.
     pub fn new(out: &Path, force: bool) -> Result<Place, Error> {
         let refuse = |problem: String| Error::Setting { key: "out".into(), problem };
-        let name = out
-            .file_name()
-            .ok_or_else(|| refuse(format!("{} is no name for a folder", out.display())))?;
+        if out.file_name().is_none() {
+            return Err(refuse(format!("{} is no name for a folder", out.display())));
+        }
         if out.symlink_metadata().is_ok() {
             let is_empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
             let is_data = out.join(super::MANIFEST).is_file();
@@ -44,28 +41,9 @@ impl Place {
                 return Err(refuse(format!("{} exists", out.display())));
             }
         }
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(".partial");
-        let aside = out.with_file_name(hidden);
+        let aside = aside(out);
         std::fs::create_dir_all(&aside).map_err(Error::io("make the folder", &aside))?;
-        let path = aside.join(LOCK);
-        let lock = File::create(&path).map_err(Error::io("write", &path))?;
-        let mut patience = PATIENCE;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                // A process that was killed this moment holds it until the system has cleared up.
-                Err(std::fs::TryLockError::WouldBlock) if patience > 0 => patience -= 1,
-                Err(std::fs::TryLockError::WouldBlock) => {
-                    return Err(Error::Locked { path: out.to_path_buf() });
-                }
-                Err(std::fs::TryLockError::Error(error)) => {
-                    return Err(Error::io("lock", &path)(error));
-                }
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let lock = lock(&aside.join(LOCK), out)?;
         let place = Place { out: out.to_path_buf(), aside, lock: Some(lock), is_finished: false };
         place.clear().map_err(Error::io("clear", &place.aside))?;
         Ok(place)
@@ -119,8 +97,7 @@ impl Place {
                 }
                 return Err(error);
             }
-            let parent = self.out.parent().filter(|parent| !parent.as_os_str().is_empty());
-            sync_folder(parent.unwrap_or(Path::new(".")))?;
+            sync_folder(parent(&self.out))?;
             if is_there { std::fs::remove_dir_all(&old) } else { Ok(()) }
         };
         finish().map_err(Error::io("finish", &self.out))?;
@@ -139,11 +116,6 @@ impl Drop for Place {
             let _ = std::fs::remove_dir_all(&self.aside);
         }
     }
-}
-
-/// Brings the names in a folder to the disk, where the system can.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

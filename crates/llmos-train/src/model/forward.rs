@@ -43,6 +43,17 @@ impl Network {
         self.buffers = buffers;
     }
 
+    /// The logits (V) of what comes after `ids`, of which there are T at most.
+    pub fn next_logits(&mut self, weights: &[f32], ids: &[u32], logits: &mut [f32]) {
+        let size = std::mem::replace(&mut self.size, (1, ids.len()));
+        let mut buffers = std::mem::take(&mut self.buffers);
+        self.forward(&mut buffers, weights, Batch { inputs: ids, targets: ids, starts: None });
+        let c = self.shape.d_model;
+        let x = &buffers.normed[(ids.len() - 1) * c..][..c];
+        self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+        (self.buffers, self.size) = (buffers, size);
+    }
+
     /// All blocks; leaves the normed output of the last in `normed`, and what the way back needs.
     pub(super) fn forward(&self, buffers: &mut Buffers, weights: &[f32], batch: Batch<'_>) {
         let (b, time) = self.batch_size(batch);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmos_tensor::Device;
-use llmos_tensor::gemm::Precision;
 use llmos_tensor::ops::train::sum_of_squares;
 
 use super::flops::Flops;
@@ -12,7 +11,7 @@ use super::run::RunPlan;
 use crate::Error;
 use crate::model::{Batch, Network, Objective};
 use crate::optimizer::{Optimizer, Rates};
-use crate::recipe::{Draft, Dtype, Facts, Recipe, Resolved, Shape, Speed};
+use crate::recipe::{Draft, Facts, Recipe, Resolved, Shape, Speed};
 
 /// Tokens that are worked on at once while measuring: enough to fill products, and soon done.
 const MOST_TOKENS: usize = 8192;
@@ -32,10 +31,7 @@ const CLOSE: f64 = 0.15;
 /// A recipe must have passed [`RunPlan::check`], since its weights and buffers are made here.
 pub fn step_seconds(recipe: &Recipe, device: &Arc<Device>) -> f64 {
     let (model, train) = (&recipe.model, &recipe.train);
-    let precision = match train.dtype {
-        Dtype::F32 => Precision::F32,
-        Dtype::Bf16 => Precision::Bf16,
-    };
+    let precision = train.dtype.precision();
     let rows = (MOST_TOKENS / train.context).clamp(1, train.micro_batch());
     let n_token = rows * train.context;
     let mut network = Network::new(model, device, precision, rows, train.context);
@@ -80,7 +76,8 @@ fn median(times: &mut [f64]) -> f64 {
 
 /// The recipe that a draft stands for on this machine, whose speed is measured with the recipe's own
 /// steps, and the facts with that speed. Where the time decides the model it is measured first with
-/// a small one, and chosen again if the one it leads to runs at another speed. Takes some seconds.
+/// a small one, and chosen again if the one it leads to runs at another speed. Takes some seconds;
+/// all that has passed since `start` counts as the run's.
 ///
 /// # Errors
 /// As [`Draft::resolve`] and [`RunPlan::check`].
@@ -88,8 +85,8 @@ pub fn derive(
     draft: &Draft,
     facts: &Facts,
     device: &Arc<Device>,
+    start: Instant,
 ) -> Result<(Resolved, Facts), Error> {
-    let start = Instant::now();
     let mut facts = facts.clone();
     let dial = draft.has("train.minutes");
     if dial && facts.speed.is_none() {
@@ -149,7 +146,7 @@ mod tests {
         let facts = Facts { text: Some(text), ..Facts::default() };
         let mut draft = Draft::default();
         draft.set("train.minutes", 1.0, "--minutes").unwrap();
-        let (resolved, facts) = derive(&draft, &facts, &device).unwrap();
+        let (resolved, facts) = derive(&draft, &facts, &device, Instant::now()).unwrap();
         let plan = RunPlan::of(&resolved.recipe, &facts, None);
         let seconds = plan.seconds.unwrap().total();
         assert!((40.0..66.0).contains(&seconds), "{seconds}: {:?}", facts.speed);
@@ -161,7 +158,8 @@ mod tests {
     fn what_does_not_fit_is_refused_before_it_is_measured() {
         let device = Arc::new(Device::new(Isa::detect(), 1));
         let facts = Facts { memory_bytes: Some(1 << 20), ..Facts::default() };
-        let error = derive(&Draft::default(), &facts, &device).unwrap_err().to_string();
+        let error = derive(&Draft::default(), &facts, &device, Instant::now());
+        let error = error.unwrap_err().to_string();
         assert!(error.starts_with("memory: "), "{error}");
     }
 }

@@ -1,9 +1,10 @@
 //! What goes together in a recipe and what does not, with the nearest value that does.
 
 use super::Facts;
-use toml::Table;
+use toml::{Table, Value};
 
 use super::keys::{KEYS, setting};
+use super::write::literal;
 use super::{Draft, Recipe};
 use crate::Error;
 
@@ -62,15 +63,55 @@ pub(super) fn check(recipe: &Recipe, draft: &Draft, facts: &Facts) -> Result<(),
     Ok(())
 }
 
+/// Keys that may change where a run goes on; all others would make it another run.
+const CHANGEABLE: [&str; 7] = [
+    "save_every",
+    "eval_every",
+    "eval_tokens",
+    "keep",
+    "train.steps",
+    "train.accumulation",
+    "data.path",
+];
+
+impl Recipe {
+    /// Whether a run of this recipe can go on as `later`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first key that would make it another run.
+    pub fn goes_on_as(&self, later: &Recipe) -> Result<(), Error> {
+        let table = |recipe: &Recipe| Table::try_from(recipe).unwrap_or_default();
+        let (own, later) = (table(self), table(later));
+        for key in KEYS.iter().filter(|key| !CHANGEABLE.contains(&key.name)) {
+            let (own, later) = (value_of(&own, key.name), value_of(&later, key.name));
+            if let (Some(own), Some(later)) = (own, later)
+                && own != later
+            {
+                let problem = format!(
+                    "the run has {}, and cannot go on with {}",
+                    literal(own),
+                    literal(later)
+                );
+                return Err(setting(key.name, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of a key in a recipe's table.
+fn value_of<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, name)) => table.get(section).and_then(|section| section.get(name)),
+        None => table.get(key),
+    }
+}
+
 /// What was derived is held to the ranges as well as what was given.
 fn ranges(recipe: &Recipe) -> Result<(), Error> {
     let table = Table::try_from(recipe).unwrap_or_default();
     for key in &KEYS {
-        let value = match key.name.split_once('.') {
-            Some((section, name)) => table.get(section).and_then(|section| section.get(name)),
-            None => table.get(key.name),
-        };
-        if let Some(value) = value {
+        if let Some(value) = value_of(&table, key.name) {
             key.accept(value.clone())?;
         }
     }

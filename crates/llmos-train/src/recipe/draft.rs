@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::keys::{self, KEYS, LENGTHS, setting};
+use super::keys::{self, KEYS, LENGTHS, MINUTES, setting};
 use super::resolve::FIXED;
 use super::{Recipe, Shape};
 use crate::Error;
@@ -148,6 +148,19 @@ impl Draft {
                 self.given.insert(key.name, Given { value: value.clone(), origin });
             }
         }
+    }
+
+    /// This draft's values over those of a recipe that was resolved before. A time is left out: the
+    /// steps that it came to are there already.
+    pub fn over(&self, earlier: &Draft) -> Draft {
+        let mut draft = earlier.clone();
+        for (key, given) in self.given.iter().filter(|(key, _)| **key != MINUTES) {
+            if LENGTHS.contains(key) {
+                draft.given.retain(|other, _| !LENGTHS.contains(other));
+            }
+            draft.given.insert(key, given.clone());
+        }
+        draft
     }
 
     /// Whether a key was given.

@@ -1,6 +1,7 @@
 //! What a recipe is resolved against: the text, the machine, its memory.
 
 use super::ladder;
+use crate::data::{Dataset, Split};
 
 /// What is known about the text and the machine; whatever is not stays a gap that is filled by habit.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,17 @@ pub struct Text {
     pub held_out_tokens: Option<u64>,
     /// Ids of its tokenizer; none before there is one.
     pub vocab_size: Option<usize>,
+}
+
+impl From<&Dataset> for Text {
+    fn from(dataset: &Dataset) -> Text {
+        Text {
+            bytes: dataset.n_byte(Split::Train),
+            tokens: Some(dataset.n_token(Split::Train)),
+            held_out_tokens: Some(dataset.n_token(Split::Validation)),
+            vocab_size: Some(dataset.vocab_size()),
+        }
+    }
 }
 
 impl Text {

@@ -39,7 +39,7 @@ const LEAST_EPS: f64 = 1e-12;
 
 /// All keys, in the order in which they are written. The three lengths of a run stand for one
 /// another: a recipe gives one of them, and a resolved one has steps.
-pub(super) const KEYS: [Key; 42] = [
+pub(super) const KEYS: [Key; 43] = [
     key("save_every", Kind::Count(0, MOST)),
     key("eval_every", Kind::Count(0, MOST)),
     key("eval_tokens", Kind::Count(1, MOST)),
@@ -83,6 +83,7 @@ pub(super) const KEYS: [Key; 42] = [
     key("data.path", Kind::Texts),
     key("data.tokenizer", Kind::Text),
     key("data.held_out", Kind::Real(0.0, 0.9)),
+    key("data.order", Kind::Choice(&["epochs", "random", "packed"])),
 ];
 
 pub(super) const STEPS: &str = "train.steps";

@@ -21,7 +21,10 @@ mod shape;
 mod tests;
 mod write;
 
+use llmos_tensor::gemm::Precision;
 use serde::{Deserialize, Serialize};
+
+use crate::data::Order;
 
 pub use dial::{MOST_EPOCHS, TOKENS_PER_PARAMETER};
 pub use draft::Draft;
@@ -104,6 +107,14 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// What products of this type are computed in.
+    pub fn precision(self) -> Precision {
+        match self {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
+        }
+    }
+
     /// The name in recipes and flags.
     pub fn name(self) -> &'static str {
         match self {
@@ -183,4 +194,6 @@ pub struct Data {
     /// Share of raw text that is held out; 0 leaves it to the preparation, which holds out a tenth of
     /// a short text and less of a long one ([`crate::data::HeldOut`]).
     pub held_out: f64,
+    /// How text is cut into sequences.
+    pub order: Order,
 }

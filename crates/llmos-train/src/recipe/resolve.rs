@@ -8,6 +8,7 @@ use super::dial::STEP_SHARE;
 use super::keys::{MINUTES, STEPS, setting};
 use super::{Data, Draft, Dtype, Facts, ModelShape, Recipe, Train, check};
 use crate::Error;
+use crate::data::Order;
 use crate::plan::{Flops, activations, amount};
 
 /// Steps that a derived run has at least where its text suffices: fewer leave a schedule no room.
@@ -164,6 +165,11 @@ impl Resolver<'_> {
             path: path.iter().filter_map(|path| Some(path.as_str()?.to_string())).collect(),
             tokenizer: tokenizer.as_str().unwrap_or("bpe").to_string(),
             held_out,
+            order: self.choice(
+                "data.order",
+                Order::Epochs,
+                "each token once before any comes again",
+            ),
         }
     }
 

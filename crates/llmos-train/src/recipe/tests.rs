@@ -65,6 +65,7 @@ fn every_choice_is_one_of_its_type() {
                 "train.dtype" => recipe.train.dtype.name(),
                 "optimizer.name" => recipe.optimizer.name.name(),
                 "schedule.name" => recipe.schedule.name.name(),
+                "data.order" => recipe.data.order.name(),
                 other => panic!("{other} is not in this test"),
             };
             assert_eq!(got, *name);

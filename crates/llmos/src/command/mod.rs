@@ -12,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod next;
 pub(crate) mod plan;
+pub(crate) mod pretrain;
 pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Inspect(arguments)) => inspect::run(arguments, terminal),
         Some(Command::Convert(arguments)) => convert::run(arguments, terminal),
         Some(Command::Plan(arguments)) => plan::run(arguments, terminal),
+        Some(Command::Pretrain(arguments)) => pretrain::run(*arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
         Some(Command::Models(arguments)) => models::run(arguments, terminal),
         Some(Command::Rm(arguments)) => rm::run(arguments, terminal),

@@ -10,6 +10,7 @@ mod inspect;
 mod interrupt;
 mod next;
 mod plan;
+mod pretrain;
 mod program;
 mod pull;
 mod score;

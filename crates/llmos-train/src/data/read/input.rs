@@ -109,7 +109,7 @@ impl Input {
 }
 
 /// Bytes in hexadecimal.
-pub(in crate::data) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -183,17 +183,9 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 
 fn run_prepare(arguments: &Prepare, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    quieten_reader();
     let preparation = preparation_of(arguments)?;
     let place = Place::new(&arguments.out, arguments.force).map_err(explained)?;
-    let unfinished = Unfinished::new(place.aside());
-    let made = make(arguments, &preparation, place, terminal);
-    // The place has removed itself, or become the data set.
-    unfinished.keep();
-    let prepared = made?;
-    for warning in &prepared.warnings {
-        terminal.warn(warning);
-    }
+    let prepared = make(arguments, &preparation, place, terminal)?;
     let report = report::Report::new(&arguments.out, &prepared.manifest, start.elapsed());
     if arguments.json {
         terminal.json(&report)?;
@@ -209,13 +201,59 @@ fn make(
     place: Place,
     terminal: &Terminal,
 ) -> anyhow::Result<Prepared> {
-    let (tokenizer, files) = tokenizer_of(arguments, preparation, terminal)?;
-    let bar = terminal.byte_bar(Some(1), "preparing");
-    let prepared = prepare(preparation, &tokenizer, files, place, &mut |progress| {
-        show(&bar, progress);
-    });
-    bar.finish_and_clear();
-    prepared.map_err(explained)
+    let Tokens { tokenizer, vocab, characters, .. } = &arguments.tokens;
+    let choice = match tokenizer {
+        Some(name) => TokenizerChoice::Given(name.clone()),
+        None if *characters => TokenizerChoice::Characters(*vocab),
+        None => TokenizerChoice::Bpe(*vocab),
+    };
+    prepare_with(preparation, &choice, place, terminal)
+}
+
+/// What makes tokens of texts.
+pub(crate) enum TokenizerChoice {
+    /// A tokenizer, or a model whose tokenizer it is.
+    Given(String),
+    /// Pieces of words, learnt from the texts, with so many ids.
+    Bpe(Option<usize>),
+    /// The characters of the texts, with so many ids at most.
+    Characters(Option<usize>),
+}
+
+/// Prepares texts with a tokenizer that is given, or learnt from them first.
+///
+/// # Errors
+/// The texts cannot be read, nothing of them is left, or the tokenizer does not fit.
+pub(crate) fn prepare_with(
+    preparation: &Preparation,
+    choice: &TokenizerChoice,
+    place: Place,
+    terminal: &Terminal,
+) -> anyhow::Result<Prepared> {
+    quieten_reader();
+    let unfinished = Unfinished::new(place.aside());
+    let made = (|| {
+        let (tokenizer, files) = match choice {
+            TokenizerChoice::Given(name) => given_tokenizer(name, terminal)?,
+            TokenizerChoice::Bpe(vocab) => learn::learn(preparation, *vocab, false, terminal)?,
+            TokenizerChoice::Characters(vocab) => {
+                learn::learn(preparation, *vocab, true, terminal)?
+            }
+        };
+        let bar = terminal.byte_bar(Some(1), "preparing");
+        let prepared = prepare(preparation, &tokenizer, files, place, &mut |progress| {
+            show(&bar, progress);
+        });
+        bar.finish_and_clear();
+        prepared.map_err(explained)
+    })();
+    // The place has removed itself, or become the data set.
+    unfinished.keep();
+    let prepared = made?;
+    for warning in &prepared.warnings {
+        terminal.warn(warning);
+    }
+    Ok(prepared)
 }
 
 fn show(bar: &ProgressBar, progress: Progress) {
@@ -258,17 +296,8 @@ fn preparation_of(arguments: &Prepare) -> anyhow::Result<Preparation> {
     })
 }
 
-/// The tokenizer that was given, or one that is learnt from the texts, with the files that it is
-/// copied from.
-fn tokenizer_of(
-    arguments: &Prepare,
-    preparation: &Preparation,
-    terminal: &Terminal,
-) -> anyhow::Result<(Tokenizer, TokenizerFiles)> {
-    let Some(name) = &arguments.tokens.tokenizer else {
-        let Tokens { vocab, characters, .. } = arguments.tokens;
-        return learn::learn(preparation, vocab, characters, terminal);
-    };
+/// The tokenizer of that name, with the files that it is copied from.
+fn given_tokenizer(name: &str, terminal: &Terminal) -> anyhow::Result<(Tokenizer, TokenizerFiles)> {
     let tokenizer = vocabulary::of_name(name, terminal)?;
     let path = model_name::resolve(name, terminal)?;
     let json = if path.is_dir() { path.join("tokenizer.json") } else { path };
@@ -296,7 +325,7 @@ pub(super) fn quieten_reader() {
 }
 
 /// An error of the data crate with a hint for its kind.
-fn explained(error: llmos_train::Error) -> anyhow::Error {
+pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
     use llmos_train::Error;
     let hint = match &error {
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {

@@ -1,5 +1,7 @@
 //! A run on this machine, whose speed is measured with some steps of it.
 
+use std::time::Instant;
+
 use llmos_tensor::machine::{self, Peaks};
 use llmos_train::plan::{Law, RunPlan, amount, derive};
 use llmos_train::recipe::{Dtype, Facts, Recipe, Resolved};
@@ -39,11 +41,12 @@ struct Report<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
     let draft = arguments.run.draft()?;
     let facts = arguments.run.facts(&draft)?;
     let device = arguments.run.device(&draft)?;
     let spinner = terminal.spinner("measuring some steps");
-    let derived = derive(&draft, &facts, &device);
+    let derived = derive(&draft, &facts, &device, start);
     spinner.finish_and_clear();
     let (resolved, facts) = derived.map_err(explained)?;
     if arguments.toml {

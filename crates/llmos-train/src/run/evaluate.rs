@@ -1,0 +1,64 @@
+//! How well held-out text is predicted.
+
+use super::rows::Pieces;
+use crate::Error;
+use crate::data::{Dataset, Split};
+use crate::model::{IGNORE, Network};
+
+/// A measurement on held-out text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Nats a token.
+    pub loss: f64,
+    /// Bits a byte of text.
+    pub bits_per_byte: f64,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+}
+
+/// Predicts about `most` held-out tokens, in rows of the network's context that lie evenly over the
+/// text, `rows_at_once` of them together, or all of it. None where nothing is held out.
+///
+/// # Errors
+/// As [`Dataset::read`].
+pub(super) fn evaluate(
+    network: &mut Network,
+    weights: &[f32],
+    dataset: &Dataset,
+    most: u64,
+    rows_at_once: usize,
+    pieces: &mut Pieces,
+) -> Result<Option<Evaluation>, Error> {
+    let context = pieces.context();
+    let n_row = dataset.n_row(Split::Validation, context);
+    let wanted = n_row.min(most.div_ceil(context as u64));
+    let (mut nats, mut tokens) = (0.0_f64, 0_u64);
+    let mut row = vec![0; context + 1];
+    let mut next = 0;
+    while next < wanted {
+        let rows = (wanted - next).min(rows_at_once as u64);
+        pieces.clear();
+        for number in next..next + rows {
+            let number = u128::from(number) * u128::from(n_row) / u128::from(wanted);
+            let n = dataset.read_row(Split::Validation, number as u64, &mut row)?;
+            row[n..].fill(0);
+            pieces.push(&row, &[0], n - 1);
+        }
+        let (batch, losses) = pieces.batch_and_losses();
+        network.losses(weights, batch, losses);
+        nats += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        tokens += batch.targets.iter().filter(|&&target| target != IGNORE).count() as u64;
+        next += rows;
+    }
+    if tokens == 0 {
+        return Ok(None);
+    }
+    let all = dataset.n_token(Split::Validation) - 1;
+    // Of a part: as many bytes as its share of the tokens.
+    let bytes = dataset.n_byte(Split::Validation) as f64 * tokens as f64 / all as f64;
+    Ok(Some(Evaluation {
+        loss: nats / tokens as f64,
+        bits_per_byte: nats / std::f64::consts::LN_2 / bytes,
+        tokens,
+    }))
+}

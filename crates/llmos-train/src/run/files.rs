@@ -1,0 +1,78 @@
+//! The small files of a finished model: what makes a folder of weights one that transformers and
+//! everyone else load.
+
+use serde_json::json;
+
+use super::checkpoint::Files;
+use crate::Error;
+use crate::data::Dataset;
+use crate::recipe::ModelShape;
+use llmos_tokenizer::Tokenizer;
+
+/// The tokenizer's files, which lie in the folder of the data.
+const TOKENIZER: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
+
+/// The tokenizer of a data set, and its files.
+///
+/// # Errors
+/// A file cannot be read, or is no tokenizer.
+pub(super) fn tokenizer(dataset: &Dataset) -> Result<(Tokenizer, Files), Error> {
+    let mut files = Files::new();
+    for name in TOKENIZER {
+        let path = dataset.folder().join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => files.push((name.to_string(), bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && name != TOKENIZER[0] => {}
+            Err(error) => return Err(Error::io("read", path)(error)),
+        }
+    }
+    let config = files.get(1).map(|(_, bytes)| &bytes[..]);
+    let json = files.first().map_or(&[][..], |(_, bytes)| bytes);
+    let tokenizer = Tokenizer::from_json(json, config).map_err(|error| Error::Format {
+        path: dataset.folder().join(TOKENIZER[0]),
+        what: "tokenizer".into(),
+        expected: "one that can be read".into(),
+        got: error.to_string(),
+    })?;
+    Ok((tokenizer, files))
+}
+
+/// `config.json` in the words of transformers 4, which version 5 reads as well.
+pub(super) fn config(shape: &ModelShape, context: usize, tokenizer: &Tokenizer) -> Vec<u8> {
+    let (class, model_type) = match shape.qk_norm {
+        true => ("Qwen3ForCausalLM", "qwen3"),
+        false => ("LlamaForCausalLM", "llama"),
+    };
+    let mut config = json!({
+        "architectures": [class],
+        "model_type": model_type,
+        "torch_dtype": "float32",
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.d_model,
+        "intermediate_size": shape.d_ff,
+        "num_hidden_layers": shape.n_layer,
+        "num_attention_heads": shape.n_head,
+        "num_key_value_heads": shape.n_kv_head,
+        "head_dim": shape.head_dim,
+        "max_position_embeddings": context,
+        "rms_norm_eps": shape.norm_eps,
+        "rope_theta": shape.rope_base,
+        "rope_scaling": null,
+        "tie_word_embeddings": shape.tied_head,
+        "hidden_act": "silu",
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "use_cache": true,
+        "bos_token_id": tokenizer.bos(),
+        "eos_token_id": tokenizer.eos(),
+        "pad_token_id": tokenizer.pad(),
+    });
+    if shape.qk_norm {
+        config["use_sliding_window"] = false.into();
+        config["sliding_window"] = serde_json::Value::Null;
+        config["max_window_layers"] = shape.n_layer.into();
+    } else {
+        config["mlp_bias"] = false.into();
+    }
+    format!("{config:#}\n").into_bytes()
+}

@@ -1,0 +1,451 @@
+//! A run: steps, what is watched meanwhile, and checkpoints from which it goes on to the same bits.
+//!
+//! A step draws its batch by (seed, number), adds up the gradients of its pieces, clips them and
+//! changes the weights. After a step that is due a checkpoint is written, and only then is held-out
+//! text measured, so that no evaluation loses work. Killed at any moment, a run goes on from its
+//! last checkpoint and ends with the bytes of one that was never interrupted.
+
+mod checkpoint;
+mod dream;
+mod evaluate;
+mod files;
+mod folder;
+mod guard;
+mod metrics;
+mod rows;
+mod safetensors;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use llmos_tensor::Device;
+use llmos_tensor::gemm::Precision;
+use llmos_tensor::ops::train::all_finite;
+use llmos_tokenizer::Tokenizer;
+
+use crate::data::{self, BatchOptions, Batches, Dataset, Split};
+use crate::model::Network;
+use crate::optimizer::Optimizer;
+use crate::recipe::Recipe;
+use crate::{Error, disk};
+
+use checkpoint::{Files, Parent, State};
+pub use dream::Dream;
+pub use evaluate::Evaluation;
+pub use folder::{Progress, RunFolder};
+use guard::Guard;
+use metrics::Log;
+pub use metrics::{Row, read_rows};
+use rows::Pieces;
+
+/// What happens in a run, for whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step was done; with seconds that are left, by the steps of this process.
+    Step {
+        /// Its row.
+        row: &'a Row,
+        /// Seconds that the rest will take, about.
+        left: f64,
+    },
+    /// A checkpoint is on the disk.
+    Saved(&'a Path),
+    /// The model wrote something.
+    Dream(&'a Dream),
+    /// A batch is left out, and the run goes on from before it.
+    SteppedBack {
+        /// The step that went wrong.
+        from: u64,
+        /// The step that the run goes on from.
+        to: u64,
+        /// What was wrong.
+        problem: &'a str,
+    },
+}
+
+/// How a process's part of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The model is finished.
+    Finished,
+    /// Somebody asked for it; a checkpoint was written.
+    Stopped,
+}
+
+/// A run in memory.
+pub struct Run {
+    folder: RunFolder,
+    recipe: Recipe,
+    device: Arc<Device>,
+    precision: Precision,
+    batches: Batches,
+    tokenizer: Tokenizer,
+    /// What lies in every checkpoint.
+    files: Files,
+    network: Network,
+    /// (parameters), as [`crate::model::Layout`] has them.
+    weights: Vec<f32>,
+    gradients: Vec<f32>,
+    optimizer: Optimizer,
+    batch: data::Batch,
+    pieces: Pieces,
+    /// Steps done.
+    step: u64,
+    skipped: Vec<u64>,
+    guard: Guard,
+    parent: Option<Parent>,
+    metrics: Log,
+    dreams: Log,
+    /// The last step's row, where it is not among the metrics yet.
+    pending: Option<Row>,
+    /// The step with the fewest bits a byte, and these.
+    best: Option<(u64, f64)>,
+    /// Seconds of the run before this process, this process's start, and its first step.
+    before: f64,
+    start: Instant,
+    first: u64,
+    /// A batch whose loss is none.
+    #[cfg(test)]
+    poison: Option<u64>,
+}
+
+impl Run {
+    /// Begins a run in its folder, or goes on from its last checkpoint. `text` is the recipe as it
+    /// is kept. Everything that the run needs in memory is made here.
+    ///
+    /// # Errors
+    /// A checkpoint is damaged or another run's; the data are others than before; the system
+    /// refuses.
+    pub fn new(
+        folder: RunFolder,
+        recipe: &Recipe,
+        text: &str,
+        dataset: &Arc<Dataset>,
+        device: &Arc<Device>,
+    ) -> Result<Run, Error> {
+        let start = Instant::now();
+        let train = &recipe.train;
+        let checkpoints = folder.join(RunFolder::CHECKPOINTS);
+        std::fs::create_dir_all(&checkpoints)
+            .map_err(Error::io("make the folder", &checkpoints))?;
+        checkpoint::tidy(&checkpoints)?;
+        disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
+        let batches = Batches::new(
+            dataset.clone(),
+            BatchOptions {
+                context: train.context,
+                batch: train.batch,
+                seed: train.seed,
+                order: recipe.data.order,
+                documents: train.document_attention,
+            },
+        )?;
+        let (tokenizer, mut files) = files::tokenizer(dataset)?;
+        let config = files::config(&recipe.model, train.context, &tokenizer);
+        files.push(("config.json".into(), config));
+        files.push((RunFolder::RECIPE.into(), text.into()));
+        let precision = train.dtype.precision();
+        let network =
+            Network::new(&recipe.model, device, precision, train.micro_batch(), train.context);
+        let parameters = network.layout().len();
+        let optimizer = Optimizer::new(recipe.optimizer.name, network.layout());
+        let (metrics, _) = Log::open::<Row>(&folder.join(RunFolder::METRICS), u64::MAX)?;
+        let (dreams, _) = Log::open::<Dream>(&folder.join(RunFolder::DREAMS), u64::MAX)?;
+        let mut run = Run {
+            recipe: recipe.clone(),
+            device: device.clone(),
+            precision,
+            batches,
+            tokenizer,
+            files,
+            network,
+            weights: vec![0.0; parameters],
+            gradients: vec![0.0; parameters],
+            optimizer,
+            batch: data::Batch::default(),
+            pieces: Pieces::new(train.batch, train.context, train.document_attention),
+            step: 0,
+            skipped: Vec::new(),
+            guard: Guard::default(),
+            parent: None,
+            metrics,
+            dreams,
+            pending: None,
+            best: None,
+            before: 0.0,
+            start,
+            first: 0,
+            folder,
+            #[cfg(test)]
+            poison: None,
+        };
+        run.before = run.restore()?;
+        run.first = run.step;
+        Ok(run)
+    }
+
+    /// Steps that are done.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Seconds since [`Run::new`].
+    pub fn seconds_here(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// Seconds of the run so far, its interruptions left out.
+    pub fn seconds(&self) -> f64 {
+        self.before + self.seconds_here()
+    }
+
+    /// Counts what came before [`Run::new`] as the run's time, such as preparing its text.
+    pub fn count_seconds(&mut self, seconds: f64) {
+        self.before += seconds;
+    }
+
+    /// Trains to the end, or until `stop` says so: it is asked after each step.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where batch after batch had to be left out; the system refuses to write.
+    /// The last checkpoint stays.
+    pub fn go(
+        &mut self,
+        stop: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Ending, Error> {
+        let steps = self.recipe.train.steps as u64;
+        if let Some(row) = self.pending.take() {
+            self.close(row, tell)?;
+        }
+        while self.step < steps {
+            let row = match self.train_step()? {
+                Ok(row) => row,
+                Err(problem) => {
+                    self.step_back(&problem, tell)?;
+                    continue;
+                }
+            };
+            let is_stopped = stop();
+            let is_evaluated = self.is_due(self.recipe.eval_every);
+            if is_stopped || is_evaluated || self.is_due(self.recipe.save_every) {
+                if !all_finite(&self.device, &self.weights) {
+                    self.step_back("a weight is no number", tell)?;
+                    continue;
+                }
+                self.save(&row, tell)?;
+            }
+            if is_stopped && self.step < steps {
+                // What is measured after this step is measured when the run goes on.
+                if !is_evaluated {
+                    self.close(row, tell)?;
+                }
+                return Ok(Ending::Stopped);
+            }
+            self.close(row, tell)?;
+        }
+        self.finish()?;
+        Ok(Ending::Finished)
+    }
+
+    /// True after every `every`th step and after the last one.
+    fn is_due(&self, every: usize) -> bool {
+        let is_last = self.step == self.recipe.train.steps as u64;
+        is_last || every > 0 && self.step.is_multiple_of(every as u64)
+    }
+
+    fn save(&mut self, row: &Row, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let state = State {
+            step: self.step,
+            seed: self.recipe.train.seed,
+            skipped: self.skipped.clone(),
+            losses: self.guard.losses().collect(),
+            row: row.clone(),
+            seconds: self.seconds(),
+            data: self.batches.dataset().sha256().to_string(),
+            program: env!("CARGO_PKG_VERSION").to_string(),
+            parent: self.parent.clone(),
+        };
+        self.metrics.sync()?;
+        let folder = self.folder.join(RunFolder::CHECKPOINTS);
+        let layout = self.network.layout();
+        let path =
+            checkpoint::save(&folder, &state, layout, &self.weights, &self.optimizer, &self.files)?;
+        self.set_parent(&path)?;
+        checkpoint::prune(&folder, self.recipe.keep, self.best.map(|(step, _)| step))?;
+        tell(Event::Saved(&path));
+        Ok(())
+    }
+
+    fn set_parent(&mut self, path: &Path) -> Result<(), Error> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.parent = Some(Parent { name, sha256: checkpoint::sum_of(path)? });
+        Ok(())
+    }
+
+    /// Measures held-out text and dreams where that is due, and writes the step's row.
+    fn close(&mut self, mut row: Row, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let is_due = self.is_due(self.recipe.eval_every);
+        if is_due {
+            let is_last = self.step == self.recipe.train.steps as u64;
+            let most = if is_last { u64::MAX } else { self.recipe.eval_tokens as u64 };
+            let dataset = &self.batches.dataset().clone();
+            let rows = self.recipe.train.micro_batch();
+            let Run { network, weights, pieces, .. } = self;
+            let measured = evaluate::evaluate(network, weights, dataset, most, rows, pieces)?;
+            if let Some(Evaluation { loss, bits_per_byte, .. }) = measured {
+                (row.val_loss, row.val_bits_per_byte) = (Some(loss), Some(bits_per_byte));
+                if self.best.is_none_or(|(_, best)| bits_per_byte < best) {
+                    self.best = Some((self.step, bits_per_byte));
+                }
+            }
+        }
+        self.metrics.push(&row)?;
+        let done = (self.step - self.first).max(1) as f64;
+        let per_step = self.seconds_here() / done;
+        let left = per_step * (self.recipe.train.steps as u64 - self.step) as f64;
+        tell(Event::Step { row: &row, left });
+        if is_due && let Some(dream) = self.dream()? {
+            self.dreams.push(&dream)?;
+            tell(Event::Dream(&dream));
+        }
+        Ok(())
+    }
+
+    fn dream(&mut self) -> Result<Option<Dream>, Error> {
+        let dataset = self.batches.dataset();
+        let entry = &dataset.manifest().tokenizer;
+        let mut start = entry.start.clone();
+        start.extend(entry.end.filter(|_| entry.start.is_empty()));
+        if start.is_empty() {
+            let mut first = [0];
+            dataset.read(Split::Train, 0, &mut first)?;
+            start.extend(first);
+        }
+        let train = &self.recipe.train;
+        let text = dream::dream(
+            &mut self.network,
+            &self.weights,
+            &self.tokenizer,
+            &start,
+            self.recipe.model.vocab_size,
+            train.context,
+            train.seed,
+        );
+        Ok(text.map(|text| Dream { step: self.step, text }))
+    }
+
+    /// Leaves out the batch of the next step and goes back to the last checkpoint.
+    fn step_back(&mut self, problem: &str, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let from = self.step + 1;
+        if self.skipped.len() >= guard::MOST_SKIPPED {
+            let problem = problem.to_string();
+            return Err(Error::Diverged { step: from, problem, skipped: self.skipped.len() });
+        }
+        let mut skipped = std::mem::take(&mut self.skipped);
+        skipped.push(step::batch_number(&skipped, self.step));
+        skipped.sort_unstable();
+        self.restore()?;
+        self.skipped = skipped;
+        // The row of the checkpoint's step is written already, or is written now.
+        if let Some(row) = self.pending.take() {
+            self.close(row, tell)?;
+        }
+        tell(Event::SteppedBack { from, to: self.step, problem });
+        Ok(())
+    }
+
+    /// The state of the last checkpoint, or of the beginning, and the seconds that led there.
+    fn restore(&mut self) -> Result<f64, Error> {
+        let folder = self.folder.join(RunFolder::CHECKPOINTS);
+        let (mut row, mut step, mut seconds) = (None, 0, 0.0);
+        match checkpoint::latest(&folder) {
+            Some((_, path)) => {
+                let layout = self.network.layout();
+                let state =
+                    checkpoint::load(&path, layout, &mut self.weights, &mut self.optimizer)?;
+                self.check(&path, &state)?;
+                self.set_parent(&path)?;
+                step = state.step;
+                self.skipped = state.skipped;
+                self.guard = Guard::new(state.losses);
+                seconds = state.seconds;
+                row = Some(state.row);
+            }
+            None => {
+                let seed = self.recipe.train.seed;
+                self.weights = self.network.layout().initial(seed);
+                self.optimizer = Optimizer::new(self.recipe.optimizer.name, self.network.layout());
+                (self.skipped, self.guard, self.parent) = Default::default();
+            }
+        }
+        self.step = step;
+        let (metrics, rows) = Log::open::<Row>(&self.folder.join(RunFolder::METRICS), step)?;
+        self.metrics = metrics;
+        (self.dreams, _) = Log::open::<Dream>(&self.folder.join(RunFolder::DREAMS), step)?;
+        self.pending = row.filter(|_| rows.last().is_none_or(|row| row.step < step));
+        let measured = rows.iter().filter_map(|row| Some((row.step, row.val_bits_per_byte?)));
+        self.best = measured.min_by(|a, b| a.1.total_cmp(&b.1));
+        Ok(seconds)
+    }
+
+    /// A checkpoint must be of this seed and of these data.
+    fn check(&self, path: &Path, state: &State) -> Result<(), Error> {
+        let format = |what: &str, expected: String, got: String| Error::Format {
+            path: path.to_path_buf(),
+            what: what.to_string(),
+            expected,
+            got,
+        };
+        let data = self.batches.dataset().sha256();
+        if state.data != data {
+            return Err(format(
+                "data",
+                format!("the data of the run, {}", state.data),
+                data.into(),
+            ));
+        }
+        let seed = self.recipe.train.seed;
+        if state.seed != seed {
+            return Err(format("seed", state.seed.to_string(), seed.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Puts the finished model into the run's folder: the files of the last checkpoint.
+    fn finish(&mut self) -> Result<(), Error> {
+        let from = checkpoint::latest(&self.folder.join(RunFolder::CHECKPOINTS));
+        let Some((_, from)) = from else { return Ok(()) };
+        self.metrics.sync()?;
+        for (name, contents) in &self.files {
+            if name != RunFolder::RECIPE {
+                disk::write_bytes(&self.folder.join(name), contents)?;
+            }
+        }
+        // Last: where the weights are, the model is whole.
+        let weights = from.join(checkpoint::MODEL);
+        let copy = |file: &mut std::fs::File| {
+            std::io::copy(&mut std::fs::File::open(&weights)?, file).map(|_| ())
+        };
+        disk::write_whole(&self.folder.join(checkpoint::MODEL), copy)
+    }
+}
+
+/// The checkpoints of a run, by their steps.
+pub fn checkpoints(folder: &Path) -> Vec<(u64, PathBuf)> {
+    checkpoint::list(&folder.join(RunFolder::CHECKPOINTS))
+}

@@ -1,0 +1,94 @@
+//! One step: a batch, its gradients, and what the optimizer makes of them.
+
+use std::time::Instant;
+
+use llmos_tensor::ops::train::sum_of_squares;
+
+use super::{Row, Run};
+use crate::Error;
+use crate::model::Objective;
+use crate::optimizer::Rates;
+
+/// The number of the batch that step `step`, from 0, draws: those that were left out are not
+/// counted. `skipped` is sorted.
+pub(super) fn batch_number(skipped: &[u64], step: u64) -> u64 {
+    skipped.iter().fold(step, |number, &skipped| number + u64::from(skipped <= number))
+}
+
+impl Run {
+    /// Does the next step; what is wrong with its batch where it cannot be learnt from, the weights
+    /// being as they were then.
+    pub(super) fn train_step(&mut self) -> Result<Result<Row, String>, Error> {
+        let clock = Instant::now();
+        let (train, optimizer) = (&self.recipe.train, &self.recipe.optimizer);
+        let number = batch_number(&self.skipped, self.step);
+        self.batches.fill(number, &mut self.batch)?;
+        self.pieces.clear();
+        let width = train.context + 1;
+        for (ids, starts) in self.batch.tokens.chunks_exact(width).zip(&self.batch.starts) {
+            self.pieces.push(ids, starts, train.context);
+        }
+        let n_target = self.pieces.n_target().max(1);
+        // Every piece counts by the tokens of the whole step, so that pieces add up to the batch.
+        let objective = Objective { scale: 1.0 / n_target as f32, z_loss: optimizer.z_loss as f32 };
+        self.gradients.fill(0.0);
+        let rows = train.micro_batch();
+        let mut nats = 0.0;
+        for first in (0..train.batch).step_by(rows) {
+            let piece = self.pieces.part(first, rows);
+            nats += self.network.gradients(&self.weights, piece, objective, &mut self.gradients);
+        }
+        let loss = nats / n_target as f64;
+        #[cfg(test)]
+        let loss = if self.poison == Some(number) { f64::NAN } else { loss };
+        let grad_norm = sum_of_squares(&self.device, &self.gradients).sqrt();
+        if let Some(problem) = self.guard.objects(loss, grad_norm) {
+            return Ok(Err(problem));
+        }
+        self.guard.push(loss);
+        let (step, steps) = (self.step as usize, train.steps);
+        let share = self.recipe.schedule.share(step, steps);
+        let clipped = optimizer.clip > 0.0 && grad_norm > optimizer.clip;
+        let rates = Rates {
+            adam: optimizer.lr * share,
+            muon: optimizer.muon_lr * share,
+            weight_decay: optimizer.weight_decay_at(step, steps),
+            gradient_scale: if clipped { (optimizer.clip / grad_norm) as f32 } else { 1.0 },
+        };
+        let (weights, gradients) = (&mut self.weights, &self.gradients);
+        self.optimizer.step(&self.device, self.precision, optimizer, rates, weights, gradients);
+        self.step += 1;
+        let seconds = clock.elapsed().as_secs_f64();
+        let tokens = train.tokens_per_step();
+        Ok(Ok(Row {
+            step: self.step,
+            tokens: self.step * tokens,
+            loss,
+            lr: rates.adam,
+            grad_norm,
+            tokens_per_s: tokens as f64 / seconds,
+            step_ms: seconds * 1e3,
+            seconds: self.seconds(),
+            skipped: self.skipped.len() as u64,
+            val_loss: None,
+            val_bits_per_byte: None,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_were_left_out_are_not_drawn() {
+        let drawn = |skipped: &[u64]| (0..6).map(|step| batch_number(skipped, step)).collect();
+        let check = |skipped: &[u64], expected: [u64; 6]| {
+            let drawn: Vec<u64> = drawn(skipped);
+            assert_eq!(drawn, expected, "{skipped:?}");
+        };
+        check(&[], [0, 1, 2, 3, 4, 5]);
+        check(&[0], [1, 2, 3, 4, 5, 6]);
+        check(&[2, 3, 6], [0, 1, 4, 5, 7, 8]);
+    }
+}

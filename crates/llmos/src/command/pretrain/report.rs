@@ -1,0 +1,126 @@
+//! What is said before a run, and what came of it.
+
+use llmos_train::plan::{Comparison, Forecast, Outcome, RunPlan, amount};
+use llmos_train::recipe::Recipe;
+use llmos_train::run::{Row, Run, RunFolder};
+use serde::{Deserialize, Serialize};
+
+use crate::processors;
+use crate::terminal::Terminal;
+
+/// `forecast.json`.
+#[derive(Default, Serialize, Deserialize)]
+struct File {
+    forecast: Forecast,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+}
+
+/// What was said before; nothing where that is lost.
+pub(super) fn read_forecast(folder: &RunFolder) -> Forecast {
+    let bytes = std::fs::read(folder.join(RunFolder::FORECAST)).unwrap_or_default();
+    serde_json::from_slice::<File>(&bytes).unwrap_or_default().forecast
+}
+
+/// Keeps what was said, and what came of it.
+pub(super) fn write_forecast(
+    folder: &RunFolder,
+    forecast: &Forecast,
+    outcome: Option<&Outcome>,
+) -> anyhow::Result<()> {
+    let file = File { forecast: *forecast, outcome: outcome.copied() };
+    folder.write(RunFolder::FORECAST, &serde_json::to_vec_pretty(&file)?).map_err(super::explained)
+}
+
+pub(super) fn say_forecast(plan: &RunPlan, forecast: &Forecast, terminal: &Terminal) {
+    let time = forecast
+        .seconds
+        .map_or(String::new(), |seconds| format!(", {} in all", amount::duration(seconds)));
+    let bits = match (forecast.val_bits_per_byte, forecast.low, forecast.high) {
+        (Some(bits), Some(low), Some(high)) => {
+            format!(", {bits:.3} bits per byte at the end ({low:.3} to {high:.3})")
+        }
+        _ => String::new(),
+    };
+    terminal.say(format_args!(
+        "plan: {} parameters, {} tokens, {:.2e} FLOP, {} of memory{time}{bits}",
+        amount::shown(plan.parameters.total() as f64),
+        amount::shown(plan.tokens as f64),
+        plan.flops.model,
+        amount::bytes(plan.memory.total() as f64),
+    ));
+}
+
+/// What came of a run that has ended.
+pub(super) fn outcome(run: &Run, last: Option<&Row>) -> Outcome {
+    Outcome {
+        seconds: Some(run.seconds()),
+        memory_bytes: processors::peak_memory(),
+        val_bits_per_byte: last.and_then(|row| row.val_bits_per_byte),
+    }
+}
+
+pub(super) fn say_outcome(run: &Run, forecast: &Forecast, outcome: &Outcome, terminal: &Terminal) {
+    for Comparison { quantity, forecast, actual, error, inside } in forecast.beside(outcome) {
+        let shown = |number: f64| match quantity {
+            "seconds" => amount::duration(number),
+            "memory, bytes" => amount::bytes(number),
+            _ => format!("{number:.3}"),
+        };
+        let name = quantity.split(',').next().unwrap_or(quantity);
+        let name = if name == "seconds" { "time" } else { name };
+        let inside = match inside {
+            Some(true) => ", inside the interval",
+            Some(false) => ", outside the interval",
+            None => "",
+        };
+        terminal.say(format_args!(
+            "{name}: forecast {}, actual {} ({:+.1} %{inside})",
+            shown(forecast),
+            shown(actual),
+            100.0 * error
+        ));
+    }
+    let path = run.folder().path().display();
+    terminal.say(format_args!("{path} is a model: llmos dream {path}"));
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    run: String,
+    parameters: u64,
+    step: u64,
+    tokens: u64,
+    loss: Option<f64>,
+    val_loss: Option<f64>,
+    val_bits_per_byte: Option<f64>,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    forecast: &'a Forecast,
+    recipe: &'a Recipe,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(
+        run: &Run,
+        recipe: &'a Recipe,
+        last: Option<&Row>,
+        forecast: &'a Forecast,
+        outcome: &Outcome,
+    ) -> Report<'a> {
+        Report {
+            run: run.folder().path().display().to_string(),
+            parameters: llmos_train::plan::Parameters::of(&recipe.model).total(),
+            step: run.step(),
+            tokens: run.step() * recipe.train.tokens_per_step(),
+            loss: last.map(|row| row.loss),
+            val_loss: last.and_then(|row| row.val_loss),
+            val_bits_per_byte: outcome.val_bits_per_byte,
+            seconds: run.seconds(),
+            peak_memory_bytes: outcome.memory_bytes,
+            forecast,
+            recipe,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `llmos pretrain`: text to a model, interrupted, killed, and gone on with.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::program::{Folder, Output, collect, command, finish};
+
+/// A text with some order in it, in English.
+fn story() -> String {
+    let (who, what) = (["Tom", "Lily", "The dog", "A bird"], ["ran", "sat", "saw a ball", "fell"]);
+    (0..600).map(|i| format!("{} {}. ", who[i * 7 % 4], what[(i * i + i / 3) % 4])).collect()
+}
+
+/// A folder with the text and a recipe for a model that is trained in a moment.
+fn ground(steps: usize) -> Folder {
+    let folder = Folder::new();
+    std::fs::write(folder.join("story.txt"), story()).unwrap();
+    let recipe = format!(
+        "eval_every = 10\nsave_every = 4\nkeep = 2\n\
+         [model]\nn_layer = 2\nn_head = 2\nd_model = 16\nd_ff = 32\nvocab_size = 270\n\
+         [train]\nsteps = {steps}\ncontext = 16\nbatch = 4\n"
+    );
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    folder
+}
+
+fn begin<'a>(recipe: &'a str, text: &'a str, out: &'a str) -> Vec<&'a str> {
+    vec!["pretrain", recipe, "--data", text, "--out", out, "--threads", "2"]
+}
+
+/// Runs to the end in a home that stays.
+fn run(home: &Path, arguments: &[&str]) -> Output {
+    finish(command(home, arguments), b"")
+}
+
+/// Rows without their times.
+fn rows(run: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(Path::new(run).join("metrics.jsonl")).unwrap();
+    let row = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).unwrap();
+        for key in ["tokens_per_s", "step_ms", "seconds"] {
+            row.as_object_mut().unwrap().remove(key);
+        }
+        row
+    };
+    text.lines().map(row).collect()
+}
+
+fn assert_same(one: &str, other: &str, step: usize) {
+    for name in [
+        "model.safetensors".to_string(),
+        "dreams.jsonl".to_string(),
+        format!("checkpoints/step-{step}/optimizer.safetensors"),
+    ] {
+        let read = |run: &str| std::fs::read(Path::new(run).join(&name)).unwrap();
+        assert!(read(one) == read(other), "{name} differs");
+    }
+    assert_eq!(rows(one), rows(other));
+}
+
+#[test]
+fn a_text_becomes_a_model_that_every_command_takes() {
+    let home = ground(30);
+    let (recipe, text, out) = (home.join("recipe.toml"), home.join("story.txt"), home.join("run"));
+    let output = run(home.path(), &[&begin(&recipe, &text, &out)[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&output.text()).unwrap();
+    assert_eq!(report["step"], 30);
+    assert_eq!(report["tokens"], 30 * 64);
+    assert!(report["val_bits_per_byte"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(output.stderr.contains("# given: "), "{}", output.stderr);
+    assert!(output.stderr.contains("step 00030/00030 | loss "), "{}", output.stderr);
+    let rows = rows(&out);
+    assert_eq!(rows.len(), 30);
+    let loss = |row: usize| rows[row]["loss"].as_f64().unwrap();
+    assert!(loss(29) < loss(0) - 0.3, "{} {}", loss(0), loss(29));
+    for key in ["tokens", "lr", "grad_norm"] {
+        assert!(rows[4][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    // The run is a model: its bits per byte are what scoring the held-out text gives, but for the
+    // windows, and it converts.
+    for given in
+        [&["dream", &out, "--tokens", "8"][..], &["inspect", &out], &["next", &out, "-p", "Tom"]]
+    {
+        run(home.path(), given).text();
+    }
+    let gguf = home.join("out.gguf");
+    run(home.path(), &["convert", &out, &gguf, "--type", "q8_0"]).text();
+    run(home.path(), &["next", &gguf, "-p", "Tom"]).text();
+    // A second run in the same folder is refused, going on with the finished one changes nothing.
+    run(home.path(), &begin(&recipe, &text, &out)).is_error("is a run already");
+    let before = std::fs::read(Path::new(&out).join("model.safetensors")).unwrap();
+    run(home.path(), &["pretrain", "--resume", &out]).text();
+    assert!(std::fs::read(Path::new(&out).join("model.safetensors")).unwrap() == before);
+    // More steps are a longer run; another model is not the same run.
+    run(home.path(), &["pretrain", "--resume", &out, "--steps", "34"]).text();
+    assert_eq!(self::rows(&out).len(), 34);
+    run(home.path(), &["pretrain", "--resume", &out, "--set", "model.d_ff=64"])
+        .is_error("model.d_ff: the run has 32, and cannot go on with 64");
+}
+
+/// A few numbers that look random.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_twenty_times_it_ends_with_the_same_bytes() {
+    let steps = 400;
+    let home = ground(steps);
+    let (recipe, text) = (home.join("recipe.toml"), home.join("story.txt"));
+    let (whole, killed) = (home.join("whole"), home.join("killed"));
+    run(home.path(), &begin(&recipe, &text, &whole)).text();
+    let mut random = Random(5);
+    let (mut kills, mut while_saving) = (0, 0);
+    let given = [&begin(&recipe, &text, &killed)[..], &["--resume"]].concat();
+    let is_saving = || {
+        let entries = std::fs::read_dir(Path::new(&killed).join("checkpoints"));
+        entries.is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|e| e.file_name().as_encoded_bytes()[0] == b'.'))
+        })
+    };
+    while kills < 24 {
+        let mut child = command(home.path(), &given).spawn().unwrap();
+        let start = Instant::now();
+        let patience = match kills % 2 {
+            // Some are killed while they load, some while they learn.
+            0 => Duration::from_millis(random.below(160)),
+            _ => Duration::from_secs(5),
+        };
+        while start.elapsed() < patience && child.try_wait().unwrap().is_none() {
+            if kills % 2 == 1 && start.elapsed() > Duration::from_millis(60) && is_saving() {
+                while_saving += 1;
+                break;
+            }
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended after {kills} kills");
+        child.kill().unwrap();
+        collect(child);
+        kills += 1;
+    }
+    assert!(while_saving >= 8, "{while_saving} while saving");
+    run(home.path(), &given).text();
+    assert_same(&whole, &killed, steps);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_the_run_goes_on() {
+    let steps = 300;
+    let home = ground(steps);
+    let (recipe, text) = (home.join("recipe.toml"), home.join("story.txt"));
+    let (whole, stopped) = (home.join("whole"), home.join("stopped"));
+    run(home.path(), &begin(&recipe, &text, &whole)).text();
+    let child = command(home.path(), &begin(&recipe, &text, &stopped)).spawn().unwrap();
+    let start = Instant::now();
+    let checkpoint = Path::new(&stopped).join("checkpoints/step-8");
+    while !checkpoint.is_dir() && start.elapsed() < Duration::from_secs(60) {
+        std::hint::spin_loop();
+    }
+    // While it goes on nobody else may.
+    run(home.path(), &["pretrain", "--resume", &stopped]).is_error("written by another process");
+    crate::interrupt::interrupt(&child);
+    let output = collect(child);
+    assert_eq!(output.code, Some(130), "{}", output.stderr);
+    assert!(output.stderr.contains("goes on"), "{}", output.stderr);
+    run(home.path(), &["pretrain", "--resume", &stopped]).text();
+    assert_same(&whole, &stopped, steps);
+}
+
+#[test]
+fn what_cannot_be_trained_is_an_error_with_a_hint() {
+    let home = ground(10);
+    let (recipe, text, out) = (home.join("recipe.toml"), home.join("story.txt"), home.join("run"));
+    let bad = |more: &[&str], expected: &str| {
+        run(home.path(), &[&begin(&recipe, &text, &out)[..], more].concat()).is_error(expected);
+    };
+    bad(&["--set", "model.n_layers=3"], "the nearest is model.n_layer");
+    bad(&["--set", "model.n_head=3"], "does not divide into 3 heads; the nearest that does is 18");
+    bad(&["--set", "train.context=100000", "--steps", "3"], "train.context");
+    run(home.path(), &["pretrain"]).is_error("nothing to learn from");
+    run(home.path(), &["pretrain", "--resume", &out]).is_error("is no run");
+    for (name, bytes, expected) in [
+        ("empty.txt", &b""[..], "no text"),
+        ("binary.txt", &[0, 159, 146, 150, 255, 0, 1, 2][..], "byte"),
+    ] {
+        let path = home.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        run(home.path(), &begin(&recipe, &path, &out)).is_error(expected);
+    }
+    assert!(!Path::new(&out).exists(), "what was refused leaves nothing");
+    // A flipped bit in a checkpoint.
+    run(home.path(), &begin(&recipe, &text, &out)).text();
+    let path = Path::new(&out).join("checkpoints/step-10/optimizer.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    run(home.path(), &["pretrain", "--resume", &out, "--steps", "12"])
+        .is_error("optimizer.safetensors: expected the sum");
+}
