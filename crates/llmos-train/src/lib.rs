@@ -21,6 +21,8 @@ pub mod model;
 pub mod optimizer;
 pub mod plan;
 pub mod recipe;
+mod rehearsal;
 pub mod run;
 
 pub use error::Error;
+pub use rehearsal::{Rehearsal, Rehearsed};

@@ -18,8 +18,8 @@ use crate::recipe::{self, OptimizerName};
 /// rise fast near zero; singular values end between 0.7 and 1.2.
 const NEWTON_SCHULZ: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
 
-/// Iterations.
-const ITERATIONS: usize = 5;
+/// Steps of the iteration (Jordan's choice).
+pub const NEWTON_SCHULZ_STEPS: usize = 5;
 
 /// What an optimizer remembers between steps.
 pub struct Optimizer {
@@ -189,7 +189,7 @@ impl Work {
         let norm = sum_of_squares(device, &self.x[..len]).sqrt();
         scale_in_place(device, &mut self.x[..len], (1.0 / (norm + 1e-7)) as f32);
         let side = rows.min(cols);
-        for _ in 0..ITERATIONS {
+        for _ in 0..NEWTON_SCHULZ_STEPS {
             let x = View::dense(&self.x[..len], rows, cols);
             // The smaller of the two products of x with its transpose.
             let (left, right) =

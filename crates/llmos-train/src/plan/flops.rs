@@ -9,10 +9,8 @@
 use serde::Serialize;
 
 use super::parameters::Parameters;
+use crate::optimizer::NEWTON_SCHULZ_STEPS;
 use crate::recipe::{ModelShape, OptimizerName, Recipe};
-
-/// Newton–Schulz steps of Muon's orthogonalisation (Jordan et al., 2024).
-pub const NEWTON_SCHULZ_STEPS: usize = 5;
 
 /// AdamW's operations a parameter: two decays, square, two corrections, root, quotient, update.
 const ADAMW_FLOPS: f64 = 14.0;

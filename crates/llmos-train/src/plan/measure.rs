@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmos_tensor::Device;
-use llmos_tensor::ops::train::sum_of_squares;
 
 use super::flops::Flops;
 use super::run::RunPlan;
 use crate::Error;
-use crate::model::{Batch, Network, Objective};
-use crate::optimizer::{Optimizer, Rates};
 use crate::recipe::{Draft, Facts, Recipe, Resolved, Shape, Speed};
+use crate::{Rehearsal, Rehearsed};
 
 /// Tokens that are worked on at once while measuring: enough to fill products, and soon done.
 const MOST_TOKENS: usize = 8192;
@@ -30,36 +28,18 @@ const CLOSE: f64 = 0.15;
 ///
 /// A recipe must have passed [`RunPlan::check`], since its weights and buffers are made here.
 pub fn step_seconds(recipe: &Recipe, device: &Arc<Device>) -> f64 {
-    let (model, train) = (&recipe.model, &recipe.train);
-    let precision = train.dtype.precision();
+    let train = &recipe.train;
     let rows = (MOST_TOKENS / train.context).clamp(1, train.micro_batch());
-    let n_token = rows * train.context;
-    let mut network = Network::new(model, device, precision, rows, train.context);
-    let mut weights = network.layout().initial(train.seed);
-    let mut gradients = vec![0.0_f32; weights.len()];
-    let mut optimizer = Optimizer::new(recipe.optimizer.name, network.layout());
-    // Any ids do: what a product costs does not depend on its numbers.
-    let id = |i: usize| ((i * 7919 + i * i % 613) % model.vocab_size) as u32;
-    let ids: Vec<u32> = (0..=n_token).map(id).collect();
-    let data = Batch { inputs: &ids[..n_token], targets: &ids[1..], starts: None };
-    let objective =
-        Objective { scale: 1.0 / n_token as f32, z_loss: recipe.optimizer.z_loss as f32 };
+    let mut rehearsal = Rehearsal::new(recipe, rows, device);
     let start = Instant::now();
     let (mut pieces, mut updates) = (Vec::new(), Vec::new());
     for round in 0..=MOST_ROUNDS.min(train.steps) {
-        let clock = Instant::now();
-        gradients.fill(0.0);
-        network.gradients(&weights, data, objective, &mut gradients);
-        let piece = clock.elapsed();
-        let norm = sum_of_squares(device, &gradients).sqrt();
-        let gradient_scale = if norm > 1.0 { (1.0 / norm) as f32 } else { 1.0 };
-        let rates = Rates { adam: 1e-4, muon: 1e-4, weight_decay: 0.1, gradient_scale };
-        optimizer.step(device, precision, &recipe.optimizer, rates, &mut weights, &gradients);
+        let Rehearsed { gradients, update, .. } = rehearsal.step();
         let is_last = start.elapsed() > ENOUGH;
         // The first round finds cold caches and untouched pages; it counts where it is the only one.
         if round > 0 || is_last {
-            pieces.push(piece.as_secs_f64());
-            updates.push((clock.elapsed() - piece).as_secs_f64());
+            pieces.push(gradients);
+            updates.push(update);
         }
         if is_last {
             break;

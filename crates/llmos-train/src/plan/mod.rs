@@ -18,7 +18,7 @@ mod run;
 mod tests;
 
 pub use cluster::{BYTES_PER_PARAMETER, BYTES_PER_TOKEN, Cluster, Order, USUAL_MFU};
-pub use flops::{Flops, NEWTON_SCHULZ_STEPS, RunFlops, optimizer_step};
+pub use flops::{Flops, RunFlops, optimizer_step};
 pub use forecast::{Comparison, Forecast, Outcome};
 pub use gpu::{GPUS, Gpu};
 pub use law::{Law, Prediction};

@@ -314,14 +314,18 @@ impl Run {
                 }
             }
         }
+        let dream = if is_due { self.dream()? } else { None };
+        // The row comes last: where it is, all of its step is.
+        if let Some(dream) = &dream {
+            self.dreams.push(dream)?;
+        }
         self.metrics.push(&row)?;
         let done = (self.step - self.first).max(1) as f64;
         let per_step = self.seconds_here() / done;
         let left = per_step * (self.recipe.train.steps as u64 - self.step) as f64;
         tell(Event::Step { row: &row, left });
-        if is_due && let Some(dream) = self.dream()? {
-            self.dreams.push(&dream)?;
-            tell(Event::Dream(&dream));
+        if let Some(dream) = &dream {
+            tell(Event::Dream(dream));
         }
         Ok(())
     }
@@ -396,8 +400,9 @@ impl Run {
         self.step = step;
         let (metrics, rows) = Log::open::<Row>(&self.folder.join(RunFolder::METRICS), step)?;
         self.metrics = metrics;
-        (self.dreams, _) = Log::open::<Dream>(&self.folder.join(RunFolder::DREAMS), step)?;
         self.pending = row.filter(|_| rows.last().is_none_or(|row| row.step < step));
+        let dreamt = step - u64::from(self.pending.is_some());
+        (self.dreams, _) = Log::open::<Dream>(&self.folder.join(RunFolder::DREAMS), dreamt)?;
         let measured = rows.iter().filter_map(|row| Some((row.step, row.val_bits_per_byte?)));
         self.best = measured.min_by(|a, b| a.1.total_cmp(&b.1));
         Ok(seconds)

@@ -190,7 +190,7 @@ fn what_cannot_be_trained_is_an_error_with_a_hint() {
     run(home.path(), &["pretrain", "--resume", &out]).is_error("is no run");
     for (name, bytes, expected) in [
         ("empty.txt", &b""[..], "no text"),
-        ("binary.txt", &[0, 159, 146, 150, 255, 0, 1, 2][..], "byte"),
+        ("binary.txt", &[0, 159, 146, 150, 255, 0, 1, 2].repeat(500)[..], "byte"),
     ] {
         let path = home.join(name);
         std::fs::write(&path, bytes).unwrap();
