@@ -6,11 +6,13 @@
 
 mod data;
 mod files;
+mod recipe;
 mod scratch;
 mod text;
 
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
+pub use recipe::recipe;
 pub use text::{chat_template, grammar, sentencepiece, tokenizer_json};
 
 /// A fuzz target.
@@ -24,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
     Target { name: "dequantize", body: dequantize, seeds: files::dequantize_seeds },
@@ -34,6 +36,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "page_image", body: page_image, seeds: files::page_image_seeds },
     Target { name: "prepared", body: prepared, seeds: data::prepared_seeds },
     Target { name: "raw_text", body: raw_text, seeds: data::raw_text_seeds },
+    Target { name: "recipe", body: recipe, seeds: recipe::seeds },
     Target { name: "safetensors", body: safetensors, seeds: files::safetensors_seeds },
     Target { name: "sentencepiece", body: sentencepiece, seeds: text::sentencepiece_seeds },
     Target { name: "tokenizer_json", body: tokenizer_json, seeds: text::tokenizer_json_seeds },

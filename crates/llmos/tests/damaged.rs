@@ -65,5 +65,5 @@ macro_rules! targets {
 
 targets! {
     chat_template config_json dequantize gguf grammar llama2c page_image prepared raw_text
-    safetensors sentencepiece tokenizer_json
+    recipe safetensors sentencepiece tokenizer_json
 }

@@ -185,6 +185,10 @@ impl Run {
         };
         run.before = run.restore()?;
         run.first = run.step;
+        if run.step > train.steps as u64 {
+            let problem = format!("{} are done already; that is the nearest", run.step);
+            return Err(Error::Setting { key: "train.steps".into(), problem });
+        }
         Ok(run)
     }
 
@@ -322,7 +326,7 @@ impl Run {
         self.metrics.push(&row)?;
         let done = (self.step - self.first).max(1) as f64;
         let per_step = self.seconds_here() / done;
-        let left = per_step * (self.recipe.train.steps as u64 - self.step) as f64;
+        let left = per_step * (self.recipe.train.steps as u64).saturating_sub(self.step) as f64;
         tell(Event::Step { row: &row, left });
         if let Some(dream) = &dream {
             tell(Event::Dream(dream));

@@ -199,6 +199,7 @@ fn damage_and_other_runs_are_errors() {
         let Err(error) = run else { panic!("no error, {expected}") };
         assert!(error.to_string().contains(expected), "{error}");
     };
+    check("train.steps: 20 are done already", ground.run("run", 1, &["train.steps=19"]));
     check("expected 1, got 2", ground.run("run", 1, &["train.seed=2"]));
     check("model.safetensors: bytes of this model", ground.run("run", 1, &["model.d_ff=32"]));
     let held = ground.run("run", 1, &[]).unwrap();
