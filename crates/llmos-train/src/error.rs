@@ -46,6 +46,9 @@ pub enum Error {
         /// What is wrong there.
         problem: String,
     },
+    /// A picture could not be drawn.
+    #[error("draw a picture: {0}")]
+    Drawing(String),
     /// Another process is writing the same folder.
     #[error("{} is being written by another process", path.display())]
     Locked {

@@ -16,8 +16,10 @@
 
 pub mod data;
 mod error;
+pub mod journal;
 pub mod model;
 pub mod optimizer;
+pub mod picture;
 pub mod plan;
 pub mod recipe;
 
