@@ -89,8 +89,8 @@ impl Entry for Dream {
 ///
 /// A run that goes on from a checkpoint repeats steps: an entry takes the place of those of its step
 /// and later ones that came before it. (Several entries of one step stay if nothing lies between.)
-/// Lines that are no entry are counted and passed over; a last line that is still being written waits
-/// for its end.
+/// Lines that are no entry are counted and passed over; a line without its line break is still being
+/// written, and waits.
 #[derive(Debug)]
 pub struct Journal<T> {
     path: PathBuf,
@@ -99,8 +99,6 @@ pub struct Journal<T> {
     offset: u64,
     /// What follows the last line break.
     pending: Vec<u8>,
-    /// Whether `pending` is an entry already, of a file that does not end with a line break.
-    is_taken: bool,
     /// Whether `pending` is the rest of a line that is too long.
     is_skipped: bool,
     /// The last bytes that were read, by which a file that was replaced is known.
@@ -119,7 +117,6 @@ impl<T: Entry> Journal<T> {
             entries: Vec::new(),
             offset: 0,
             pending: Vec::new(),
-            is_taken: false,
             is_skipped: false,
             mark: Vec::new(),
             n_damaged: 0,
@@ -152,7 +149,8 @@ impl<T: Entry> Journal<T> {
     }
 
     /// Reads what has been written since, and says how many entries came: the last ones of
-    /// [`Journal::entries`]. A file that became shorter or was replaced is read anew.
+    /// [`Journal::entries`]. A file that became shorter or was replaced is read anew; entries whose
+    /// steps begin it as they began the old one have not come.
     ///
     /// # Errors
     /// [`Error::Io`] where the file is there and cannot be read.
@@ -167,16 +165,21 @@ impl<T: Entry> Journal<T> {
         };
         let mut came = 0;
         let read = self.take(&mut file, &mut came);
-        read.map_err(Error::io("read", &self.path))?;
-        Ok(came)
+        let old = read.map_err(Error::io("read", &self.path))?;
+        let pairs = self.entries.iter().zip(&old);
+        let known = pairs.take_while(|(new, old)| new.step() == old.step()).count();
+        Ok(came.min(self.entries.len() - known))
     }
 
-    fn take(&mut self, file: &mut File, came: &mut usize) -> std::io::Result<()> {
+    /// Reads to the end, and gives what was read before from a file that was replaced.
+    fn take(&mut self, file: &mut File, came: &mut usize) -> std::io::Result<Vec<T>> {
         let begin = self.offset - self.mark.len() as u64;
         file.seek(SeekFrom::Start(begin))?;
         let mut mark = Vec::with_capacity(self.mark.len());
         file.by_ref().take(self.mark.len() as u64).read_to_end(&mut mark)?;
+        let mut old = Vec::new();
         if mark != self.mark {
+            old = std::mem::take(&mut self.entries);
             *self = Journal::new(std::mem::take(&mut self.path));
             file.seek(SeekFrom::Start(0))?;
         }
@@ -195,14 +198,7 @@ impl<T: Entry> Journal<T> {
                 self.push(part, came);
             }
         }
-        if !self.is_taken
-            && !self.is_skipped
-            && let Ok(entry) = serde_json::from_slice::<T>(&self.pending)
-        {
-            self.is_taken = true;
-            self.put(entry, came);
-        }
-        Ok(())
+        Ok(old)
     }
 
     /// Takes a line or a part of one.
@@ -223,12 +219,11 @@ impl<T: Entry> Journal<T> {
         }
         let blank = !self.is_skipped && self.pending.trim_ascii().is_empty();
         match serde_json::from_slice::<T>(&self.pending) {
-            _ if self.is_taken || blank => {}
+            _ if blank => {}
             Ok(entry) if !self.is_skipped => self.put(entry, came),
             _ => self.n_damaged += 1,
         }
         self.pending.clear();
-        self.is_taken = false;
         self.is_skipped = false;
     }
 
@@ -283,9 +278,9 @@ mod tests {
         assert_eq!(journal.refresh().unwrap(), 1);
         assert_eq!(journal.refresh().unwrap(), 0);
         place.append("ss\":7.25}");
-        // A whole object is an entry, line break or not, and only once.
-        assert_eq!(journal.refresh().unwrap(), 1);
+        assert_eq!(journal.refresh().unwrap(), 0);
         place.append("\n\n");
+        assert_eq!(journal.refresh().unwrap(), 1);
         assert_eq!(journal.refresh().unwrap(), 0);
         assert_eq!(steps(&journal), [1, 2]);
         assert_eq!(journal.entries()[1].loss, Some(7.25));
@@ -326,18 +321,44 @@ mod tests {
         let place = Place::new("replaced");
         place.append("{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
         let mut journal = Journal::<Row>::read(&place.0).unwrap();
-        for (text, expected) in [
-            ("{\"step\":1}\n", vec![1]),
-            ("{\"step\":8}\n{\"step\":9}\n", vec![8, 9]),
-            ("", vec![]),
-            ("{\"step\":4}\n", vec![4]),
+        for (text, came, expected) in [
+            // The run went back: what is left is known.
+            ("{\"step\":1}\n", 0, vec![1]),
+            ("{\"step\":8}\n{\"step\":9}\n", 2, vec![8, 9]),
+            ("", 0, vec![]),
+            ("{\"step\":4}\n", 1, vec![4]),
         ] {
             std::fs::write(&place.0, text).unwrap();
-            assert_eq!(journal.refresh().unwrap(), expected.len(), "{text}");
+            assert_eq!(journal.refresh().unwrap(), came, "{text}");
             assert_eq!(steps(&journal), expected);
         }
         std::fs::remove_file(&place.0).unwrap();
         assert_eq!(journal.refresh().unwrap(), 0);
         assert!(journal.entries().is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_in_pieces_is_read_as_at_once(
+            pieces in proptest::collection::vec("([0-9]|[{}\\[\\]\",: \n]|\"step\":|null|\\{\"step\":[0-9]\\}\n|.){0,12}", 0..9)
+        ) {
+            let (whole, parts) = (Place::new("whole"), Place::new("parts"));
+            whole.append(&pieces.concat());
+            let mut followed = Journal::<Row>::new(&parts.0);
+            let mut came = 0;
+            for piece in &pieces {
+                parts.append(piece);
+                let before = followed.entries().len();
+                let new = followed.refresh().unwrap();
+                proptest::prop_assert!(new <= followed.entries().len() && followed.entries().len() <= before + new);
+                came += new;
+            }
+            let read = Journal::<Row>::read(&whole.0).unwrap();
+            // Debug, because NaN is not itself.
+            let (followed_rows, read_rows) = (followed.entries(), read.entries());
+            proptest::prop_assert_eq!(format!("{followed_rows:?}"), format!("{read_rows:?}"));
+            proptest::prop_assert_eq!(followed.n_damaged(), read.n_damaged());
+            proptest::prop_assert!(came >= read.entries().len());
+        }
     }
 }

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
     bench, completions, convert, data, doctor, dream, inspect, models, next, plan, pull, rm, run,
-    score, tokenize, tokenizer,
+    score, tokenize, tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Tokenizer(tokenizer::Arguments),
     Data(data::Arguments),
     Plan(plan::Arguments),
+    Watch(watch::Arguments),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),
     Pull(pull::Arguments),

@@ -30,6 +30,7 @@ mod recipe;
 mod registry;
 mod sampling;
 mod settings;
+mod step_line;
 mod terminal;
 mod vocabulary;
 

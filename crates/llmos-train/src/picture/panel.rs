@@ -93,6 +93,7 @@ impl Panel {
             .light_line_style(theme::GRAY.mix(0.0))
             .x_labels(step_labels)
             .y_labels(if self.has_legend { 8 } else { 4 })
+            .set_all_tick_mark_size(fine(5))
             .label_style(font(14))
             .axis_desc_style(font(15))
             .x_desc(if is_lowest { "step" } else { "" })

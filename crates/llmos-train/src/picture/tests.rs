@@ -1,3 +1,5 @@
+//! Pictures read back as XML: points, ends, labels, and nothing that is not a number.
+
 use super::*;
 use roxmltree::{Document, Node};
 

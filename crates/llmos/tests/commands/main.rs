@@ -16,3 +16,4 @@ mod score;
 mod settings;
 mod tokenize;
 mod tokenizer;
+mod watch;
