@@ -56,6 +56,9 @@ pub enum Error {
         /// Batches that were left out before.
         skipped: usize,
     },
+    /// A picture could not be drawn.
+    #[error("draw a picture: {0}")]
+    Drawing(String),
     /// Another process is writing the same folder.
     #[error("{} is being written by another process", path.display())]
     Locked {

@@ -17,8 +17,10 @@
 pub mod data;
 mod disk;
 mod error;
+pub mod journal;
 pub mod model;
 pub mod optimizer;
+pub mod picture;
 pub mod plan;
 pub mod recipe;
 mod rehearsal;

@@ -25,6 +25,8 @@ pub(crate) fn ask_first() -> impl Fn() -> bool {
     GENTLE.store(true, Ordering::Relaxed);
     || ASKED.load(Ordering::Relaxed)
 }
+/// What gives the terminal back, while a view has it.
+static RESTORE: Mutex<Option<fn()>> = Mutex::new(None);
 
 /// From now on an interrupt, a termination or a hang-up removes unfinished files and ends the
 /// program with 130.
@@ -40,11 +42,19 @@ pub(crate) fn install() -> anyhow::Result<()> {
         for path in unfinished().drain(..) {
             remove(&path);
         }
+        if let Some(restore) = restore().take() {
+            restore();
+        }
         // The shell's prompt begins on a line of its own.
         let _ = writeln!(std::io::stderr());
         std::process::exit(INTERRUPTED.into());
     })
     .context("cannot listen for Ctrl-C")
+}
+
+/// From now on an interrupt calls `action` before the program ends; none calls nothing.
+pub(crate) fn before_end(action: Option<fn()>) {
+    *restore() = action;
 }
 
 /// A file or folder that is removed if it is dropped, or the program interrupted, before
@@ -81,6 +91,10 @@ impl Drop for Unfinished {
             remove(&self.path);
         }
     }
+}
+
+fn restore() -> std::sync::MutexGuard<'static, Option<fn()>> {
+    RESTORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn unfinished() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {

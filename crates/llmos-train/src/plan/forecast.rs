@@ -42,6 +42,16 @@ pub struct Outcome {
     pub val_bits_per_byte: Option<f64>,
 }
 
+/// `forecast.json` of a run: what was said, and at its end what came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ForecastFile {
+    /// What was said.
+    pub forecast: Forecast,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
 /// One quantity, said and come true.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Comparison {

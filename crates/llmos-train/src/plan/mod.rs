@@ -19,7 +19,7 @@ mod tests;
 
 pub use cluster::{BYTES_PER_PARAMETER, BYTES_PER_TOKEN, Cluster, Order, USUAL_MFU};
 pub use flops::{Flops, RunFlops, optimizer_step};
-pub use forecast::{Comparison, Forecast, Outcome};
+pub use forecast::{Comparison, Forecast, ForecastFile, Outcome};
 pub use gpu::{GPUS, Gpu};
 pub use law::{Law, Prediction};
 pub use measure::{derive, step_seconds};

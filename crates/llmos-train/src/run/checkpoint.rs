@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::metrics::Row;
 use super::safetensors;
 use crate::data::hex;
+use crate::journal::Row;
 use crate::model::Layout;
 use crate::optimizer::Optimizer;
 use crate::{Error, disk};

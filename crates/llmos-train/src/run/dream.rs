@@ -3,9 +3,7 @@
 
 use llmos_model::sampler::{Sampler, SamplerOptions};
 use llmos_tokenizer::Tokenizer;
-use serde::{Deserialize, Serialize};
 
-use super::metrics::OfStep;
 use crate::model::Network;
 
 /// Tokens of a dream at most. Each one runs all before it again, which for so few is less than a
@@ -14,21 +12,6 @@ const LENGTH: usize = 96;
 
 /// Unlikely tokens are drawn less often: young models would write nothing else.
 const TEMPERATURE: f32 = 0.8;
-
-/// A text that the model wrote.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dream {
-    /// After this step.
-    pub step: u64,
-    /// What it wrote.
-    pub text: String,
-}
-
-impl OfStep for Dream {
-    fn step(&self) -> u64 {
-        self.step
-    }
-}
 
 /// Lets the model go on from `start`, (n) with n at least 1, to the end of a document, of its
 /// context, or of patience.

@@ -1,10 +1,11 @@
 //! The folder of a run: what lies where, and whose it is at the moment.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::disk;
+use crate::journal::{DREAMS, METRICS};
 
 /// A run's folder, held by this process.
 ///
@@ -12,6 +13,7 @@ use crate::disk;
 /// recipe.toml              the resolved recipe, each value with its reason
 /// metrics.jsonl            a row a step
 /// dreams.jsonl             what the model writes as it learns
+/// picture.svg              loss, learning rate and speed, at the end
 /// forecast.json            what was said beforehand, and at the end what came of it
 /// data/                    the prepared text, where it was prepared on the way
 /// checkpoints/step-N/      all that is needed to go on from step N; a model as well
@@ -43,9 +45,11 @@ impl RunFolder {
     /// The resolved recipe's name.
     pub const RECIPE: &str = "recipe.toml";
     /// The metrics' name.
-    pub const METRICS: &str = "metrics.jsonl";
+    pub const METRICS: &str = METRICS;
     /// The dreams' name.
-    pub const DREAMS: &str = "dreams.jsonl";
+    pub const DREAMS: &str = DREAMS;
+    /// The name of the picture of a run that has ended.
+    pub const PICTURE: &str = "picture.svg";
     /// The forecast's name.
     pub const FORECAST: &str = "forecast.json";
     /// The prepared text's name.
@@ -70,8 +74,10 @@ impl RunFolder {
 
     /// True while a process has the run at `path`.
     pub fn is_alive(path: &Path) -> bool {
-        let lock = File::options().write(true).open(path.join(LOCK));
-        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+        // As one reader among others: two who watch do not see each other, and a run that starts in
+        // this moment asks again.
+        let lock = File::open(path.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Its path.

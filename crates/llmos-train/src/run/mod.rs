@@ -11,7 +11,7 @@ mod evaluate;
 mod files;
 mod folder;
 mod guard;
-mod metrics;
+mod log;
 mod rows;
 mod safetensors;
 mod step;
@@ -28,18 +28,17 @@ use llmos_tensor::ops::train::all_finite;
 use llmos_tokenizer::Tokenizer;
 
 use crate::data::{self, BatchOptions, Batches, Dataset, Split};
+use crate::journal::{Dream, Row};
 use crate::model::Network;
 use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::{Error, disk};
 
 use checkpoint::{Files, Parent, State};
-pub use dream::Dream;
 pub use evaluate::Evaluation;
 pub use folder::{Progress, RunFolder};
 use guard::Guard;
-use metrics::Log;
-pub use metrics::{Row, read_rows};
+use log::Log;
 use rows::Pieces;
 
 /// What happens in a run, for whoever watches.
@@ -354,7 +353,7 @@ impl Run {
             train.context,
             train.seed,
         );
-        Ok(text.map(|text| Dream { step: self.step, text }))
+        Ok(text.map(|text| Dream { step: self.step, prompt: String::new(), text }))
     }
 
     /// Leaves out the batch of the next step and goes back to the last checkpoint.

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use llmos_tensor::ops::train::sum_of_squares;
 
-use super::{Row, Run};
+use super::Run;
 use crate::Error;
+use crate::journal::Row;
 use crate::model::Objective;
 use crate::optimizer::Rates;
 
@@ -62,14 +63,14 @@ impl Run {
         let tokens = train.tokens_per_step();
         Ok(Ok(Row {
             step: self.step,
-            tokens: self.step * tokens,
-            loss,
-            lr: rates.adam,
-            grad_norm,
-            tokens_per_s: tokens as f64 / seconds,
-            step_ms: seconds * 1e3,
-            seconds: self.seconds(),
-            skipped: self.skipped.len() as u64,
+            tokens: Some(self.step * tokens),
+            loss: Some(loss),
+            lr: Some(rates.adam),
+            grad_norm: Some(grad_norm),
+            tokens_per_s: Some(tokens as f64 / seconds),
+            step_ms: Some(seconds * 1e3),
+            seconds: Some(self.seconds()),
+            skipped: (!self.skipped.is_empty()).then_some(self.skipped.len() as u64),
             val_loss: None,
             val_bits_per_byte: None,
         }))

@@ -9,6 +9,7 @@ use llmos_tokenizer::train::{BpeOptions, BpeTrainer};
 use super::*;
 use crate::data::scratch::Scratch;
 use crate::data::{Place, Preparation, Source, prepare};
+use crate::journal::Journal;
 use crate::recipe::{Draft, Facts, Text};
 
 /// A text with some order in it.
@@ -60,7 +61,8 @@ impl Ground {
     }
 
     fn rows(&self, run: &str) -> Vec<Row> {
-        read_rows(&self.scratch.path().join(run).join(RunFolder::METRICS)).unwrap()
+        let path = self.scratch.path().join(run).join(RunFolder::METRICS);
+        Journal::read(path).unwrap().entries().to_vec()
     }
 }
 
@@ -74,7 +76,7 @@ fn finish(mut run: Run) {
 
 /// What a run has learnt and measured, its times left out.
 fn learnt(ground: &Ground, run: &str) -> (Vec<u8>, Vec<u8>, Vec<Row>) {
-    let timeless = |row: Row| Row { tokens_per_s: 0.0, step_ms: 0.0, seconds: 0.0, ..row };
+    let timeless = |row: Row| Row { tokens_per_s: None, step_ms: None, seconds: None, ..row };
     (
         ground.bytes(&format!("{run}/model.safetensors")),
         ground.bytes(&format!("{run}/checkpoints/step-20/optimizer.safetensors")),

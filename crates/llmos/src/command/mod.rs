@@ -20,6 +20,7 @@ pub(crate) mod score;
 mod story;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
+pub(crate) mod watch;
 
 use crate::Outcome;
 use crate::arguments::Command;
@@ -40,6 +41,7 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Convert(arguments)) => convert::run(arguments, terminal),
         Some(Command::Plan(arguments)) => plan::run(arguments, terminal),
         Some(Command::Pretrain(arguments)) => pretrain::run(*arguments, terminal),
+        Some(Command::Watch(arguments)) => watch::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
         Some(Command::Models(arguments)) => models::run(arguments, terminal),
         Some(Command::Rm(arguments)) => rm::run(arguments, terminal),

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use llmos_tensor::Device;
 use llmos_train::data::{Dataset, MANIFEST};
+use llmos_train::journal::{Journal, Row};
 use llmos_train::plan::{Forecast, Law, RunPlan, derive};
 use llmos_train::recipe::{Draft, Facts, Recipe, Resolved, Text};
-use llmos_train::run::{Ending, Event, Progress, Row, Run, RunFolder};
+use llmos_train::run::{Ending, Event, Progress, Run, RunFolder};
 
 use crate::failure::failure;
 use crate::recipe::RecipeArguments;
@@ -95,6 +96,7 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
         step => terminal.say(format_args!("going on in {} after step {step}", out.display())),
     }
     let (ending, last) = train(&mut run, recipe, terminal)?;
+    report::draw(&run, terminal);
     if ending == Ending::Stopped {
         terminal.say(format_args!(
             "stopped after step {}; llmos pretrain --resume {} goes on",
@@ -213,7 +215,7 @@ fn train(
     });
     let ending = ending.map_err(explained)?;
     let metrics = run.folder().join(RunFolder::METRICS);
-    let last = last.or_else(|| llmos_train::run::read_rows(&metrics).ok()?.pop());
+    let last = last.or_else(|| Journal::read(metrics).ok()?.entries().last().cloned());
     Ok((ending, last))
 }
 

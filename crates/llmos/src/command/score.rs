@@ -13,7 +13,9 @@ use llmos_tokenizer::Special;
 
 /// Measure how well a model predicts a text.
 ///
-/// The score is the mean over the tokens that have a past: all but the first.
+/// The score is the mean over the tokens that have a past: all but the first. A text longer than the
+/// context goes through it in overlapping pieces, in which each token has a past of at least the
+/// context less the stride, as far as the text reaches.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// A model: a path or a name.
@@ -30,7 +32,8 @@ pub(crate) struct Arguments {
     /// Take the decoding path, token by token, instead of prefill: the same numbers, slowly.
     #[arg(long)]
     stepwise: bool,
-    /// Score a text longer than the context in overlapping pieces, this many tokens apart.
+    /// How far apart the pieces of a text longer than the context are; half of the context where this
+    /// is left out. Less is slower, and kinder to the model.
     #[arg(long, value_name = "TOKENS")]
     stride: Option<usize>,
     /// Print JSON.
@@ -46,7 +49,8 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Report {
     tokens: usize,
-    /// None for ids of a model without text.
+    /// Of the file as it was read, or of the text that ids stand for; none for ids of a model without
+    /// text.
     bytes: Option<usize>,
     nats_per_token: f64,
     bits_per_byte: Option<f64>,
@@ -172,19 +176,15 @@ struct Piece {
     first: usize,
 }
 
-/// How a text of `tokens` goes through a context: at once, or `stride` tokens further each time.
+/// How a text of `tokens` goes through a context: at once, or `stride` tokens further each time, by
+/// default half of the context.
 fn pieces(tokens: usize, context: usize, stride: Option<usize>) -> anyhow::Result<Vec<Piece>> {
     // The last token is only predicted, so it needs no place.
     let most = context + 1;
     if tokens <= most {
         return Ok(vec![Piece { start: 0, end: tokens, first: 1 }]);
     }
-    let stride = stride.ok_or_else(|| {
-        failure(
-            format!("{tokens} tokens, the context holds {context}"),
-            format!("--stride {} scores it in overlapping pieces", (context / 2).max(1)),
-        )
-    })?;
+    let stride = stride.unwrap_or((context / 2).max(1));
     if stride == 0 || stride > context {
         return Err(failure(
             format!("--stride {stride} with a context of {context}"),
@@ -220,9 +220,14 @@ mod tests {
 
     #[test]
     fn every_token_but_the_first_is_scored_once() {
-        for (tokens, context, stride) in
-            [(5, 8, None), (9, 8, None), (40, 8, Some(3)), (10, 8, Some(8))]
-        {
+        for (tokens, context, stride) in [
+            (5, 8, None),
+            (9, 8, None),
+            (40, 8, None),
+            (5, 1, None),
+            (40, 8, Some(3)),
+            (10, 8, Some(8)),
+        ] {
             let mut seen = vec![0; tokens];
             for piece in pieces(tokens, context, stride).unwrap() {
                 assert!(piece.end - piece.start <= context + 1 && piece.first > piece.start);
@@ -231,8 +236,15 @@ mod tests {
             assert_eq!(seen[0], 0);
             assert!(seen[1..].iter().all(|&times| times == 1), "{tokens} {context} {stride:?}");
         }
-        assert!(pieces(10, 8, None).is_err());
         assert!(pieces(10, 8, Some(9)).is_err());
+        assert!(pieces(10, 8, Some(0)).is_err());
+    }
+
+    #[test]
+    fn the_pieces_of_a_long_text_are_half_a_context_apart() {
+        let given = pieces(40, 8, None).unwrap();
+        assert_eq!(given, pieces(40, 8, Some(4)).unwrap());
+        assert!(given[1..].iter().all(|piece| piece.first - piece.start >= 4), "{given:?}");
     }
 
     #[test]

@@ -17,3 +17,4 @@ mod score;
 mod settings;
 mod tokenize;
 mod tokenizer;
+mod watch;

@@ -81,14 +81,33 @@ fn ids_work_without_a_tokenizer() {
 }
 
 #[test]
-fn a_long_text_goes_in_pieces_when_asked_to() {
+fn a_long_text_slides_through_the_context() {
     let text = "Lily liked her dog. ".repeat(200);
-    let given = ["score", &stories(), "--json"];
-    llmos_with(&given, text.as_bytes()).is_error("the context holds 512");
-    let report = llmos_with(&[&given[..], &["--stride", "256"]].concat(), text.as_bytes()).json();
+    let score = |more: &[&str]| {
+        let model = stories();
+        llmos_with(&[&["score", &model, "--json"][..], more].concat(), text.as_bytes())
+    };
+    let report = score(&[]).json();
     assert!(report["tokens"].as_u64().unwrap() > 600);
+    assert_eq!(report["bytes"], text.len());
     // Better than a guess among 512 tokens.
     assert!(report["nats_per_token"].as_f64().unwrap() < 512f64.ln());
+    assert_eq!(score(&["--stride", "256"]).json(), report);
+    assert_ne!(score(&["--stride", "512"]).json()["nats_per_token"], report["nats_per_token"]);
+    score(&["--stride", "513"]).is_error("--stride 513 with a context of 512");
+}
+
+#[test]
+fn bytes_are_those_of_the_file() {
+    let home = Folder::new();
+    let path = home.join("text");
+    // A byte order mark, carriage returns, and a byte that is no UTF-8.
+    let text = b"\xef\xbb\xbfOnce upon a time\r\nLily \xff slept.\r\n";
+    std::fs::write(&path, text).unwrap();
+    let size = std::fs::metadata(&path).unwrap().len();
+    assert_eq!(llmos(&["score", &stories(), "--text", &path, "--json"]).json()["bytes"], size);
+    let piped = llmos_with(&["score", &stories(), "--json"], text).json();
+    assert_eq!(piped["bytes"], size);
 }
 
 #[test]

@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Outside crate -> the rooms that may import it: what a card forbids cannot come in by the back door.
-const KEYS: [(&str, &[&str]); 12] = [
+const KEYS: [(&str, &[&str]); 14] = [
     ("axum", &["llmos-serve"]),
     ("clap", &["llmos"]),
     ("ctrlc", &["llmos"]),
@@ -42,6 +42,8 @@ const KEYS: [(&str, &[&str]); 12] = [
     ("indicatif", &["llmos"]),
     ("libc", &["llmos-tensor"]),
     ("memmap2", &["llmos-model"]),
+    ("plotters", &["llmos-train"]),
+    ("ratatui", &["llmos"]),
     ("reqwest", &["llmos-agent"]),
     ("rusqlite", &["llmos-store"]),
     ("sqlx", &["llmos-store"]),

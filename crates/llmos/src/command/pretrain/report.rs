@@ -1,25 +1,19 @@
 //! What is said before a run, and what came of it.
 
-use llmos_train::plan::{Comparison, Forecast, Outcome, RunPlan, amount};
+use llmos_train::journal::{Journal, Row};
+use llmos_train::picture;
+use llmos_train::plan::{Comparison, Forecast, ForecastFile, Outcome, RunPlan, amount};
 use llmos_train::recipe::Recipe;
-use llmos_train::run::{Row, Run, RunFolder};
-use serde::{Deserialize, Serialize};
+use llmos_train::run::{Run, RunFolder};
+use serde::Serialize;
 
 use crate::processors;
 use crate::terminal::Terminal;
 
-/// `forecast.json`.
-#[derive(Default, Serialize, Deserialize)]
-struct File {
-    forecast: Forecast,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    outcome: Option<Outcome>,
-}
-
 /// What was said before; nothing where that is lost.
 pub(super) fn read_forecast(folder: &RunFolder) -> Forecast {
     let bytes = std::fs::read(folder.join(RunFolder::FORECAST)).unwrap_or_default();
-    serde_json::from_slice::<File>(&bytes).unwrap_or_default().forecast
+    serde_json::from_slice::<ForecastFile>(&bytes).unwrap_or_default().forecast
 }
 
 /// Keeps what was said, and what came of it.
@@ -28,7 +22,7 @@ pub(super) fn write_forecast(
     forecast: &Forecast,
     outcome: Option<&Outcome>,
 ) -> anyhow::Result<()> {
-    let file = File { forecast: *forecast, outcome: outcome.copied() };
+    let file = ForecastFile { forecast: *forecast, outcome: outcome.copied() };
     folder.write(RunFolder::FORECAST, &serde_json::to_vec_pretty(&file)?).map_err(super::explained)
 }
 
@@ -49,6 +43,19 @@ pub(super) fn say_forecast(plan: &RunPlan, forecast: &Forecast, terminal: &Termi
         plan.flops.model,
         amount::bytes(plan.memory.total() as f64),
     ));
+}
+
+/// Draws how the run went. It is an extra: a run is none the worse without it.
+pub(super) fn draw(run: &Run, terminal: &Terminal) {
+    let folder = run.folder();
+    let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
+    let drawn = Journal::<Row>::read(folder.join(RunFolder::METRICS)).and_then(|journal| {
+        let text = picture::svg(&[picture::Run { name: &name, rows: journal.entries() }])?;
+        folder.write(RunFolder::PICTURE, text.as_bytes())
+    });
+    if let Err(error) = drawn {
+        terminal.warn(format_args!("no picture: {error}"));
+    }
 }
 
 /// What came of a run that has ended.
@@ -114,7 +121,7 @@ impl<'a> Report<'a> {
             parameters: llmos_train::plan::Parameters::of(&recipe.model).total(),
             step: run.step(),
             tokens: run.step() * recipe.train.tokens_per_step(),
-            loss: last.map(|row| row.loss),
+            loss: last.and_then(|row| row.loss),
             val_loss: last.and_then(|row| row.val_loss),
             val_bits_per_byte: outcome.val_bits_per_byte,
             seconds: run.seconds(),

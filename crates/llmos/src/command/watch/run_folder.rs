@@ -1,0 +1,243 @@
+//! A run's folder: what is in it now, and whether somebody is writing it.
+
+use std::path::{Path, PathBuf};
+
+use llmos_train::journal::{DREAMS, Dream, Journal, METRICS, Row};
+use llmos_train::plan::{Comparison, Forecast, ForecastFile, Outcome};
+use serde::Serialize;
+
+use crate::failure::{Explain, failure};
+
+/// Steps whose mean time says how long the rest will take.
+const RECENT: usize = 50;
+
+/// A recipe is some kilobytes; what is larger is another file.
+const LARGEST_RECIPE: u64 = 1 << 20;
+
+/// What is known of a run's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// A process holds its lock.
+    Running,
+    /// Nobody does, and steps are missing.
+    Stopped,
+    /// All steps were done.
+    Finished,
+}
+
+impl State {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Stopped => "stopped",
+            State::Finished => "finished",
+        }
+    }
+}
+
+/// A run that is followed.
+pub(super) struct RunFolder {
+    folder: PathBuf,
+    /// What people call it.
+    pub(super) name: String,
+    metrics: Journal<Row>,
+    dreams: Journal<Dream>,
+    /// Optimizer steps in all; 0 where the recipe does not say.
+    pub(super) steps: u64,
+    /// Layers and width, for the heading.
+    pub(super) shape: Option<String>,
+    pub(super) forecast: Option<Forecast>,
+    is_alive: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Latest<'a> {
+    run: &'a str,
+    folder: &'a Path,
+    state: State,
+    step: Option<u64>,
+    steps: Option<u64>,
+    tokens: Option<u64>,
+    loss: Option<f64>,
+    lr: Option<f64>,
+    grad_norm: Option<f64>,
+    tokens_per_s: Option<f64>,
+    step_ms: Option<f64>,
+    seconds_left: Option<f64>,
+    /// After which step the last evaluation was.
+    val_step: Option<u64>,
+    val_loss: Option<f64>,
+    val_bits_per_byte: Option<f64>,
+    forecast: Option<Forecast>,
+    beside_forecast: Vec<Comparison>,
+    dream: Option<&'a Dream>,
+}
+
+impl RunFolder {
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// There is no such folder, it is not a run's, or a file of it cannot be read.
+    pub(super) fn open(folder: &Path) -> anyhow::Result<RunFolder> {
+        let given = folder.display();
+        let kind = std::fs::metadata(folder).explain(
+            || format!("no run at {given}"),
+            || "give the folder that `llmos pretrain --out` wrote".into(),
+        )?;
+        let (metrics, recipe) = (folder.join(METRICS), folder.join("recipe.toml"));
+        if !kind.is_dir() || !(metrics.is_file() || recipe.is_file()) {
+            return Err(failure(
+                format!("{given} is not a run"),
+                format!(
+                    "a run is a folder with recipe.toml and {METRICS}, as `llmos pretrain --out` writes it"
+                ),
+            ));
+        }
+        // `.` has a name too.
+        let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+        let name = absolute.file_name().unwrap_or(folder.as_os_str());
+        let mut run = RunFolder {
+            name: name.to_string_lossy().into_owned(),
+            metrics: Journal::new(metrics),
+            dreams: Journal::new(folder.join(DREAMS)),
+            steps: 0,
+            shape: None,
+            forecast: None,
+            is_alive: false,
+            folder: folder.to_path_buf(),
+        };
+        run.refresh()?;
+        Ok(run)
+    }
+
+    /// Reads what was written since; how many steps came.
+    ///
+    /// # Errors
+    /// A file is there and cannot be read.
+    pub(super) fn refresh(&mut self) -> anyhow::Result<usize> {
+        // First: whoever ends between the two has written all that is read then.
+        self.is_alive = llmos_train::run::RunFolder::is_alive(&self.folder);
+        let hint = || "check who may read the run's folder".to_string();
+        let cannot = || format!("cannot follow {}", self.folder.display());
+        let came = self.metrics.refresh().explain(cannot, hint)?;
+        self.dreams.refresh().explain(cannot, hint)?;
+        if self.steps == 0 {
+            self.read_recipe();
+        }
+        if self.forecast.is_none() {
+            // It is an extra: without a readable one the run is followed all the same.
+            let text = std::fs::read(self.folder.join("forecast.json")).ok();
+            let file = text.and_then(|text| serde_json::from_slice::<ForecastFile>(&text).ok());
+            self.forecast = file.map(|file| file.forecast);
+        }
+        Ok(came)
+    }
+
+    /// Takes the length and the shape, as far as they can be read.
+    fn read_recipe(&mut self) {
+        let path = self.folder.join("recipe.toml");
+        if std::fs::metadata(&path).map_or(true, |file| file.len() > LARGEST_RECIPE) {
+            return;
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let Ok(recipe) = text.parse::<toml::Table>() else { return };
+        let whole = |section: &str, key: &str| {
+            let value = recipe.get(section)?.get(key)?.as_integer()?;
+            u64::try_from(value).ok()
+        };
+        self.steps = whole("train", "steps").unwrap_or(0);
+        let shape = whole("model", "n_layer").zip(whole("model", "d_model"));
+        self.shape = shape.map(|(layers, width)| format!("{layers} layers of width {width}"));
+    }
+
+    /// What was measured so far.
+    pub(super) fn rows(&self) -> &[Row] {
+        self.metrics.entries()
+    }
+
+    /// What it wrote so far.
+    pub(super) fn dreams(&self) -> &[Dream] {
+        self.dreams.entries()
+    }
+
+    pub(super) fn last(&self) -> Option<&Row> {
+        self.rows().last()
+    }
+
+    /// The step of the last evaluation.
+    pub(super) fn evaluated(&self) -> Option<&Row> {
+        let has = |row: &&Row| row.val_loss.or(row.val_bits_per_byte).is_some();
+        self.rows().iter().rev().find(has)
+    }
+
+    pub(super) fn state(&self) -> State {
+        let is_whole = self.steps > 0 && self.last().is_some_and(|row| row.step >= self.steps);
+        match (self.is_alive, is_whole) {
+            (true, _) => State::Running,
+            (false, true) => State::Finished,
+            (false, false) => State::Stopped,
+        }
+    }
+
+    /// Steps that are done over all, where both are known.
+    pub(super) fn share(&self) -> Option<f64> {
+        let done = self.last()?.step as f64;
+        (self.steps > 0).then(|| (done / self.steps as f64).min(1.0))
+    }
+
+    /// Seconds that the missing steps of a living run take, at the speed of the last ones.
+    pub(super) fn seconds_left(&self) -> Option<f64> {
+        if self.state() != State::Running || self.steps == 0 {
+            return None;
+        }
+        let left = self.steps.saturating_sub(self.last()?.step) as f64;
+        let recent = self.rows().iter().rev().take(RECENT).filter_map(finite_time);
+        let (sum, count) = recent.fold((0.0, 0.0), |(sum, count), time| (sum + time, count + 1.0));
+        (count > 0.0).then(|| left * sum / count / 1000.0)
+    }
+
+    /// What came of it, or will at the present speed, beside what was said.
+    pub(super) fn beside_forecast(&self) -> Vec<Comparison> {
+        let Some(forecast) = self.forecast else { return Vec::new() };
+        let steps = || self.rows().iter().filter_map(finite_time).sum::<f64>() / 1000.0;
+        let spent = self.last().and_then(|row| row.seconds).unwrap_or_else(steps);
+        let seconds = match self.state() {
+            State::Running => self.seconds_left().map(|left| spent + left),
+            State::Finished => Some(spent),
+            State::Stopped => None,
+        };
+        let val_bits_per_byte = self.evaluated().and_then(|row| row.val_bits_per_byte);
+        forecast.beside(&Outcome { seconds, memory_bytes: None, val_bits_per_byte })
+    }
+
+    pub(super) fn latest(&self) -> Latest<'_> {
+        let row = self.last();
+        let evaluated = self.evaluated();
+        Latest {
+            run: &self.name,
+            folder: &self.folder,
+            state: self.state(),
+            step: row.map(|row| row.step),
+            steps: (self.steps > 0).then_some(self.steps),
+            tokens: row.and_then(|row| row.tokens),
+            loss: row.and_then(|row| row.loss),
+            lr: row.and_then(|row| row.lr),
+            grad_norm: row.and_then(|row| row.grad_norm),
+            tokens_per_s: row.and_then(|row| row.tokens_per_s),
+            step_ms: row.and_then(|row| row.step_ms),
+            seconds_left: self.seconds_left(),
+            val_step: evaluated.map(|row| row.step),
+            val_loss: evaluated.and_then(|row| row.val_loss),
+            val_bits_per_byte: evaluated.and_then(|row| row.val_bits_per_byte),
+            forecast: self.forecast,
+            beside_forecast: self.beside_forecast(),
+            dream: self.dreams().last(),
+        }
+    }
+}
+
+fn finite_time(row: &Row) -> Option<f64> {
+    row.step_ms.filter(|time| time.is_finite())
+}
