@@ -13,6 +13,7 @@ mod law;
 mod measure;
 mod memory;
 mod parameters;
+mod pilot;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -21,8 +22,9 @@ pub use cluster::{BYTES_PER_PARAMETER, BYTES_PER_TOKEN, Cluster, Order, USUAL_MF
 pub use flops::{Flops, RunFlops, optimizer_step};
 pub use forecast::{Comparison, Forecast, ForecastFile, Outcome};
 pub use gpu::{GPUS, Gpu};
-pub use law::{Law, Prediction};
+pub use law::{Law, Prediction, Size};
 pub use measure::{derive, step_seconds};
 pub use memory::{ActivationFormula, Disk, Memory, activations, checkpoint};
 pub use parameters::Parameters;
+pub use pilot::{Pilot, pilot};
 pub use run::{RunPlan, Seconds};

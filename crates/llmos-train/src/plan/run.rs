@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::amount::{bytes, duration, figures};
 use super::flops::{Flops, RunFlops};
-use super::law::{Law, Prediction};
+use super::law::{Law, Prediction, Size};
 use super::memory::{ActivationFormula, Disk, Memory, activations, checkpoint};
 use super::parameters::Parameters;
 use crate::Error;
@@ -93,7 +93,9 @@ impl RunPlan {
         let text_tokens = text.map(|text| text.likely_tokens(recipe.model.vocab_size));
         let epochs = text_tokens.map(|text| tokens as f64 / text.max(1) as f64);
         let text_bytes = epochs.zip(text).map(|(epochs, text)| epochs * text.bytes as f64);
-        let forecast = |(law, bytes): (&Law, f64)| law.predict(parameters.total() as f64, bytes);
+        let pilot = text.and_then(|text| Some((text, text.pilot.as_ref()?)));
+        let prediction =
+            law.zip(pilot).map(|(law, (text, pilot))| law.predict(Size::of(recipe, text), pilot));
         RunPlan {
             parameters,
             token_flops: Flops::of(&recipe.model, recipe.train.context),
@@ -105,7 +107,7 @@ impl RunPlan {
             epochs,
             text_bytes,
             seconds: facts.speed.as_ref().map(|speed| Seconds::of(recipe, speed, text)),
-            prediction: law.zip(text_bytes).map(forecast),
+            prediction,
         }
     }
 

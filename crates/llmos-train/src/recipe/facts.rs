@@ -2,6 +2,7 @@
 
 use super::ladder;
 use crate::data::{Dataset, Split};
+use crate::plan::Pilot;
 
 /// What is known about the text and the machine; whatever is not stays a gap that is filled by habit.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Text {
     pub held_out_tokens: Option<u64>,
     /// Ids of its tokenizer; none before there is one.
     pub vocab_size: Option<usize>,
+    /// How hard it is; none before that is tried.
+    pub pilot: Option<Pilot>,
 }
 
 impl From<&Dataset> for Text {
@@ -34,6 +37,7 @@ impl From<&Dataset> for Text {
             tokens: Some(dataset.n_token(Split::Train)),
             held_out_tokens: Some(dataset.n_token(Split::Validation)),
             vocab_size: Some(dataset.vocab_size()),
+            pilot: None,
         }
     }
 }

@@ -14,23 +14,19 @@ mod guard;
 mod log;
 mod rows;
 mod safetensors;
-mod step;
 #[cfg(test)]
 mod tests;
+mod trainer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use llmos_tensor::Device;
-use llmos_tensor::gemm::Precision;
-use llmos_tensor::ops::train::all_finite;
 use llmos_tokenizer::Tokenizer;
 
-use crate::data::{self, BatchOptions, Batches, Dataset, Split};
+use crate::data::Dataset;
 use crate::journal::{Dream, Row};
-use crate::model::Network;
-use crate::optimizer::Optimizer;
 use crate::recipe::Recipe;
 use crate::{Error, disk};
 
@@ -39,7 +35,7 @@ pub use evaluate::Evaluation;
 pub use folder::{Progress, RunFolder};
 use guard::Guard;
 use log::Log;
-use rows::Pieces;
+pub(crate) use trainer::Trainer;
 
 /// What happens in a run, for whoever watches.
 #[derive(Debug)]
@@ -75,27 +71,14 @@ pub enum Ending {
     Stopped,
 }
 
-/// A run in memory.
+/// A run and its folder.
 pub struct Run {
     folder: RunFolder,
     recipe: Recipe,
-    device: Arc<Device>,
-    precision: Precision,
-    batches: Batches,
+    trainer: Trainer,
     tokenizer: Tokenizer,
     /// What lies in every checkpoint.
     files: Files,
-    network: Network,
-    /// (parameters), as [`crate::model::Layout`] has them.
-    weights: Vec<f32>,
-    gradients: Vec<f32>,
-    optimizer: Optimizer,
-    batch: data::Batch,
-    pieces: Pieces,
-    /// Steps done.
-    step: u64,
-    skipped: Vec<u64>,
-    guard: Guard,
     parent: Option<Parent>,
     metrics: Log,
     dreams: Log,
@@ -107,9 +90,6 @@ pub struct Run {
     before: f64,
     start: Instant,
     first: u64,
-    /// A batch whose loss is none.
-    #[cfg(test)]
-    poison: Option<u64>,
 }
 
 impl Run {
@@ -133,43 +113,18 @@ impl Run {
             .map_err(Error::io("make the folder", &checkpoints))?;
         checkpoint::tidy(&checkpoints)?;
         disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
-        let batches = Batches::new(
-            dataset.clone(),
-            BatchOptions {
-                context: train.context,
-                batch: train.batch,
-                seed: train.seed,
-                order: recipe.data.order,
-                documents: train.document_attention,
-            },
-        )?;
         let (tokenizer, mut files) = files::tokenizer(dataset)?;
         let config = files::config(&recipe.model, train.context, &tokenizer);
         files.push(("config.json".into(), config));
         files.push((RunFolder::RECIPE.into(), text.into()));
-        let precision = train.dtype.precision();
-        let network =
-            Network::new(&recipe.model, device, precision, train.micro_batch(), train.context);
-        let parameters = network.layout().len();
-        let optimizer = Optimizer::new(recipe.optimizer.name, network.layout());
+        let trainer = Trainer::new(recipe, dataset, device)?;
         let (metrics, _) = Log::open::<Row>(&folder.join(RunFolder::METRICS), u64::MAX)?;
         let (dreams, _) = Log::open::<Dream>(&folder.join(RunFolder::DREAMS), u64::MAX)?;
         let mut run = Run {
             recipe: recipe.clone(),
-            device: device.clone(),
-            precision,
-            batches,
+            trainer,
             tokenizer,
             files,
-            network,
-            weights: vec![0.0; parameters],
-            gradients: vec![0.0; parameters],
-            optimizer,
-            batch: data::Batch::default(),
-            pieces: Pieces::new(train.batch, train.context, train.document_attention),
-            step: 0,
-            skipped: Vec::new(),
-            guard: Guard::default(),
             parent: None,
             metrics,
             dreams,
@@ -179,13 +134,11 @@ impl Run {
             start,
             first: 0,
             folder,
-            #[cfg(test)]
-            poison: None,
         };
         run.before = run.restore()?;
-        run.first = run.step;
-        if run.step > train.steps as u64 {
-            let problem = format!("{} are done already; that is the nearest", run.step);
+        run.first = run.step();
+        if run.step() > train.steps as u64 {
+            let problem = format!("{} are done already; that is the nearest", run.step());
             return Err(Error::Setting { key: "train.steps".into(), problem });
         }
         Ok(run)
@@ -193,7 +146,7 @@ impl Run {
 
     /// Steps that are done.
     pub fn step(&self) -> u64 {
-        self.step
+        self.trainer.step
     }
 
     /// The folder.
@@ -235,9 +188,9 @@ impl Run {
         if let Some(row) = self.pending.take() {
             self.close(row, tell)?;
         }
-        while self.step < steps {
-            let row = match self.train_step()? {
-                Ok(row) => row,
+        while self.step() < steps {
+            let row = match self.trainer.train_step()? {
+                Ok(row) => Row { seconds: Some(self.seconds()), ..row },
                 Err(problem) => {
                     self.step_back(&problem, tell)?;
                     continue;
@@ -246,13 +199,13 @@ impl Run {
             let is_stopped = stop();
             let is_evaluated = self.is_due(self.recipe.eval_every);
             if is_stopped || is_evaluated || self.is_due(self.recipe.save_every) {
-                if !all_finite(&self.device, &self.weights) {
+                if !self.trainer.is_finite() {
                     self.step_back("a weight is no number", tell)?;
                     continue;
                 }
                 self.save(&row, tell)?;
             }
-            if is_stopped && self.step < steps {
+            if is_stopped && self.step() < steps {
                 // What is measured after this step is measured when the run goes on.
                 if !is_evaluated {
                     self.close(row, tell)?;
@@ -267,27 +220,27 @@ impl Run {
 
     /// True after every `every`th step and after the last one.
     fn is_due(&self, every: usize) -> bool {
-        let is_last = self.step == self.recipe.train.steps as u64;
-        is_last || every > 0 && self.step.is_multiple_of(every as u64)
+        let is_last = self.step() == self.recipe.train.steps as u64;
+        is_last || every > 0 && self.step().is_multiple_of(every as u64)
     }
 
     fn save(&mut self, row: &Row, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let Trainer { network, weights, optimizer, skipped, guard, .. } = &self.trainer;
         let state = State {
-            step: self.step,
+            step: self.step(),
             seed: self.recipe.train.seed,
-            skipped: self.skipped.clone(),
-            losses: self.guard.losses().collect(),
+            skipped: skipped.clone(),
+            losses: guard.losses().collect(),
             row: row.clone(),
             seconds: self.seconds(),
-            data: self.batches.dataset().sha256().to_string(),
+            data: self.trainer.dataset().sha256().to_string(),
             program: env!("CARGO_PKG_VERSION").to_string(),
             parent: self.parent.clone(),
         };
         self.metrics.sync()?;
         let folder = self.folder.join(RunFolder::CHECKPOINTS);
-        let layout = self.network.layout();
-        let path =
-            checkpoint::save(&folder, &state, layout, &self.weights, &self.optimizer, &self.files)?;
+        let layout = network.layout();
+        let path = checkpoint::save(&folder, &state, layout, weights, optimizer, &self.files)?;
         self.set_parent(&path)?;
         checkpoint::prune(&folder, self.recipe.keep, self.best.map(|(step, _)| step))?;
         tell(Event::Saved(&path));
@@ -304,16 +257,13 @@ impl Run {
     fn close(&mut self, mut row: Row, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
         let is_due = self.is_due(self.recipe.eval_every);
         if is_due {
-            let is_last = self.step == self.recipe.train.steps as u64;
+            let is_last = self.step() == self.recipe.train.steps as u64;
             let most = if is_last { u64::MAX } else { self.recipe.eval_tokens as u64 };
-            let dataset = &self.batches.dataset().clone();
-            let rows = self.recipe.train.micro_batch();
-            let Run { network, weights, pieces, .. } = self;
-            let measured = evaluate::evaluate(network, weights, dataset, most, rows, pieces)?;
+            let measured = self.trainer.evaluate(most)?;
             if let Some(Evaluation { loss, bits_per_byte, .. }) = measured {
                 (row.val_loss, row.val_bits_per_byte) = (Some(loss), Some(bits_per_byte));
                 if self.best.is_none_or(|(_, best)| bits_per_byte < best) {
-                    self.best = Some((self.step, bits_per_byte));
+                    self.best = Some((self.step(), bits_per_byte));
                 }
             }
         }
@@ -323,9 +273,9 @@ impl Run {
             self.dreams.push(dream)?;
         }
         self.metrics.push(&row)?;
-        let done = (self.step - self.first).max(1) as f64;
+        let done = (self.step() - self.first).max(1) as f64;
         let per_step = self.seconds_here() / done;
-        let left = per_step * (self.recipe.train.steps as u64).saturating_sub(self.step) as f64;
+        let left = per_step * (self.recipe.train.steps as u64).saturating_sub(self.step()) as f64;
         tell(Event::Step { row: &row, left });
         if let Some(dream) = &dream {
             tell(Event::Dream(dream));
@@ -334,45 +284,28 @@ impl Run {
     }
 
     fn dream(&mut self) -> Result<Option<Dream>, Error> {
-        let dataset = self.batches.dataset();
-        let entry = &dataset.manifest().tokenizer;
-        let mut start = entry.start.clone();
-        start.extend(entry.end.filter(|_| entry.start.is_empty()));
-        if start.is_empty() {
-            let mut first = [0];
-            dataset.read(Split::Train, 0, &mut first)?;
-            start.extend(first);
-        }
-        let train = &self.recipe.train;
-        let text = dream::dream(
-            &mut self.network,
-            &self.weights,
-            &self.tokenizer,
-            &start,
-            self.recipe.model.vocab_size,
-            train.context,
-            train.seed,
-        );
-        Ok(text.map(|text| Dream { step: self.step, prompt: String::new(), text }))
+        let step = self.step();
+        let text = dream::dream(&mut self.trainer, &self.tokenizer)?;
+        Ok(text.map(|text| Dream { step, prompt: String::new(), text }))
     }
 
     /// Leaves out the batch of the next step and goes back to the last checkpoint.
     fn step_back(&mut self, problem: &str, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
-        let from = self.step + 1;
-        if self.skipped.len() >= guard::MOST_SKIPPED {
+        let from = self.step() + 1;
+        let mut skipped = std::mem::take(&mut self.trainer.skipped);
+        if skipped.len() >= guard::MOST_SKIPPED {
             let problem = problem.to_string();
-            return Err(Error::Diverged { step: from, problem, skipped: self.skipped.len() });
+            return Err(Error::Diverged { step: from, problem, skipped: skipped.len() });
         }
-        let mut skipped = std::mem::take(&mut self.skipped);
-        skipped.push(step::batch_number(&skipped, self.step));
+        skipped.push(trainer::batch_number(&skipped, self.step()));
         skipped.sort_unstable();
         self.restore()?;
-        self.skipped = skipped;
+        self.trainer.skipped = skipped;
         // The row of the checkpoint's step is written already, or is written now.
         if let Some(row) = self.pending.take() {
             self.close(row, tell)?;
         }
-        tell(Event::SteppedBack { from, to: self.step, problem });
+        tell(Event::SteppedBack { from, to: self.step(), problem });
         Ok(())
     }
 
@@ -380,27 +313,24 @@ impl Run {
     fn restore(&mut self) -> Result<f64, Error> {
         let folder = self.folder.join(RunFolder::CHECKPOINTS);
         let (mut row, mut step, mut seconds) = (None, 0, 0.0);
+        let trainer = &mut self.trainer;
         match checkpoint::latest(&folder) {
             Some((_, path)) => {
-                let layout = self.network.layout();
-                let state =
-                    checkpoint::load(&path, layout, &mut self.weights, &mut self.optimizer)?;
+                let Trainer { network, weights, optimizer, .. } = trainer;
+                let state = checkpoint::load(&path, network.layout(), weights, optimizer)?;
+                (step, seconds) = (state.step, state.seconds);
                 self.check(&path, &state)?;
                 self.set_parent(&path)?;
-                step = state.step;
-                self.skipped = state.skipped;
-                self.guard = Guard::new(state.losses);
-                seconds = state.seconds;
+                self.trainer.skipped = state.skipped;
+                self.trainer.guard = Guard::new(state.losses);
                 row = Some(state.row);
             }
             None => {
-                let seed = self.recipe.train.seed;
-                self.weights = self.network.layout().initial(seed);
-                self.optimizer = Optimizer::new(self.recipe.optimizer.name, self.network.layout());
-                (self.skipped, self.guard, self.parent) = Default::default();
+                trainer.begin();
+                self.parent = None;
             }
         }
-        self.step = step;
+        self.trainer.step = step;
         let (metrics, rows) = Log::open::<Row>(&self.folder.join(RunFolder::METRICS), step)?;
         self.metrics = metrics;
         self.pending = row.filter(|_| rows.last().is_none_or(|row| row.step < step));
@@ -419,7 +349,7 @@ impl Run {
             expected,
             got,
         };
-        let data = self.batches.dataset().sha256();
+        let data = self.trainer.dataset().sha256();
         if state.data != data {
             return Err(format(
                 "data",
