@@ -32,6 +32,7 @@ mod sampling;
 mod settings;
 mod step_line;
 mod terminal;
+mod training_text;
 mod vocabulary;
 
 use std::process::ExitCode;

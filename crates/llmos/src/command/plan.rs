@@ -150,7 +150,7 @@ fn energy(kilowatt_hours: f64) -> String {
 }
 
 /// An error of the planner with what can be done about it.
-fn explained(error: llmos_train::Error) -> anyhow::Error {
+pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
     let hint = match &error {
         llmos_train::Error::Setting { key, .. } if key.starts_with("--") || key == "plan" => {
             "leave out what should be solved for; `llmos plan --help` shows what may be given"

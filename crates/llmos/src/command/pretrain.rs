@@ -2,7 +2,6 @@
 
 mod place;
 mod report;
-mod text;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use crate::failure::failure;
 use crate::recipe::RecipeArguments;
 use crate::step_line::step_line;
 use crate::terminal::{Style, Terminal};
-use crate::{Outcome, interrupt};
+use crate::{Outcome, interrupt, training_text};
 
 /// Train a model: compress text into parameters.
 ///
@@ -124,25 +123,11 @@ fn begin(
     terminal: &Terminal,
 ) -> anyhow::Result<(Resolved, Facts, Arc<Dataset>)> {
     let mut draft = given.clone();
-    let paths = text::absolute(&draft)?;
+    let paths = training_text::absolute(&draft)?;
     draft.set("data.path", paths, "--data").map_err(explained)?;
-    let mut facts = arguments.run.facts(&draft)?;
-    let dataset = match text::prepared(&draft) {
-        Some(path) => text::open(&path, terminal)?,
-        None => {
-            // The text's tokenizer has as many ids as the model that is derived first.
-            let spinner = terminal.spinner("measuring some steps");
-            let first = match draft.has("train.minutes") {
-                true => derive(&draft, &facts, device, start),
-                false => draft.resolve(&facts).map(|resolved| (resolved, facts.clone())),
-            };
-            spinner.finish_and_clear();
-            let (resolved, measured) = first.map_err(explained)?;
-            facts.speed = measured.speed;
-            text::prepare(&resolved.recipe, folder, device.threads().count(), terminal)?
-        }
-    };
-    facts.text = Some(Text::from(&*dataset));
+    let into = folder.join(RunFolder::DATA);
+    let (facts, dataset) =
+        training_text::ready(&arguments.run, &draft, &into, None, device, start, terminal)?;
     let spinner = terminal.spinner("measuring some steps");
     let derived = derive(&draft, &facts, device, start);
     spinner.finish_and_clear();
@@ -160,17 +145,17 @@ fn go_on(
     let stored = Draft::read(&folder.join(RunFolder::RECIPE)).map_err(explained)?;
     let mut draft = given.over(&stored);
     if given.paths().next().is_some() {
-        draft.set("data.path", text::absolute(given)?, "--data").map_err(explained)?;
+        draft.set("data.path", training_text::absolute(given)?, "--data").map_err(explained)?;
     }
     let own = folder.join(RunFolder::DATA);
     let own = own.join(MANIFEST).is_file().then_some(own);
-    let path = own.or_else(|| text::prepared(&draft)).ok_or_else(|| {
+    let path = own.or_else(|| training_text::prepared(&draft)).ok_or_else(|| {
         failure(
             format!("the run's text is not in {} any more", folder.join(RunFolder::DATA).display()),
             "train again in another folder with --out",
         )
     })?;
-    let dataset = text::open(&path, terminal)?;
+    let dataset = training_text::open(&path, terminal)?;
     let facts =
         Facts { text: Some(Text::from(&*dataset)), ..arguments.run.facts(&Draft::default())? };
     let before = stored.resolve(&Facts::default()).map_err(explained)?;

@@ -81,7 +81,8 @@ fn without_a_terminal_it_is_the_last_steps_line() {
 #[test]
 fn json_says_how_it_stands() {
     let run = Run::new();
-    let forecast = "{\"seconds\":50.0,\"val_bits_per_byte\":1.6,\"low\":1.4,\"high\":1.8}";
+    let forecast =
+        "{\"forecast\":{\"seconds\":50.0,\"val_bits_per_byte\":1.6,\"low\":1.4,\"high\":1.8}}";
     std::fs::write(run.path().join("forecast.json"), forecast).unwrap();
     let lock = run.lives();
     let report = llmos(&["watch", "--json", &run.name()]).json();

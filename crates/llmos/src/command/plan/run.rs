@@ -8,8 +8,12 @@ use llmos_train::recipe::{Dtype, Facts, Recipe, Resolved};
 use serde::Serialize;
 
 use super::{Arguments, Table, energy, explained, money};
-use crate::Outcome;
+use crate::interrupt::Unfinished;
 use crate::terminal::Terminal;
+use crate::{Outcome, training_text};
+
+/// Bytes of a raw text that are prepared to learn about all of it.
+const SAMPLE: u64 = 8 << 20;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -43,8 +47,16 @@ struct Report<'a> {
 pub(super) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let draft = arguments.run.draft()?;
-    let facts = arguments.run.facts(&draft)?;
     let device = arguments.run.device(&draft)?;
+    let facts = match draft.paths().next() {
+        Some(_) => {
+            let name = format!("llmos-plan-{}", std::process::id());
+            let folder = Unfinished::new(std::env::temp_dir().join(name));
+            let (path, most) = (folder.path(), Some(SAMPLE));
+            training_text::ready(&arguments.run, &draft, path, most, &device, start, terminal)?.0
+        }
+        None => arguments.run.facts(&draft)?,
+    };
     let spinner = terminal.spinner("measuring some steps");
     let derived = derive(&draft, &facts, &device, start);
     spinner.finish_and_clear();

@@ -1,0 +1,139 @@
+//! What a run learns from: a prepared folder, or raw texts that are prepared on the way; for `pretrain`
+//! and for `plan`.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use llmos_tensor::Device;
+use llmos_train::data::{Dataset, HeldOut, MANIFEST, Place, Preparation, Source};
+use llmos_train::plan::{Law, derive, pilot};
+use llmos_train::recipe::{Draft, Facts, Recipe, Text};
+
+use crate::command::data::{self, TokenizerChoice};
+use crate::command::plan::explained;
+use crate::failure::failure;
+use crate::recipe::RecipeArguments;
+use crate::terminal::{Terminal, count};
+
+/// The paths of a draft from the root, so that the run goes on from wherever llmos is started.
+///
+/// # Errors
+/// There is none, or nothing lies there.
+pub(crate) fn absolute(draft: &Draft) -> anyhow::Result<toml::Value> {
+    let paths: Vec<toml::Value> = draft
+        .paths()
+        .map(|path| {
+            let full = Path::new(path).canonicalize();
+            let full = full.with_context(|| format!("cannot read {path}"))?;
+            Ok(full.display().to_string().into())
+        })
+        .collect::<anyhow::Result<_>>()?;
+    if paths.is_empty() {
+        return Err(failure(
+            "there is nothing to learn from",
+            "--data takes text files, folders of them, or what `llmos data prepare` made",
+        ));
+    }
+    Ok(paths.into())
+}
+
+/// The prepared folder that a draft names.
+pub(crate) fn prepared(draft: &Draft) -> Option<PathBuf> {
+    let paths: Vec<&Path> = draft.paths().map(Path::new).collect();
+    match paths[..] {
+        [path] if path.join(MANIFEST).is_file() => Some(path.to_path_buf()),
+        _ => None,
+    }
+}
+
+/// Opens a prepared folder, all of which is read once.
+pub(crate) fn open(path: &Path, terminal: &Terminal) -> anyhow::Result<Arc<Dataset>> {
+    let bar = terminal.step_bar(Some(1), "checking the text");
+    let dataset = Dataset::open_with(path, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    Ok(Arc::new(dataset.map_err(data::explained)?))
+}
+
+/// Makes a text ready: opens what is prepared, prepares what is not in the folder `into`, `most` bytes
+/// of each path at most, and tries how hard it is. What is known of it stands in the facts.
+///
+/// # Errors
+/// The text cannot be read, nothing of it is left, or its tokenizer does not fit.
+pub(crate) fn ready(
+    run: &RecipeArguments,
+    draft: &Draft,
+    into: &Path,
+    most: Option<u64>,
+    device: &Arc<Device>,
+    start: Instant,
+    terminal: &Terminal,
+) -> anyhow::Result<(Facts, Arc<Dataset>)> {
+    let mut facts = run.facts(draft)?;
+    let dataset = match prepared(draft) {
+        Some(path) => open(&path, terminal)?,
+        None => {
+            // The text's tokenizer has as many ids as the model that is derived first.
+            let spinner = terminal.spinner("measuring some steps");
+            let first = match draft.has("train.minutes") {
+                true => derive(draft, &facts, device, start),
+                false => draft.resolve(&facts).map(|resolved| (resolved, facts.clone())),
+            };
+            spinner.finish_and_clear();
+            let (resolved, measured) = first.map_err(explained)?;
+            facts.speed = measured.speed;
+            prepare(&resolved.recipe, into, most, device.threads().count(), terminal)?
+        }
+    };
+    let mut text = Text::from(&*dataset);
+    let whole = facts.text.map_or(0, |text| text.bytes);
+    if most.is_some_and(|most| whole > most) && prepared(draft).is_none() {
+        // The rest is taken to be like the part.
+        let per_byte = text.tokens.unwrap_or(0) as f64 / text.bytes.max(1) as f64;
+        text.tokens = Some((whole as f64 * per_byte) as u64);
+        (text.bytes, text.held_out_tokens) = (whole, None);
+    }
+    if Law::fitted().is_some() {
+        let spinner = terminal.spinner("trying how hard the text is");
+        let tried = pilot(&dataset, device);
+        spinner.finish_and_clear();
+        text.pilot = tried.map_err(explained)?;
+    }
+    facts.text = Some(text);
+    Ok((facts, dataset))
+}
+
+/// Prepares the recipe's raw texts.
+fn prepare(
+    recipe: &Recipe,
+    into: &Path,
+    most: Option<u64>,
+    threads: usize,
+    terminal: &Terminal,
+) -> anyhow::Result<Arc<Dataset>> {
+    let source = |path| Source { cap_bytes: most, ..Source::new(path) };
+    let mut preparation = Preparation::new(recipe.data.path.iter().map(source).collect());
+    preparation.threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
+    if recipe.data.held_out > 0.0 {
+        preparation.held_out = HeldOut::Share(recipe.data.held_out);
+    }
+    let choice = match recipe.data.tokenizer.as_str() {
+        "bpe" => TokenizerChoice::Bpe(Some(recipe.model.vocab_size)),
+        "char" => TokenizerChoice::Characters(None),
+        name => TokenizerChoice::Given(name.to_string()),
+    };
+    let place = Place::new(into, true).map_err(data::explained)?;
+    let prepared = data::prepare_with(&preparation, &choice, place, terminal)?;
+    let manifest = &prepared.manifest;
+    terminal.say(format_args!(
+        "text: {} tokens to learn from, {} held out",
+        count(manifest.train.tokens),
+        count(manifest.validation.tokens)
+    ));
+    open(into, terminal)
+}
