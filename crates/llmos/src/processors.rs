@@ -82,6 +82,12 @@ pub(crate) fn cpu_name() -> String {
         .map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
 }
 
+/// From now on [`peak_memory`] is what is resident from now on, where the system can forget.
+pub(crate) fn forget_peak_memory() {
+    // Linux's "reset the peak resident set size".
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// The most memory that this process has held, in bytes.
 pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -18,7 +18,7 @@ use crate::failure::failure;
 use crate::recipe::RecipeArguments;
 use crate::step_line::step_line;
 use crate::terminal::{Style, Terminal};
-use crate::{Outcome, interrupt, training_text};
+use crate::{Outcome, interrupt, processors, training_text};
 
 /// Train a model: compress text into parameters.
 ///
@@ -88,6 +88,8 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
     };
     report::say_forecast(&plan, &forecast, terminal);
     report::write_forecast(&folder, &forecast, None)?;
+    // What the preparation held is no part of what was said of the run.
+    processors::forget_peak_memory();
     let mut run = Run::new(folder, recipe, &text, &dataset, &device).map_err(explained)?;
     run.count_seconds(start.elapsed().as_secs_f64() - run.seconds_here());
     match run.step() {
@@ -183,7 +185,7 @@ fn train(
                 || row.step == steps
                 || said.is_none_or(|said| said.elapsed() >= PAUSE);
             if is_told {
-                terminal.say(step_line(row, steps, Some(left)));
+                terminal.say(step_line(row, steps, Some(left).filter(|_| row.step < steps)));
                 said = Some(Instant::now());
             }
             last = Some(row.clone());
