@@ -23,6 +23,10 @@ pub(crate) struct RecipeArguments {
     /// What is learnt from: a prepared folder, or texts and folders of texts.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(crate) data: Vec<PathBuf>,
+    /// The run's folder; runs/NAME where left out, by the recipe's or the text's name. `plan` writes
+    /// nothing.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) out: Option<PathBuf>,
     /// The shape: s (1M parameters), m (7M) or l (30M), as in `bench train`.
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape)]
     pub(crate) shape: Option<Shape>,

@@ -30,9 +30,6 @@ use crate::{Outcome, interrupt, processors, training_text};
 pub(crate) struct Arguments {
     #[command(flatten)]
     run: RecipeArguments,
-    /// The run's folder; runs/NAME where left out, by the recipe's or the text's name.
-    #[arg(long, value_name = "RUN")]
-    out: Option<PathBuf>,
     /// Go on with a run, of which this command or its folder is enough.
     #[arg(long, value_name = "RUN", num_args = 0..=1)]
     resume: Option<Option<PathBuf>>,

@@ -25,12 +25,12 @@ pub(super) fn out(arguments: &mut Arguments) -> anyhow::Result<PathBuf> {
     }
     // `RUN --resume`: the folder stands where a recipe would.
     if arguments.resume == Some(None)
-        && arguments.out.is_none()
+        && arguments.run.out.is_none()
         && let Some(path) = arguments.run.recipe.take_if(|path| path.is_dir())
     {
         arguments.resume = Some(Some(path));
     }
-    match (&arguments.resume, &arguments.out) {
+    match (&arguments.resume, &arguments.run.out) {
         (Some(Some(resumed)), Some(out)) if resumed != out => Err(failure(
             format!("--resume {} and --out {}", resumed.display(), out.display()),
             "a run goes on in its own folder: leave --out away",
