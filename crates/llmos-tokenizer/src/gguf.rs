@@ -453,15 +453,15 @@ impl Loading {
     fn rwkv(&mut self) -> Parts {
         let mut bytes = Strings::with_capacity(self.texts.len(), self.texts.len() * 8);
         self.texts.iter().for_each(|text| bytes.push(&unescape_rwkv(text)));
-        let is_character =
-            |text| std::str::from_utf8(text).is_ok_and(|text| text.chars().count() == 1);
-        let is_plain = self.types.iter().all(|&kind| kind == token_type::NORMAL);
-        let model = if is_plain && self.meta.unk.is_none() && bytes.iter().all(is_character) {
+        if self.meta.unk.is_none() && are_characters(&bytes, &self.types) {
             // The longest of tokens of one character is that character: BPE without merges, which
             // other formats can hold too.
             self.kind = VocabKind::Bpe;
             self.texts = bytes.clone();
-            let symbols = self.symbols(|_, text| Some(text.to_vec()));
+        }
+        let model = if self.kind == VocabKind::Bpe {
+            let is_used = |id: usize| self.types[id] == token_type::NORMAL;
+            let symbols = self.symbols(|id, text| is_used(id).then(|| text.to_vec()));
             Model::Bpe(Box::new(Bpe::new(symbols, Unit::Chars, Unknown::Nothing, false)))
         } else {
             Model::Greedy(Greedy::new(bytes.iter().zip(0..), self.meta.unk))
@@ -534,6 +534,15 @@ pub(crate) fn unmark(text: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Whether each token in use is one character, as ordinary text.
+pub(crate) fn are_characters(texts: &Strings, types: &[i32]) -> bool {
+    texts.iter().zip(types).all(|(text, &kind)| match kind {
+        token_type::UNUSED => true,
+        token_type::NORMAL => std::str::from_utf8(text).is_ok_and(|text| text.chars().count() == 1),
+        _ => false,
+    })
 }
 
 /// The bytes of an RWKV token, which is written with Python's escapes.

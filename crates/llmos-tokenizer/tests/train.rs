@@ -219,6 +219,18 @@ fn characters_of_a_text_come_back_from_gguf_too() {
     assert_eq!(written.tokens[index('\\') as usize], r"\\");
     assert_eq!(written.tokens[index('\u{1}') as usize], r"\x01");
     assert_eq!(gguf.to_gguf(), written);
+
+    // An embedding with more rows than there are characters.
+    let mut padded = written.clone();
+    padded.tokens.push("[PAD25]".into());
+    padded.token_types.as_mut().unwrap().push(5);
+    let gguf = Tokenizer::from_gguf(&padded).unwrap();
+    let folder = Tokenizer::from_json(gguf.to_json().as_bytes(), None).unwrap();
+    for tokenizer in [&gguf, &folder] {
+        assert_eq!(tokenizer.encode(text, Special::None), ids);
+        assert_eq!(tokenizer.decode_text(&ids, false), text);
+    }
+    assert_eq!(gguf.to_gguf(), padded);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::alphabet;
 use crate::bpe::{Bpe, Unit, Unknown};
-use crate::gguf::byte_token;
+use crate::gguf::{are_characters, byte_token};
 use crate::merge::ABSENT;
 use crate::normalizer::Normalize;
 use crate::split::Step;
@@ -22,7 +22,8 @@ impl Tokenizer {
             // end of a text where none is named: token 2 of `llama`, 11 of `gpt2`.
             vocab.model = "rwkv".into();
             vocab.pre = None;
-            vocab.tokens = self.texts.iter().map(escape_rwkv).collect();
+            let names = self.token_names("rwkv");
+            vocab.tokens = names.iter().map(|name| escape_rwkv(name)).collect();
             vocab.add_bos = Some(false);
             vocab.add_space_prefix = None;
             return vocab;
@@ -69,12 +70,9 @@ impl Tokenizer {
     /// Whether tokens are single characters, each for itself: nothing is changed, cut, merged, added
     /// or unknown.
     pub(crate) fn is_of_characters(&self) -> bool {
-        let is_character =
-            |text| std::str::from_utf8(text).is_ok_and(|text| text.chars().count() == 1);
         matches!(&self.model, Model::Bpe(bpe)
             if bpe.unit == Unit::Chars && bpe.unknown == Unknown::Nothing)
-            && self.texts.iter().all(is_character)
-            && self.types.iter().all(|&kind| kind == token_type::NORMAL)
+            && are_characters(&self.texts, &self.types)
             && self.normalizers.is_empty()
             && self.pre_tokenizer.steps.iter().all(|step| matches!(step, Step::SpaceMarks))
             && self.before.is_empty()
@@ -145,9 +143,9 @@ impl Tokenizer {
 }
 
 /// A token with Python's escapes, as RWKV's are written.
-fn escape_rwkv(text: &[u8]) -> String {
+fn escape_rwkv(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in String::from_utf8_lossy(text).chars() {
+    for character in text.chars() {
         match character {
             '\\' => out.push_str(r"\\"),
             '\t' => out.push_str(r"\t"),
