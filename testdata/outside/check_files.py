@@ -60,9 +60,9 @@ class Llmos:
         # Exact where there is a choice: the files are checked here, not the kernels.
         self.environment = os.environ | {"LLMOS_CACHE_TYPE": "f32", "LLMOS_PRECISION": "exact"}
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments, stdin=b""):
         command = [self.path, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, env=self.environment)
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=TIMEOUT_S, env=self.environment)
         if done.returncode != 0:
             raise Failed(f"{' '.join(command[1:])}: exit {done.returncode}: {done.stderr.decode()[-400:].strip()}")
         return done.stdout
@@ -107,7 +107,8 @@ class LlamaCpp:
         return self.model.detokenize(ids, special=False).decode(errors="replace")
 
     def stops(self):
-        return {self.model.token_eos()}
+        vocabulary = llama_cpp.llama_model_get_vocab(self.model.model)
+        return {id for id in range(self.model.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocabulary, id)}
 
 
 class Transformers:

@@ -180,9 +180,25 @@ fn a_vocabulary_fills_the_embedding() {
         tokens: read.tokens.clone(),
         token_types: read.token_types.clone(),
         model_name: Some("qwen3".to_owned()),
-        ..vocabulary
+        ..vocabulary.clone()
     };
     assert_eq!(*read, expected);
+
+    // Of what llama.cpp would read otherwise, it is said how.
+    let warned = |model: &str, eos, tokens: Vec<String>| {
+        let path = scratch.0.join("warned.gguf");
+        let (model, token_types) = (model.to_owned(), None);
+        let given = GgufVocabulary { model, eos, tokens, token_types, ..vocabulary.clone() };
+        let given = OutputVocabulary::Gguf(Box::new(given));
+        run(&folder, &path, FileType::F32, given, 1).unwrap().warnings
+    };
+    assert_eq!(warned("gpt2", Some(0), vocabulary.tokens.clone()), Vec::<String>::new());
+    for (model, token) in [("gpt2", "11, \"t11\""), ("llama", "2, \"t2\""), ("t5", "1, \"t1\"")] {
+        let said = warned(model, None, vocabulary.tokens.clone());
+        assert!(said.len() == 1 && said[0].contains(token), "{model}: {said:?}");
+    }
+    assert!(warned("rwkv", None, vec!["a".to_owned()])[0].contains("lacks"));
+    assert!(warned("rwkv", None, vec![r"\xff".to_owned()]).is_empty());
 
     let too_many =
         GgufVocabulary { tokens: vec!["x".to_owned(); rows + 1], ..GgufVocabulary::default() };

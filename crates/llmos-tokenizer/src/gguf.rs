@@ -49,7 +49,7 @@ impl Tokenizer {
         let (before, after) = loading.around(parts.add_bos);
         parts.pieces.special = loading.special();
         Ok(Tokenizer {
-            kind,
+            kind: loading.kind,
             texts: loading.texts,
             types: loading.types,
             scores: vocab.scores.clone().unwrap_or_default(),
@@ -256,7 +256,7 @@ impl Loading {
         symbols
     }
 
-    fn model(&self, vocab: &GgufVocab) -> Result<Parts, Error> {
+    fn model(&mut self, vocab: &GgufVocab) -> Result<Parts, Error> {
         match self.kind {
             VocabKind::Spm => Ok(self.spm(vocab)),
             VocabKind::Bpe => self.bpe(vocab),
@@ -450,10 +450,22 @@ impl Loading {
         }
     }
 
-    fn rwkv(&self) -> Parts {
+    fn rwkv(&mut self) -> Parts {
         let mut bytes = Strings::with_capacity(self.texts.len(), self.texts.len() * 8);
         self.texts.iter().for_each(|text| bytes.push(&unescape_rwkv(text)));
-        let model = Model::Greedy(Greedy::new(bytes.iter().zip(0..), self.meta.unk));
+        if self.meta.unk.is_none() && are_characters(&bytes, &self.types) {
+            // The longest of tokens of one character is that character: BPE without merges, which
+            // other formats can hold too.
+            self.kind = VocabKind::Bpe;
+            self.texts = bytes.clone();
+        }
+        let model = if self.kind == VocabKind::Bpe {
+            let is_used = |id: usize| self.types[id] == token_type::NORMAL;
+            let symbols = self.symbols(|id, text| is_used(id).then(|| text.to_vec()));
+            Model::Bpe(Box::new(Bpe::new(symbols, Unit::Chars, Unknown::Nothing, false)))
+        } else {
+            Model::Greedy(Greedy::new(bytes.iter().zip(0..), self.meta.unk))
+        };
         Parts {
             model,
             normalizers: Vec::new(),
@@ -522,6 +534,15 @@ pub(crate) fn unmark(text: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Whether each token in use is one character, as ordinary text.
+pub(crate) fn are_characters(texts: &Strings, types: &[i32]) -> bool {
+    texts.iter().zip(types).all(|(text, &kind)| match kind {
+        token_type::UNUSED => true,
+        token_type::NORMAL => std::str::from_utf8(text).is_ok_and(|text| text.chars().count() == 1),
+        _ => false,
+    })
 }
 
 /// The bytes of an RWKV token, which is written with Python's escapes.

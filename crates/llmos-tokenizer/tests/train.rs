@@ -195,22 +195,51 @@ fn patterns_have_gguf_names_or_none() {
 
 #[test]
 fn characters_of_a_text_come_back_from_gguf_too() {
-    let text = "To be, or not to be:\n\tthat is the question. 你好";
+    let text = "To be, or not to be:\n\tthat is the \\question! 你好 ▁\u{1}\r";
     let mut trainer = CharTrainer::new(CharOptions::default()).unwrap();
     trainer.push(text);
     let trained = trainer.train().unwrap();
     let mut expected: Vec<char> = text.chars().collect();
     expected.sort_unstable();
     expected.dedup();
-    let ids = trained.tokenizer.encode(text, Special::None);
     let index = |c: char| expected.iter().position(|&other| other == c).unwrap() as u32;
-    assert_eq!(ids, text.chars().map(index).collect::<Vec<u32>>());
-    assert_eq!(trained.tokenizer.encode("Xo?", Special::None), [index('o')]);
-    let text = "To be or not\n你";
-    let ids = trained.tokenizer.encode(text, Special::None);
-    let gguf = Tokenizer::from_gguf(&trained.tokenizer.to_gguf()).unwrap();
-    assert_eq!(gguf.encode(text, Special::None), ids);
-    assert_eq!(gguf.decode_text(&ids, false), text);
+    let ids: Vec<u32> = text.chars().map(index).collect();
+    let written = trained.tokenizer.to_gguf();
+    let gguf = Tokenizer::from_gguf(&written).unwrap();
+    let folder = Tokenizer::from_json(gguf.to_json().as_bytes(), None).unwrap();
+    for tokenizer in [&trained.tokenizer, &gguf, &folder] {
+        assert_eq!(tokenizer.encode(text, Special::None), ids);
+        assert_eq!(tokenizer.encode("Xo?é吗", Special::None), [index('o')]);
+        assert_eq!(tokenizer.decode_text(&ids, false), text);
+        assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.end_ids()), (None, None, &[][..]));
+    }
+    // By llama.cpp's rules too no character begins or ends a text, and none is unknown.
+    assert_eq!((written.model.as_str(), written.bos, written.eos), ("rwkv", None, None));
+    assert_eq!(written.tokens[index('\n') as usize], r"\n");
+    assert_eq!(written.tokens[index('\\') as usize], r"\\");
+    assert_eq!(written.tokens[index('\u{1}') as usize], r"\x01");
+    assert_eq!(gguf.to_gguf(), written);
+
+    // An embedding with more rows than there are characters.
+    let mut padded = written.clone();
+    padded.tokens.push("[PAD25]".into());
+    padded.token_types.as_mut().unwrap().push(5);
+    let gguf = Tokenizer::from_gguf(&padded).unwrap();
+    let folder = Tokenizer::from_json(gguf.to_json().as_bytes(), None).unwrap();
+    for tokenizer in [&gguf, &folder] {
+        assert_eq!(tokenizer.encode(text, Special::None), ids);
+        assert_eq!(tokenizer.decode_text(&ids, false), text);
+    }
+    assert_eq!(gguf.to_gguf(), padded);
+}
+
+#[test]
+fn characters_with_an_end_are_written_as_pieces() {
+    let special = vec!["<|endoftext|>".into()];
+    let mut trainer = CharTrainer::new(CharOptions { vocab_size: None, special }).unwrap();
+    trainer.push("a b!");
+    let written = trainer.train().unwrap().tokenizer.to_gguf();
+    assert_eq!((written.model.as_str(), written.bos, written.eos), ("llama", Some(4), Some(4)));
 }
 
 #[test]

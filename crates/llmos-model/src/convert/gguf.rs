@@ -36,6 +36,7 @@ pub(super) fn write(
     match (&conversion.vocabulary, source.files.gguf_metadata()) {
         (OutputVocabulary::Gguf(vocabulary), _) => {
             write_vocabulary(&mut header, vocabulary, source.config.vocab_size)?;
+            warnings.extend(misreadings(vocabulary));
         }
         (OutputVocabulary::AsInput, Some(_)) => {}
         (OutputVocabulary::AsInput, None) => {
@@ -330,6 +331,36 @@ fn describe_window(
         warnings.push("llama.cpp lets this architecture see beyond its sliding window".to_owned());
     }
     Ok(())
+}
+
+/// What llama.cpp makes of a vocabulary that is not so.
+fn misreadings(vocabulary: &GgufVocabulary) -> Vec<String> {
+    const CONTROL: i32 = 3;
+    let mut warnings = Vec::new();
+    // Its own defaults (llama-vocab.cpp), which no metadata can turn off.
+    let default = match vocabulary.model.as_str() {
+        "llama" => Some(2),
+        "gpt2" => Some(11),
+        "t5" => Some(1),
+        _ => None,
+    };
+    let types = vocabulary.token_types.as_deref().unwrap_or(&[]);
+    if vocabulary.eos.is_none()
+        && let Some(id) = default
+        && let Some(token) = vocabulary.tokens.get(id)
+        && types.get(id) != Some(&CONTROL)
+    {
+        warnings.push(format!(
+            "the vocabulary has no end token: llama.cpp takes token {id}, {token:?}, for it"
+        ));
+    }
+    // No character has this byte; vocabularies that lack nothing have a token of it.
+    if vocabulary.model == "rwkv" && !vocabulary.tokens.iter().any(|token| token == r"\xff") {
+        warnings.push(
+            "llama.cpp fails, or never returns, at characters that the vocabulary lacks".to_owned(),
+        );
+    }
+    warnings
 }
 
 fn write_vocabulary(

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use crate::alphabet;
-use crate::bpe::{Bpe, Unit};
-use crate::gguf::byte_token;
+use crate::bpe::{Bpe, Unit, Unknown};
+use crate::gguf::{are_characters, byte_token};
 use crate::merge::ABSENT;
 use crate::normalizer::Normalize;
+use crate::split::Step;
 use crate::tokenizer::{Model, Tokenizer};
 use crate::vocabulary::{GgufVocab, token_type};
 
@@ -16,6 +17,17 @@ impl Tokenizer {
     pub fn to_gguf(&self) -> GgufVocab {
         let mut vocab = self.meta.clone();
         vocab.token_types = Some(self.types.clone());
+        if self.is_of_characters() && vocab.eos.is_none() {
+            // Of any other kind that can hold characters, llama.cpp takes an ordinary one for the
+            // end of a text where none is named: token 2 of `llama`, 11 of `gpt2`.
+            vocab.model = "rwkv".into();
+            vocab.pre = None;
+            let names = self.token_names("rwkv");
+            vocab.tokens = names.iter().map(|name| escape_rwkv(name)).collect();
+            vocab.add_bos = Some(false);
+            vocab.add_space_prefix = None;
+            return vocab;
+        }
         vocab.tokens = self.token_names(&vocab.model);
         vocab.add_bos = vocab.add_bos.or(Some(!self.before.is_empty()));
         if !self.after.is_empty() && vocab.model != "bert" {
@@ -53,6 +65,18 @@ impl Tokenizer {
             }
         }
         vocab
+    }
+
+    /// Whether tokens are single characters, each for itself: nothing is changed, cut, merged, added
+    /// or unknown.
+    pub(crate) fn is_of_characters(&self) -> bool {
+        matches!(&self.model, Model::Bpe(bpe)
+            if bpe.unit == Unit::Chars && bpe.unknown == Unknown::Nothing)
+            && are_characters(&self.texts, &self.types)
+            && self.normalizers.is_empty()
+            && self.pre_tokenizer.steps.iter().all(|step| matches!(step, Step::SpaceMarks))
+            && self.before.is_empty()
+            && self.after.is_empty()
     }
 
     fn token_names(&self, model: &str) -> Vec<String> {
@@ -116,6 +140,23 @@ impl Tokenizer {
             }
         }
     }
+}
+
+/// A token with Python's escapes, as RWKV's are written.
+fn escape_rwkv(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => out.push_str(r"\\"),
+            '\t' => out.push_str(r"\t"),
+            '\n' => out.push_str(r"\n"),
+            '\r' => out.push_str(r"\r"),
+            // llama.cpp reads a token up to the first zero byte.
+            '\0'..' ' | '\x7f' => out.push_str(&format!(r"\x{:02x}", u32::from(character))),
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 /// `left right` of each merge, in the order of the ranks.

@@ -202,6 +202,7 @@ impl Tokenizer {
                 "trim_offsets": true,
                 "use_regex": true,
             }),
+            Model::Bpe(_) if self.is_of_characters() => json!({"type": "Fuse"}),
             Model::Bpe(_) | Model::Spm(_) => {
                 let mut parts = vec![
                     replace(json!({"String": "\u{2581}"}), " "),
