@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use llmos_model::decoder::CacheLayout;
 use llmos_model::{Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
-use llmos_tokenizer::Tokenizer;
+use llmos_tokenizer::{Special, Tokenizer};
 
 use crate::failure::{Explain, failure, hint_of, message_of};
 use crate::terminal::{Terminal, number_of, size};
@@ -309,7 +309,7 @@ impl Loaded {
 }
 
 /// The tokens that a text begins with when nothing is given: the model's own start tokens, else the
-/// token that separates documents, else none.
+/// token that separates documents, else a line's end, as for a model of characters, else none.
 pub(crate) fn start_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
     let own = tokenizer.start_ids();
     if !own.is_empty() {
@@ -317,7 +317,8 @@ pub(crate) fn start_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
     }
     // Models without a start token were trained on documents with this one between them.
     let separator = tokenizer.token_id("<|endoftext|>");
-    tokenizer.bos().or(separator).or(tokenizer.eos()).into_iter().collect()
+    let one = tokenizer.bos().or(separator).or(tokenizer.eos());
+    one.map_or_else(|| tokenizer.encode("\n", Special::None), |one| vec![one])
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl Resolver<'_> {
             (Value::String("bpe".into()), "pieces of words, learnt from the text itself".into())
         });
         let held_out = self.real("data.held_out", || {
-            (0.0, "by the text's size: a tenth of a short one, less of a long one".into())
+            (0.0, "0: by the text's size, a tenth of a short one and less of a long one".into())
         });
         Data {
             path: path.iter().filter_map(|path| Some(path.as_str()?.to_string())).collect(),
