@@ -1,9 +1,10 @@
-//! Memory for packed weights and caches: large chunks on huge pages, handed out piece by piece.
+//! Memory for packed weights, caches and activations of training: large chunks on huge pages, handed out piece by piece.
 //!
 //! Decoding reads every weight and every cached key once a token; with 4 KiB pages a good part of that time goes to
 //! translation misses. A chunk is advised to use 2 MiB pages and is cut into 64-byte aligned
 //! pieces, so that small matrices share a huge page.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Alignment of a chunk: the size of a huge page on x86-64 and most arm64.
@@ -118,6 +119,24 @@ impl Buffer {
     }
 }
 
+/// Zeroed numbers in a piece of an arena, 64-byte aligned, owned by whoever holds them.
+#[derive(Default)]
+pub struct Floats(Option<Buffer>);
+
+impl Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0.as_ref().map_or(&[], |buffer| bytemuck::cast_slice(buffer.as_slice()))
+    }
+}
+
+impl DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        self.0.as_mut().map_or(&mut [], |buffer| bytemuck::cast_slice_mut(buffer.as_mut_slice()))
+    }
+}
+
 /// Hands out pieces of chunks.
 #[derive(Default)]
 pub struct Arena {
@@ -145,6 +164,14 @@ impl Arena {
         *open = Some((chunk, size));
         buffer
     }
+
+    /// `len` zeros, to be worked in.
+    ///
+    /// # Panics
+    /// If the system has no memory left.
+    pub fn floats(&self, len: usize) -> Floats {
+        Floats(Some(self.take(4 * len)))
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +190,9 @@ mod tests {
         for (i, piece) in pieces.iter().enumerate() {
             assert!(piece.as_slice().iter().all(|&b| b == i as u8 + 1));
         }
+        let mut floats = arena.floats(3);
+        assert_eq!(*floats, [0.0; 3]);
+        floats[2] = 1.0;
+        assert_eq!(*floats, [0.0, 0.0, 1.0]);
     }
 }

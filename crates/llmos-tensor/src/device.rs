@@ -13,7 +13,6 @@ pub struct Device {
     threads: Threads,
     arena: Arena,
     workspace: Mutex<Workspace>,
-    gemm: Mutex<Vec<u32>>,
 }
 
 impl Device {
@@ -26,7 +25,6 @@ impl Device {
             threads: Threads::new(threads),
             arena: Arena::default(),
             workspace: Mutex::default(),
-            gemm: Mutex::default(),
         }
     }
 
@@ -60,10 +58,5 @@ impl Device {
     /// Activations in the kernels' forms; one product at a time.
     pub(crate) fn workspace(&self) -> MutexGuard<'_, Workspace> {
         self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The packed operand of a general product; one product at a time.
-    pub(crate) fn gemm_workspace(&self) -> MutexGuard<'_, Vec<u32>> {
-        self.gemm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,7 +33,7 @@ mod testing;
 pub use attention::{
     AttentionOptions, CacheShape, CacheType, Span, attention, cache_load, cache_store,
 };
-pub use buffer::{Arena, Buffer};
+pub use buffer::{Arena, Buffer, Floats};
 pub use cpu::Isa;
 pub use device::Device;
 pub use dtype::DType;

@@ -1,139 +1,123 @@
 //! Packing to bfloat16 and the register tile of `vdpbf16ps`, which takes two values of `k` at once.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::View;
-use super::kernel::Tile;
-use super::pack::WORDS;
+use super::ahead::Ahead;
+use super::kernel::{STRIDE, Tile};
+use super::pack::{SLACK, WORDS, transpose};
+use crate::ops::lanes::{Avx512, MAX_LANES};
 
 /// Rows and columns of the tile.
 const ROWS: usize = 12;
 const COLS: usize = 32;
 
-/// As [`super::pack::pack_a_f32`], in words of two: a transposed tile is (n_k / 2, rows).
+/// As [`super::pack::pack_a_f32`], in words of two: a transposed tile is (k / 2, rows).
 ///
 /// # Safety
 /// The CPU has these instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) unsafe fn pack_a(
-    a: View<'_>,
-    rows: std::ops::Range<usize>,
-    (k, n_k): (usize, usize),
-    out: &mut [u32],
-) {
-    for (index, first) in rows.clone().step_by(ROWS).enumerate() {
-        let out = &mut out[index * ROWS * WORDS..][..ROWS * WORDS];
-        let count = ROWS.min(rows.end - first);
-        if a.transposed {
-            for word in 0..n_k.div_ceil(2) {
-                let row = |i: usize| {
-                    if k + i < a.cols && i < n_k {
-                        &a.data[a.at(first, k + i)..][..count]
-                    } else {
-                        &[]
-                    }
-                };
-                let (words, _) = interleave(row(2 * word), row(2 * word + 1));
-                // SAFETY: twelve words of the tile.
-                unsafe {
-                    _mm512_mask_storeu_epi32(
-                        out.as_mut_ptr().add(word * ROWS).cast(),
-                        0xfff,
-                        words,
-                    );
-                }
-            }
-        } else {
-            for (r, to) in out.chunks_exact_mut(WORDS).enumerate() {
-                let from = if r < count { &a.data[a.at(first + r, k)..][..n_k] } else { &[] };
-                for i in (0..n_k.div_ceil(2)).step_by(16) {
-                    let words = round(from.get(2 * i..).unwrap_or(&[]));
-                    let mask = lanes(n_k.div_ceil(2) - i);
-                    // SAFETY: the mask keeps the write within the row's words.
-                    unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().add(i).cast(), mask, words) };
-                }
-            }
-        }
-    }
-}
-
-/// As [`super::pack::pack_b_f32`], in words of two: (n_k / 2, 32).
-///
-/// # Safety
-/// The CPU has these instructions.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) unsafe fn pack_b(b: View<'_>, col: usize, (k, n_k): (usize, usize), out: &mut [u32]) {
-    let count = COLS.min(b.cols - col);
+pub(super) unsafe fn pack_a(a: View<'_>, rows: Range<usize>, k: Range<usize>, out: &mut [u32]) {
+    let (k, n_k) = (k.start, k.len());
     let n_word = n_k.div_ceil(2);
-    let out = &mut out[..n_word * COLS];
-    if b.transposed {
-        if count < COLS {
-            out.fill(0);
-        }
-        for n in 0..count {
-            let from = &b.data[b.at(k, col + n)..][..n_k];
-            for i in (0..n_word).step_by(16) {
-                let words: [u32; 16] =
-                    // SAFETY: any bits are a number.
-                    unsafe { std::mem::transmute(round(&from[2 * i..])) };
-                for (j, word) in words.iter().enumerate().take(n_word - i) {
-                    out[(i + j) * COLS + n] = *word;
+    assert!(out.len() >= rows.len().next_multiple_of(ROWS) * WORDS + SLACK, "room for rows");
+    assert!(n_word <= WORDS, "a block at a time");
+    for (index, first) in rows.clone().step_by(ROWS).enumerate() {
+        let out = out[index * ROWS * WORDS..].as_mut_ptr();
+        // SAFETY: a vector that begins within a tile ends within the next or the slack; what it
+        // writes of the next is written later.
+        unsafe {
+            if a.transposed {
+                for word in 0..n_word {
+                    let to = out.add(word * ROWS);
+                    _mm512_storeu_si512(to.cast(), pairs(a, first, (k, n_k), word));
                 }
-            }
-        }
-    } else {
-        for (word, to) in out.chunks_exact_mut(COLS).enumerate() {
-            let row = |i: usize| {
-                if i < n_k { &b.data[b.at(k + i, col)..][..count] } else { &[][..] }
-            };
-            let (low, high) = interleave(row(2 * word), row(2 * word + 1));
-            // SAFETY: 32 words.
-            unsafe {
-                _mm512_storeu_si512(to.as_mut_ptr().cast(), low);
-                _mm512_storeu_si512(to.as_mut_ptr().add(16).cast(), high);
+            } else {
+                for row in first..rows.end.min(first + ROWS) {
+                    let from = &a.data[a.at(row, k)..][..n_k];
+                    for i in (0..n_word).step_by(16) {
+                        let to = out.add((row - first) * WORDS + i);
+                        _mm512_storeu_si512(to.cast(), round(&from[2 * i..]));
+                    }
+                }
             }
         }
     }
 }
 
-/// A mask of the first `n` lanes.
-#[inline(always)]
-fn lanes(n: usize) -> u16 {
-    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
+/// As [`super::pack::pack_b_f32`], in words of two: (k / 2, 32).
+///
+/// # Safety
+/// The CPU has these instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(super) unsafe fn pack_b(b: View<'_>, col: usize, k: Range<usize>, out: &mut [u32]) {
+    let (k, n_k) = (k.start, k.len());
+    let n_word = n_k.div_ceil(2);
+    assert!(out.len() >= n_word * COLS, "room for a panel");
+    let out = out.as_mut_ptr();
+    let n_col = COLS.min(b.cols - col);
+    for lane in (0..n_col).step_by(16) {
+        if !b.transposed {
+            for word in 0..n_word {
+                let words = pairs(b, col + lane, (k, n_k), word);
+                // SAFETY: the panel has that room.
+                unsafe { _mm512_storeu_si512(out.add(word * COLS + lane).cast(), words) };
+            }
+            continue;
+        }
+        for i in (0..n_word).step_by(16) {
+            let mut square = [_mm512_setzero_ps(); MAX_LANES];
+            for (n, row) in square[..16.min(n_col - lane)].iter_mut().enumerate() {
+                let from = &b.data[b.at(k, col + lane + n)..][..n_k];
+                *row = _mm512_castsi512_ps(round(&from[2 * i..]));
+            }
+            // SAFETY: the CPU has the instructions; rows beyond the words are not written.
+            unsafe {
+                transpose::<Avx512>(&mut square);
+                for (r, row) in square[..16.min(n_word - i)].iter().enumerate() {
+                    _mm512_storeu_ps(out.add((i + r) * COLS + lane).cast(), *row);
+                }
+            }
+        }
+    }
 }
 
-/// The first 16 numbers, zeros where there are none.
+/// The first 16 numbers, zeros where there are fewer.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load(from: &[f32], first: usize) -> __m512 {
-    let mask = lanes(from.len().saturating_sub(first));
+fn load(from: &[f32]) -> __m512 {
+    let mask = if from.len() >= 16 { u16::MAX } else { (1 << from.len()) - 1 };
     // SAFETY: the mask keeps the read within the slice.
-    unsafe { _mm512_maskz_loadu_ps(mask, from.as_ptr().wrapping_add(first)) }
+    unsafe { _mm512_maskz_loadu_ps(mask, from.as_ptr()) }
 }
 
-/// The first 32 numbers, two to a word.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+/// The first 32 numbers, two to a word, zeros where there are fewer.
+#[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
 fn round(from: &[f32]) -> __m512i {
-    let rounded = _mm512_cvtne2ps_pbh(load(from, 16), load(from, 0));
+    let high = load(from.get(16..).unwrap_or(&[]));
+    let rounded = _mm512_cvtne2ps_pbh(high, load(from));
     // SAFETY: the same bits.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(rounded) }
 }
 
-/// Words of one number of `even` and one of `odd`, for the first 32 of each.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+/// Words of 16 rows or columns from `first` on, which lie side by side: word `word` of `n_k` values
+/// from `k` on. An odd last value has a zero beside it.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
-fn interleave(even: &[f32], odd: &[f32]) -> (__m512i, __m512i) {
-    let half = |first: usize| {
-        let (even, odd) = (load(even, first), load(odd, first));
-        // SAFETY: the same bits.
-        let rounded =
-            unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even)) };
-        let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(rounded));
-        let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(rounded));
-        _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+fn pairs(of: View<'_>, first: usize, (k, n_k): (usize, usize), word: usize) -> __m512i {
+    let value = |i: usize| {
+        if i < n_k { load(&of.data[(k + i) * of.stride + first..]) } else { _mm512_setzero_ps() }
     };
-    (half(0), half(16))
+    let rounded = _mm512_cvtne2ps_pbh(value(2 * word + 1), value(2 * word));
+    // SAFETY: the same bits.
+    let halves = unsafe { std::mem::transmute::<__m512bh, __m512i>(rounded) };
+    let evens = _mm512_cvtepi16_epi32(_mm256_setr_epi16(
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    ));
+    let odds = _mm512_slli_epi32::<16>(_mm512_add_epi32(evens, _mm512_set1_epi32(16)));
+    _mm512_permutexvar_epi16(_mm512_or_si512(evens, odds), halves)
 }
 
 /// Multiplies operands that are packed in words of two.
@@ -141,42 +125,57 @@ fn interleave(even: &[f32], odd: &[f32]) -> (__m512i, __m512i) {
 /// # Safety
 /// As [`super::kernel::multiply_f32`], on a CPU with these instructions.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) unsafe fn multiply(tile: Tile) {
+pub(super) unsafe fn multiply(tile: Tile, ahead: &mut Ahead) {
     // SAFETY: given by the caller.
     unsafe {
-        if tile.transposed { multiply_tile::<true>(tile) } else { multiply_tile::<false>(tile) }
+        match (tile.transposed, tile.rows) {
+            (false, 9..) => multiply_tile::<12, WORDS, 1>(tile, ahead),
+            (false, 5..) => multiply_tile::<8, WORDS, 1>(tile, ahead),
+            (false, _) => multiply_tile::<4, WORDS, 1>(tile, ahead),
+            (true, 9..) => multiply_tile::<12, 1, ROWS>(tile, ahead),
+            (true, 5..) => multiply_tile::<8, 1, ROWS>(tile, ahead),
+            (true, _) => multiply_tile::<4, 1, ROWS>(tile, ahead),
+        }
     }
 }
 
+/// R rows of `a`, ROW words apart, while words of a row are STEP words apart.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn multiply_tile<const TRANSPOSED: bool>(tile: Tile) {
+unsafe fn multiply_tile<const R: usize, const ROW: usize, const STEP: usize>(
+    tile: Tile,
+    ahead: &mut Ahead,
+) {
     let Tile { a, b, words, c, stride, add, .. } = tile;
     // SAFETY: given by the caller. Registers of 512 bits are the same bits whatever their type.
     unsafe {
-        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-        if add {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (half, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_loadu_ps(c.add(r * stride + half * 16));
-                }
+        let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        for (step, first) in (0..words).step_by(STRIDE).enumerate() {
+            if step < R {
+                _mm_prefetch::<_MM_HINT_T0>(c.add(step * stride).cast());
+                _mm_prefetch::<_MM_HINT_T0>(c.add(step * stride + COLS - 1).cast());
             }
-        }
-        for k in 0..words {
-            let b = b.add(k * COLS);
-            let b = [0, 16].map(|half| {
-                std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.add(half).cast()))
-            });
-            for r in 0..ROWS {
-                let at = if TRANSPOSED { k * ROWS + r } else { r * WORDS + k };
-                let a = _mm512_set1_epi32(*a.add(at) as i32);
-                let a = std::mem::transmute::<__m512i, __m512bh>(a);
-                sums[r][0] = _mm512_dpbf16_ps(sums[r][0], a, b[0]);
-                sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b[1]);
+            for _ in 0..ahead.at_once {
+                let Some(line) = ahead.next() else { break };
+                _mm_prefetch::<_MM_HINT_T1>(line.cast());
+            }
+            for k in first..words.min(first + STRIDE) {
+                let b = b.add(k * COLS);
+                let b = [0, 16].map(|half| {
+                    std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.add(half).cast()))
+                });
+                for r in 0..R {
+                    let a = _mm512_set1_epi32(*a.add(k * STEP + r * ROW) as i32);
+                    let a = std::mem::transmute::<__m512i, __m512bh>(a);
+                    sums[r][0] = _mm512_dpbf16_ps(sums[r][0], a, b[0]);
+                    sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b[1]);
+                }
             }
         }
         for (r, sums) in sums.iter().enumerate() {
             for (half, sum) in sums.iter().enumerate() {
-                _mm512_storeu_ps(c.add(r * stride + half * 16), *sum);
+                let out = c.add(r * stride + half * 16);
+                let sum = if add { _mm512_add_ps(_mm512_loadu_ps(out), *sum) } else { *sum };
+                _mm512_storeu_ps(out, sum);
             }
         }
     }

@@ -1,47 +1,55 @@
 //! Operands in the order that a kernel reads them, as words of 32 bits: an f32, or two bfloat16
 //! values that follow each other along `k`.
+//!
+//! Whole vectors are read and written where that is faster: rows of a tile and columns of a panel
+//! beyond the matrix hold anything, since nothing of them is kept, and packed operands have
+//! [`SLACK`] words more than they need.
 
 use std::ops::Range;
 
 use super::View;
 use crate::Isa;
-use crate::ops::lanes::{Kernel, Lanes, run};
+use crate::ops::lanes::{Kernel, Lanes, MAX_LANES, run};
 
 /// Words along `k` in a block: a panel of 32 columns takes 32 KiB of the first-level cache.
 pub(super) const WORDS: usize = 256;
 
-/// Packs rows `rows` of `a` and columns `k ..`, `n_k` of them, to tiles of `tile` rows.
-/// Each tile is (tile, [`WORDS`]), or (n_k, tile) if `a` is transposed; missing rows are zero.
+/// Words behind a packed operand that packing may write to.
+pub(super) const SLACK: usize = MAX_LANES;
+
+/// Packs rows `rows` of `a` and columns `k` to tiles of `tile` rows. Each tile is
+/// (tile, [`WORDS`]), or (k, tile) if `a` is transposed.
 pub(super) fn pack_a_f32(
     isa: Isa,
     a: View<'_>,
     tile: usize,
     rows: Range<usize>,
-    block: (usize, usize),
+    k: Range<usize>,
     out: &mut [u32],
 ) {
-    run(isa, PackA { a, tile, rows, block, out });
+    assert!(out.len() >= rows.len().next_multiple_of(tile) * WORDS + SLACK, "room for rows");
+    assert!(k.len() <= WORDS, "a block at a time");
+    run(isa, PackA { a, tile, rows, k, out });
 }
 
-/// Packs columns `col .. col + width` of `b` and rows `k ..`, `n_k` of them, to a panel (n_k, width);
-/// missing columns are zero.
+/// Packs columns `col .. col + width` and rows `k` of `b` to a panel (k, width).
 pub(super) fn pack_b_f32(
     isa: Isa,
     b: View<'_>,
     width: usize,
     col: usize,
-    block: (usize, usize),
+    k: Range<usize>,
     out: &mut [u32],
 ) {
-    run(isa, PackB { b, width, col, block, out });
+    assert!(out.len() >= k.len() * width + SLACK, "room for a panel");
+    run(isa, PackB { b, width, col, k, out });
 }
 
 struct PackA<'a> {
     a: View<'a>,
     tile: usize,
     rows: Range<usize>,
-    /// The first of `k`, and how many.
-    block: (usize, usize),
+    k: Range<usize>,
     out: &'a mut [u32],
 }
 
@@ -50,18 +58,20 @@ impl Kernel for PackA<'_> {
 
     #[inline(always)]
     fn scalar(self) {
-        let PackA { a, tile, rows, block: (k, n_k), out } = self;
-        let tiles = out.chunks_exact_mut(tile * WORDS);
-        for (out, first) in tiles.zip(rows.clone().step_by(tile)) {
-            let count = tile.min(rows.end - first);
-            if a.transposed {
-                for (i, to) in out.chunks_exact_mut(tile).take(n_k).enumerate() {
-                    copy(&a.data[a.at(first, k + i)..][..count], to);
-                }
-            } else {
-                for (r, to) in out.chunks_exact_mut(WORDS).enumerate() {
-                    let from = if r < count { &a.data[a.at(first + r, k)..][..n_k] } else { &[] };
-                    copy(from, &mut to[..n_k]);
+        let PackA { a, tile, rows, k, out } = self;
+        let (k, n_k) = (k.start, k.len());
+        for (out, first) in out.chunks_exact_mut(tile * WORDS).zip(rows.clone().step_by(tile)) {
+            for row in first..rows.end.min(first + tile) {
+                let r = row - first;
+                if a.transposed {
+                    for i in 0..n_k {
+                        out[i * tile + r] = a.data[a.at(row, k + i)].to_bits();
+                    }
+                } else {
+                    let from = &a.data[a.at(row, k)..][..n_k];
+                    for (to, from) in out[r * WORDS..].iter_mut().zip(from) {
+                        *to = from.to_bits();
+                    }
                 }
             }
         }
@@ -69,8 +79,25 @@ impl Kernel for PackA<'_> {
 
     #[inline(always)]
     unsafe fn vector<L: Lanes>(self) {
-        // The same code, compiled for the vectors of `L`.
-        self.scalar();
+        if !self.a.transposed {
+            // Copies, as they are.
+            return self.scalar();
+        }
+        let PackA { a, tile, rows, k, out } = self;
+        let (k, n_k) = (k.start, k.len());
+        for (t, first) in rows.step_by(tile).enumerate() {
+            let out = out[t * tile * WORDS..].as_mut_ptr().cast::<f32>();
+            for i in 0..n_k {
+                for lane in (0..tile).step_by(L::N) {
+                    // SAFETY: a vector that begins within a tile ends within the next or the slack,
+                    // which `pack_a_f32` checked; what it writes of the next is written later.
+                    unsafe {
+                        let from = load_within::<L>(a.data, a.at(first, k + i) + lane);
+                        L::store(out.add(i * tile + lane), from);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -78,8 +105,7 @@ struct PackB<'a> {
     b: View<'a>,
     width: usize,
     col: usize,
-    /// The first of `k`, and how many.
-    block: (usize, usize),
+    k: Range<usize>,
     out: &'a mut [u32],
 }
 
@@ -88,38 +114,78 @@ impl Kernel for PackB<'_> {
 
     #[inline(always)]
     fn scalar(self) {
-        let PackB { b, width, col, block: (k, n_k), out } = self;
-        let count = width.min(b.cols - col);
-        let rows = out.chunks_exact_mut(width).take(n_k);
-        if b.transposed {
-            if count < width {
-                rows.for_each(|to| to[count..].fill(0));
-            }
-            for n in 0..count {
-                let from = &b.data[b.at(k, col + n)..][..n_k];
-                for (from, to) in from.iter().zip(out.chunks_exact_mut(width)) {
-                    to[n] = from.to_bits();
-                }
-            }
-        } else {
-            for (i, to) in rows.enumerate() {
-                copy(&b.data[b.at(k + i, col)..][..count], to);
+        let PackB { b, width, col, k, out } = self;
+        let (k, n_k) = (k.start, k.len());
+        for (i, to) in out.chunks_exact_mut(width).take(n_k).enumerate() {
+            for (n, to) in to.iter_mut().enumerate().take(b.cols - col) {
+                *to = b.data[b.at(k + i, col + n)].to_bits();
             }
         }
     }
 
     #[inline(always)]
     unsafe fn vector<L: Lanes>(self) {
-        self.scalar();
+        let PackB { b, width, col, k, out } = self;
+        let (k, n_k) = (k.start, k.len());
+        let out = out.as_mut_ptr().cast::<f32>();
+        let n_col = width.min(b.cols - col);
+        for lane in (0..n_col).step_by(L::N) {
+            if !b.transposed {
+                for i in 0..n_k {
+                    // SAFETY: the width is a multiple of the lanes, and `pack_b_f32` checked the room.
+                    unsafe {
+                        let from = load_within::<L>(b.data, b.at(k + i, col) + lane);
+                        L::store(out.add(i * width + lane), from);
+                    }
+                }
+                continue;
+            }
+            for i in (0..n_k).step_by(L::N) {
+                // SAFETY: as above; rows beyond n_k are not written.
+                unsafe {
+                    let mut square = [L::splat(0.0); MAX_LANES];
+                    for (n, row) in square[..L::N.min(n_col - lane)].iter_mut().enumerate() {
+                        *row = load_within::<L>(b.data, b.at(k + i, col + lane + n));
+                    }
+                    transpose::<L>(&mut square);
+                    for (r, row) in square[..L::N.min(n_k - i)].iter().enumerate() {
+                        L::store(out.add((i + r) * width + lane), *row);
+                    }
+                }
+            }
+        }
     }
 }
 
-/// Bits of numbers, then zeros.
+/// N numbers from `at` on, zeros beyond the end.
+///
+/// # Safety
+/// The CPU has the instructions of `L`.
 #[inline(always)]
-fn copy(from: &[f32], to: &mut [u32]) {
-    let (filled, rest) = to.split_at_mut(from.len());
-    for (to, from) in filled.iter_mut().zip(from) {
-        *to = from.to_bits();
+unsafe fn load_within<L: Lanes>(data: &[f32], at: usize) -> L::V {
+    // SAFETY: both stay within the slice.
+    unsafe {
+        if at + L::N <= data.len() {
+            return L::load(data.as_ptr().add(at));
+        }
+        let rest = data.get(at..).unwrap_or(&[]);
+        L::load_part(rest.as_ptr(), rest.len(), 0.0)
     }
-    rest.fill(0);
+}
+
+/// The transpose of the first N vectors: log2(N) times, the vectors are shuffled like two halves of
+/// a pack of cards, lane by lane.
+///
+/// # Safety
+/// The CPU has the instructions of `L`.
+#[inline(always)]
+pub(super) unsafe fn transpose<L: Lanes>(rows: &mut [L::V; MAX_LANES]) {
+    for _ in 0..L::N.ilog2() {
+        let before = *rows;
+        for i in 0..L::N / 2 {
+            // SAFETY: the caller's.
+            let (low, high) = unsafe { L::zip(before[i], before[i + L::N / 2]) };
+            (rows[2 * i], rows[2 * i + 1]) = (low, high);
+        }
+    }
 }

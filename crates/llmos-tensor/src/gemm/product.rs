@@ -1,27 +1,32 @@
 //! The loops around the register tile, on one thread or on all of a device's.
+//!
+//! `c` is cut into parts, and a part's task packs what it reads by itself, piece by piece into
+//! scratch that fits the second-level cache: nothing is shared, and there is one parallel region. An
+//! operand is packed once for each part that it meets, which parts are chosen to keep rare.
 
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::kernel::{self, Tile};
-use super::pack::{WORDS, pack_a_f32, pack_b_f32};
+use super::ahead::Ahead;
+use super::kernel::{self, STRIDE, Tile};
+use super::pack::{SLACK, WORDS, pack_a_f32, pack_b_f32};
 use super::{Precision, View, ViewMut};
 use crate::matrix::Shared;
 use crate::{Device, Isa};
 
-/// Rows of `a` that are packed together: four tiles of twelve, in the second-level cache.
+/// Rows of `a` that are packed together, four tiles of twelve: 48 KiB.
 const CHUNK_ROWS: usize = 48;
 
-/// Words of packed operands that are multiplied before the next ones are packed, 32 MiB: a bound on
-/// memory. Smaller spans (2 MiB) would still be in the caches, yet their many regions made weights'
-/// gradients 15 to 20 % slower on Zen 4.
-const SPAN: usize = 8 << 20;
+/// The widest part: a block of `b` takes 384 KiB of the second-level cache, packed, and as much again
+/// while the next is asked for.
+const PART_COLS: usize = 384;
 
-/// Tasks that a product is cut into where it is large enough, whatever the number of threads.
-const TASKS: usize = 32;
+/// Room for the largest tile.
+const EDGE: usize = 12 * 32;
 
 thread_local! {
-    /// A chunk of `a`, and all of `b` of a product on one thread.
+    /// Packed pieces of `a` and of `b`.
     static SCRATCH: RefCell<(Vec<u32>, Vec<u32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
@@ -44,125 +49,170 @@ impl Plan {
         Plan { isa, bf16, tile: kernel::shape(isa), block }
     }
 
-    /// The first value of each block of `k` and how many it has.
-    fn blocks(self, n_k: usize) -> impl Iterator<Item = (usize, usize)> {
-        (0..n_k).step_by(self.block).map(move |k| (k, self.block.min(n_k - k)))
-    }
-
     /// Words of a block.
     fn words(self, n_k: usize) -> usize {
         if self.bf16 { n_k.div_ceil(2) } else { n_k }
     }
 
-    /// Words of all of `b`, packed.
-    fn packed_len(self, b: View<'_>) -> usize {
-        let panels = b.cols.div_ceil(self.tile.1);
-        b.rows.div_ceil(self.block) * panels * WORDS * self.tile.1
-    }
-
-    /// Where panel `panel` of block `block` begins.
-    fn panel_at(self, b: View<'_>, block: usize, panel: usize) -> usize {
-        (block * b.cols.div_ceil(self.tile.1) + panel) * WORDS * self.tile.1
-    }
-
-    /// Packs one panel of one block.
-    fn pack_b(self, b: View<'_>, panel: usize, block: (usize, usize), out: &mut [u32]) {
-        let col = panel * self.tile.1;
+    fn pack_a(self, a: View<'_>, rows: Range<usize>, k: Range<usize>, out: &mut [u32]) {
         #[cfg(target_arch = "x86_64")]
         if self.bf16 {
             // SAFETY: `new` asked for the instructions.
-            unsafe { super::bf16::pack_b(b, col, block, out) };
+            unsafe { super::bf16::pack_a(a, rows, k, out) };
             return;
         }
-        pack_b_f32(self.isa, b, self.tile.1, col, block, out);
+        pack_a_f32(self.isa, a, self.tile.0, rows, k, out);
     }
 
-    fn pack_a(self, a: View<'_>, rows: Range<usize>, block: (usize, usize), out: &mut [u32]) {
+    fn pack_b(self, b: View<'_>, col: usize, k: Range<usize>, out: &mut [u32]) {
         #[cfg(target_arch = "x86_64")]
         if self.bf16 {
             // SAFETY: `new` asked for the instructions.
-            unsafe { super::bf16::pack_a(a, rows, block, out) };
+            unsafe { super::bf16::pack_b(b, col, k, out) };
             return;
         }
-        pack_a_f32(self.isa, a, self.tile.0, rows, block, out);
+        pack_b_f32(self.isa, b, self.tile.1, col, k, out);
     }
 
     /// # Safety
     /// As [`kernel::multiply_f32`].
-    unsafe fn multiply(self, tile: Tile) {
+    unsafe fn multiply(self, tile: Tile, ahead: &mut Ahead) {
         // SAFETY: the caller's; `new` asked for the instructions.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if self.bf16 {
-                super::bf16::multiply(tile);
+                super::bf16::multiply(tile, ahead);
                 return;
             }
-            kernel::multiply_f32(self.isa, tile);
+            kernel::multiply_f32(self.isa, tile, ahead);
         }
     }
 
-    /// Words of a packed chunk of `a`, of one block.
-    fn chunk_len(self) -> usize {
-        CHUNK_ROWS.next_multiple_of(self.tile.0) * WORDS
-    }
-
-    /// One block (of `k`; `place` among those that are packed) of rows `rows`, at most
-    /// [`CHUNK_ROWS`], by panels `panels` of the product.
+    /// Rows `rows` and columns `cols` of the product; the latter begin a panel.
     ///
     /// # Safety
     /// `c` points to a matrix (a.rows, b.cols) whose rows stand `stride` apart, of which nobody else
-    /// touches these rows and columns; `packed_a` holds the chunk's block, `packed_b` all of `b`.
-    unsafe fn chunk(
+    /// touches these rows and columns.
+    unsafe fn part(
         self,
-        (a, packed_a): (View<'_>, &[u32]),
-        (b, packed_b): (View<'_>, &[u32]),
-        (rows, panels): (Range<usize>, Range<usize>),
-        (block, place): (usize, usize),
+        (a, b): (View<'_>, View<'_>),
+        (rows, cols): (Range<usize>, Range<usize>),
         (c, stride): (*mut f32, usize),
         accumulate: bool,
     ) {
-        /// The largest tile.
-        const EDGE: usize = 12 * 32;
-        let (tile_rows, tile_cols) = self.tile;
-        let n_k = self.block.min(a.cols - block * self.block);
-        let add = accumulate || block > 0;
-        for panel in panels {
-            let col = panel * tile_cols;
-            let n_col = tile_cols.min(b.cols - col);
-            for (t, row) in rows.clone().step_by(tile_rows).enumerate() {
-                let n_row = tile_rows.min(rows.end - row);
-                let whole = n_row == tile_rows && n_col == tile_cols;
-                let mut edge = [0.0_f32; EDGE];
-                // SAFETY: the tile lies within the caller's matrix, or in `edge`.
-                unsafe {
-                    let out = c.add(row * stride + col);
-                    self.multiply(Tile {
-                        a: packed_a[t * tile_rows * WORDS..].as_ptr(),
+        let (n_panel, panel_len) = (cols.len().div_ceil(self.tile.1), WORDS * self.tile.1);
+        let n_chunk = rows.len().div_ceil(CHUNK_ROWS);
+        let chunk = |i: usize| {
+            let first = rows.start + i * CHUNK_ROWS;
+            first..rows.end.min(first + CHUNK_ROWS)
+        };
+        let block = |k: usize| k..a.cols.min(k + self.block);
+        let (mut packed_a, mut packed_b) = SCRATCH.take();
+        for (packed, len) in [
+            (&mut packed_a, CHUNK_ROWS.next_multiple_of(self.tile.0) * WORDS),
+            (&mut packed_b, n_panel * panel_len),
+        ] {
+            packed.resize(packed.len().max(len + SLACK), 0);
+        }
+        for k in (0..a.cols).step_by(self.block) {
+            let words = self.words(block(k).len());
+            for (panel, col) in cols.clone().step_by(self.tile.1).enumerate() {
+                self.pack_b(b, col, block(k), &mut packed_b[panel * panel_len..]);
+            }
+            // Meanwhile a share of the next block of `b` is asked for, and the next rows of `a`.
+            let next_k = block(k + self.block);
+            for i in 0..n_chunk {
+                self.pack_a(a, chunk(i), block(k), &mut packed_a);
+                let (next_rows, next_cols) = if i + 1 < n_chunk {
+                    (chunk(i + 1), block(k))
+                } else {
+                    (chunk(0), next_k.clone())
+                };
+                let share = |i: usize| next_k.start + next_k.len() * i / n_chunk;
+                let steps = n_panel * chunk(i).len().div_ceil(self.tile.0) * words.div_ceil(STRIDE);
+                let mut ahead = Ahead::new(
+                    (a, next_rows, next_cols),
+                    (b, share(i)..share(i + 1), cols.clone()),
+                    steps,
+                );
+                for (panel, col) in cols.clone().step_by(self.tile.1).enumerate() {
+                    let of_panel = Tile {
+                        a: packed_a.as_ptr(),
                         transposed: a.transposed,
-                        b: packed_b[self.panel_at(b, place, panel)..].as_ptr(),
-                        words: self.words(n_k),
-                        c: if whole { out } else { edge.as_mut_ptr() },
-                        stride: if whole { stride } else { tile_cols },
-                        add: whole && add,
-                    });
-                    if !whole {
-                        for r in 0..n_row {
-                            for n in 0..n_col {
-                                let to = &mut *out.add(r * stride + n);
-                                let value = edge[r * tile_cols + n];
-                                *to = if add { *to + value } else { value };
-                            }
-                        }
+                        b: packed_b[panel * panel_len..].as_ptr(),
+                        words,
+                        c: c.wrapping_add(col),
+                        stride,
+                        rows: 0,
+                        add: accumulate || k > 0,
+                    };
+                    let n_col = self.tile.1.min(cols.end - col);
+                    // SAFETY: the caller's; the chunk and the panel are packed.
+                    unsafe { self.chunk(of_panel, chunk(i), n_col, &mut ahead) };
+                }
+            }
+        }
+        SCRATCH.replace((packed_a, packed_b));
+    }
+
+    /// A chunk of rows by a panel, of which `n_col` columns are wanted.
+    ///
+    /// # Safety
+    /// As [`Plan::part`]; `of_panel` has both operands and the panel's first column of `c`.
+    unsafe fn chunk(self, of_panel: Tile, rows: Range<usize>, n_col: usize, ahead: &mut Ahead) {
+        let (tile_rows, tile_cols) = self.tile;
+        for (t, row) in rows.clone().step_by(tile_rows).enumerate() {
+            let tile = Tile {
+                a: of_panel.a.wrapping_add(t * tile_rows * WORDS),
+                c: of_panel.c.wrapping_add(row * of_panel.stride),
+                rows: tile_rows.min(rows.end - row),
+                ..of_panel
+            };
+            // SAFETY: the tile lies within the caller's matrix, or in `edge`.
+            unsafe {
+                if n_col == tile_cols && kernel::computed_rows(self.isa, tile.rows) == tile.rows {
+                    self.multiply(tile, ahead);
+                    continue;
+                }
+                let mut edge = MaybeUninit::<[f32; EDGE]>::uninit();
+                let sums = edge.as_mut_ptr().cast::<f32>();
+                self.multiply(Tile { c: sums, stride: tile_cols, add: false, ..tile }, ahead);
+                for r in 0..tile.rows {
+                    for n in 0..n_col {
+                        let (sum, to) =
+                            (*sums.add(r * tile_cols + n), tile.c.add(r * tile.stride + n));
+                        *to = if tile.add { *to + sum } else { sum };
                     }
                 }
             }
         }
     }
-}
 
-/// Rows of chunk `index`.
-fn chunk_rows(a: View<'_>, index: usize) -> Range<usize> {
-    index * CHUNK_ROWS..a.rows.min((index + 1) * CHUNK_ROWS)
+    /// Rows and columns of a part of a product (rows, cols), such that all threads have work, little
+    /// is packed twice, and none waits long for the last.
+    fn part_shape(self, rows: usize, cols: usize, threads: usize) -> (usize, usize) {
+        /// Packing of a tile's rows or of a panel beside a tile's product, in thousandths: measured
+        /// on Zen 4, operands coming from memory.
+        const PACKING: (usize, usize) = (120, 300);
+        /// Parts of a thread, at most.
+        const PARTS: usize = 8;
+        let (tile_rows, tile_cols) = self.tile;
+        let (n_tile, n_panel) = (rows.div_ceil(tile_rows), cols.div_ceil(tile_cols));
+        let most = PARTS * threads;
+        let least_across = cols.div_ceil(PART_COLS);
+        let grids = (least_across..=least_across.max(most).min(n_panel)).flat_map(|across| {
+            (1..=(most / across).clamp(1, n_tile)).map(move |down| (down, across))
+        });
+        let shapes = grids.map(|(down, across)| (n_tile.div_ceil(down), n_panel.div_ceil(across)));
+        let cost = |&(tiles, panels): &(usize, usize)| {
+            let n_part = n_tile.div_ceil(tiles) * n_panel.div_ceil(panels);
+            let part = 1000 * tiles * panels + PACKING.0 * tiles + PACKING.1 * panels;
+            // Half of the threads wait for half of a part.
+            part * (4 * n_part.div_ceil(threads) + usize::from(threads > 1))
+        };
+        let (tiles, panels) = shapes.min_by_key(cost).unwrap_or((n_tile, n_panel));
+        (tiles * tile_rows, panels * tile_cols)
+    }
 }
 
 /// Checks the shapes; true if there is nothing to multiply, and `c` is what it should be.
@@ -191,69 +241,15 @@ pub fn gemm(
         return;
     }
     let plan = Plan::new(device.isa(), precision);
-    let n_panel = b.cols.div_ceil(plan.tile.1);
-    let n_block = b.rows.div_ceil(plan.block);
-    let n_chunk = a.rows.div_ceil(CHUNK_ROWS);
-    let step = n_panel.div_ceil(TASKS.div_ceil(n_chunk));
-    let n_column = n_panel.div_ceil(step);
-    // A chunk that several tasks multiply with is packed once, before; else by the task itself.
-    let n_shared = if n_column > 1 { n_chunk } else { 0 };
-    let (panel_len, chunk_len) = (WORDS * plan.tile.1, plan.chunk_len());
-    let block_len = n_panel * panel_len + n_shared * chunk_len;
-    let span = (SPAN / block_len).clamp(1, n_block);
-    let mut workspace = device.gemm_workspace();
-    let packed: &mut Vec<u32> = &mut workspace;
-    if packed.len() < span * block_len {
-        packed.resize(span * block_len, 0);
-    }
+    let (rows, cols) = plan.part_shape(a.rows, b.cols, device.threads().count());
+    let (down, across) = (a.rows.div_ceil(rows), b.cols.div_ceil(cols));
     let (out, stride) = (Shared(c.data.as_mut_ptr()), c.stride);
-    for first in (0..n_block).step_by(span) {
-        let blocks = span.min(n_block - first);
-        let len_b = blocks * n_panel * panel_len;
-        let start = Shared(packed.as_mut_ptr());
-        device.threads().for_each(blocks * (n_panel + n_shared), &|i| {
-            let (place, part) = (i / (n_panel + n_shared), i % (n_panel + n_shared));
-            let k = (first + place) * plan.block;
-            let k = (k, plan.block.min(b.rows - k));
-            // SAFETY: each panel and each chunk's block is a range of its own, below the length
-            // above.
-            let piece = |at: usize, len: usize| unsafe {
-                std::slice::from_raw_parts_mut(start.get().add(at), len)
-            };
-            if part < n_panel {
-                plan.pack_b(b, part, k, piece(plan.panel_at(b, place, part), panel_len));
-            } else {
-                let chunk = part - n_panel;
-                let out = piece(len_b + (chunk * blocks + place) * chunk_len, chunk_len);
-                plan.pack_a(a, chunk_rows(a, chunk), k, out);
-            }
-        });
-        let (packed_b, packed_a) = packed.split_at(len_b);
-        device.threads().for_each(n_chunk * n_column, &|i| {
-            let (chunk, column) = (i / n_column, i % n_column);
-            let rows = chunk_rows(a, chunk);
-            let panels = column * step..n_panel.min((column + 1) * step);
-            SCRATCH.with_borrow_mut(|(scratch, _)| {
-                scratch.resize(chunk_len, 0);
-                for (block, k) in plan.blocks(a.cols).enumerate().skip(first).take(blocks) {
-                    let place = block - first;
-                    let packed_a: &[u32] = if n_shared > 0 {
-                        &packed_a[(chunk * blocks + place) * chunk_len..][..chunk_len]
-                    } else {
-                        plan.pack_a(a, rows.clone(), k, scratch);
-                        &*scratch
-                    };
-                    let target = (out.get(), stride);
-                    let part = (rows.clone(), panels.clone());
-                    let block = (block, place);
-                    // SAFETY: `c` is borrowed for the whole call, and chunks are disjoint.
-                    unsafe {
-                        plan.chunk((a, packed_a), (b, packed_b), part, block, target, accumulate);
-                    }
-                }
-            });
-        });
-    }
+    device.threads().for_each(down * across, &|i| {
+        let (row, col) = (i / across * rows, i % across * cols);
+        let part = (row..a.rows.min(row + rows), col..b.cols.min(col + cols));
+        // SAFETY: `c` is borrowed for the whole call, and parts are disjoint.
+        unsafe { plan.part((a, b), part, (out.get(), stride), accumulate) };
+    });
 }
 
 /// As [`gemm`], on the calling thread alone: for the small products inside a task.
@@ -272,30 +268,9 @@ pub fn gemm_serial(
         return;
     }
     let plan = Plan::new(isa, precision);
-    let n_panel = b.cols.div_ceil(plan.tile.1);
-    SCRATCH.with_borrow_mut(|(scratch, packed)| {
-        let len = plan.packed_len(b);
-        if packed.len() < len {
-            packed.resize(len, 0);
-        }
-        for (block, (k, n_k)) in plan.blocks(b.rows).enumerate() {
-            for panel in 0..n_panel {
-                plan.pack_b(b, panel, (k, n_k), &mut packed[plan.panel_at(b, block, panel)..]);
-            }
-        }
-        scratch.resize(plan.chunk_len(), 0);
-        for chunk in 0..a.rows.div_ceil(CHUNK_ROWS) {
-            let rows = chunk_rows(a, chunk);
-            for (block, k) in plan.blocks(a.cols).enumerate() {
-                plan.pack_a(a, rows.clone(), k, scratch);
-                let target = (c.data.as_mut_ptr(), c.stride);
-                let part = (rows.clone(), 0..n_panel);
-                // SAFETY: `c` is borrowed for the whole call.
-                unsafe {
-                    let block = (block, block);
-                    plan.chunk((a, scratch), (b, packed), part, block, target, accumulate);
-                }
-            }
-        }
-    });
+    for col in (0..b.cols).step_by(PART_COLS) {
+        let part = (0..a.rows, col..b.cols.min(col + PART_COLS));
+        // SAFETY: `c` is borrowed for the whole call.
+        unsafe { plan.part((a, b), part, (c.data.as_mut_ptr(), c.stride), accumulate) };
+    }
 }

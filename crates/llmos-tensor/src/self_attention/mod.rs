@@ -59,10 +59,6 @@ struct Scratch {
     weights: Vec<f32>,
     /// (BLOCK, T): gradients of weights, then of scores.
     gradients: Vec<f32>,
-    /// (D, T)
-    keys: Vec<f32>,
-    /// (D, T)
-    values: Vec<f32>,
     /// (BLOCK, D)
     rows: Vec<f32>,
     /// (T, D)
@@ -112,17 +108,6 @@ impl SelfAttention {
         count: usize,
     ) -> View<'a> {
         View::new(self.from(heads, b, t, head), count, self.head_dim, heads.stride)
-    }
-
-    /// A head of a sequence as (D, T).
-    fn transpose(&self, heads: Heads<'_>, b: usize, head: usize, out: &mut Vec<f32>) {
-        out.resize(self.head_dim * self.time, 0.0);
-        for t in 0..self.time {
-            let row = &self.from(heads, b, t, head)[..self.head_dim];
-            for (d, value) in row.iter().enumerate() {
-                out[d * self.time + t] = *value;
-            }
-        }
     }
 
     /// The first position that each of the rows from `t` on sees.
@@ -178,7 +163,6 @@ pub fn attention_forward(
     device.threads().for_each(shape.batch * shape.n_kv_head, &|task| {
         let (b, kv_head) = (task / shape.n_kv_head, task % shape.n_kv_head);
         let mut scratch = SCRATCH.take();
-        shape.transpose(k, b, kv_head, &mut scratch.keys);
         scratch.weights.resize(BLOCK * time, 0.0);
         scratch.rows.resize(BLOCK * dim, 0.0);
         for head in kv_head * group..(kv_head + 1) * group {
@@ -190,7 +174,8 @@ pub fn attention_forward(
             for rows in Rows::all(time) {
                 let seen = rows.seen();
                 let queries = shape.view(q, (b, head), rows.first, rows.count);
-                scores(isa, precision, queries, &scratch.keys, time, seen, &mut scratch.weights);
+                let keys = shape.view(k, (b, kv_head), 0, seen);
+                scores(isa, precision, queries, keys, &mut scratch.weights);
                 let starts = shape.starts(starts, b, rows.first);
                 let sums = &mut sums[rows.first..seen];
                 let weights = &mut scratch.weights[..rows.count * seen];
@@ -217,19 +202,10 @@ pub fn attention_forward(
     });
 }
 
-/// `out` (rows, seen) becomes queries times keys, which are (D, time).
-fn scores(
-    isa: Isa,
-    precision: Precision,
-    queries: View<'_>,
-    keys: &[f32],
-    time: usize,
-    seen: usize,
-    out: &mut [f32],
-) {
-    let (rows, dim) = queries.shape();
-    let keys = View::new(keys, dim, seen, time);
-    gemm_serial(isa, precision, queries, keys, ViewMut::dense(out, rows, seen), false);
+/// `out` (rows, seen) becomes queries times keys, which are (seen, D).
+fn scores(isa: Isa, precision: Precision, queries: View<'_>, keys: View<'_>, out: &mut [f32]) {
+    let out = ViewMut::dense(out, queries.shape().0, keys.shape().0);
+    gemm_serial(isa, precision, queries, keys.transposed(), out, false);
 }
 
 /// What the forward pass was given and gave.
@@ -276,8 +252,6 @@ pub fn attention_backward(
         let (b, kv_head) = (task / shape.n_kv_head, task % shape.n_kv_head);
         let mut scratch = SCRATCH.take();
         let s = &mut scratch;
-        shape.transpose(k, b, kv_head, &mut s.keys);
-        shape.transpose(v, b, kv_head, &mut s.values);
         s.weights.resize(BLOCK * time, 0.0);
         s.gradients.resize(BLOCK * time, 0.0);
         s.rows.resize(BLOCK * dim, 0.0);
@@ -298,7 +272,8 @@ pub fn attention_backward(
                 let seen = rows.seen();
                 let queries = shape.view(q, (b, head), rows.first, rows.count);
                 let d_rows = shape.view(d_out, (b, head), rows.first, rows.count);
-                scores(isa, precision, queries, &s.keys, time, seen, &mut s.weights);
+                let keys = shape.view(k, (b, kv_head), 0, seen);
+                scores(isa, precision, queries, keys, &mut s.weights);
                 let weights = &mut s.weights[..rows.count * seen];
                 let kind = Weights {
                     scale: shape.scale,
@@ -309,7 +284,8 @@ pub fn attention_backward(
                 let as_matrix = View::dense(weights, rows.count, seen).transposed();
                 let d_values = ViewMut::dense(&mut s.d_values, seen, dim);
                 gemm_serial(isa, precision, as_matrix, d_rows, d_values, true);
-                scores(isa, precision, d_rows, &s.values, time, seen, &mut s.gradients);
+                let values = shape.view(v, (b, kv_head), 0, seen);
+                scores(isa, precision, d_rows, values, &mut s.gradients);
                 let gradients = &mut s.gradients[..rows.count * seen];
                 for r in 0..rows.count {
                     let out = &shape.from(out, b, rows.first + r, head)[..dim];
@@ -323,7 +299,6 @@ pub fn attention_backward(
                     .run(isa);
                 }
                 let gradients = View::dense(gradients, rows.count, seen);
-                let keys = shape.view(k, (b, kv_head), 0, seen);
                 let d_queries = ViewMut::dense(&mut s.rows, rows.count, dim);
                 gemm_serial(isa, precision, gradients, keys, d_queries, false);
                 write(head, rows.first, &s.rows[..rows.count * dim]);

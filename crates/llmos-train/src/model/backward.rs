@@ -24,9 +24,12 @@ impl Network {
         assert_eq!(weights.len(), self.layout.len(), "the parameters of this shape");
         assert_eq!(gradients.len(), self.layout.len(), "a gradient for each parameter");
         let mut buffers = std::mem::take(&mut self.buffers);
-        self.forward(&mut buffers, weights, batch);
-        let loss = self.head(&mut buffers, weights, batch, objective, gradients);
-        self.backward(&mut buffers, weights, batch, gradients);
+        let mut loss = 0.0;
+        for (_, piece) in self.pieces(batch) {
+            self.forward(&mut buffers, weights, piece);
+            loss += self.head(&mut buffers, weights, piece, objective, gradients);
+            self.backward(&mut buffers, weights, piece, gradients);
+        }
         self.buffers = buffers;
         loss
     }

@@ -1,6 +1,7 @@
 //! What a step works in, made once.
 
 use llmos_tensor::ops::train::rmsnorm_partial_len;
+use llmos_tensor::{Arena, Floats};
 
 use crate::recipe::ModelShape;
 
@@ -10,25 +11,25 @@ const LOGITS: usize = 4 << 20;
 /// What a block keeps for the way back. N = B * T.
 pub(super) struct LayerBuffers {
     /// (N, C): what came in.
-    pub(super) x: Vec<f32>,
+    pub(super) x: Floats,
     /// (N)
-    pub(super) attention_inverse: Vec<f32>,
+    pub(super) attention_inverse: Floats,
     /// (N, (H + 2 H_kv) D), before norms and rotation.
-    pub(super) qkv: Vec<f32>,
+    pub(super) qkv: Floats,
     /// (N, H), (N, H_kv)
-    pub(super) qk_inverse: [Vec<f32>; 2],
+    pub(super) qk_inverse: [Floats; 2],
     /// (N, (H + H_kv) D): queries and keys, normed and rotated.
-    pub(super) qk: Vec<f32>,
+    pub(super) qk: Floats,
     /// (N, H D)
-    pub(super) attention: Vec<f32>,
+    pub(super) attention: Floats,
     /// (B, H, T)
-    pub(super) log_sums: Vec<f32>,
+    pub(super) log_sums: Floats,
     /// (N, C): between the two branches.
-    pub(super) middle: Vec<f32>,
+    pub(super) middle: Floats,
     /// (N)
-    pub(super) mlp_inverse: Vec<f32>,
+    pub(super) mlp_inverse: Floats,
     /// (N, 2 F); becomes its own gradient.
-    pub(super) gate_up: Vec<f32>,
+    pub(super) gate_up: Floats,
 }
 
 /// All buffers.
@@ -36,28 +37,28 @@ pub(super) struct LayerBuffers {
 pub(super) struct Buffers {
     pub(super) layers: Vec<LayerBuffers>,
     /// (N, C): what leaves the last block.
-    pub(super) x: Vec<f32>,
+    pub(super) x: Floats,
     /// (N)
-    pub(super) inverse: Vec<f32>,
+    pub(super) inverse: Floats,
     /// (N, C): a normed input.
-    pub(super) normed: Vec<f32>,
+    pub(super) normed: Floats,
     /// (N, F): the inner activation.
-    pub(super) inner: Vec<f32>,
+    pub(super) inner: Floats,
     /// (rows, V): logits, then their gradients.
-    pub(super) logits: Vec<f32>,
+    pub(super) logits: Floats,
     /// (N)
-    pub(super) losses: Vec<f32>,
+    pub(super) losses: Floats,
     /// (N, C): the residual stream's gradient.
-    pub(super) d_x: Vec<f32>,
+    pub(super) d_x: Floats,
     /// (N, C): a branch's gradient.
-    pub(super) d_normed: Vec<f32>,
+    pub(super) d_normed: Floats,
     /// (N, (H + 2 H_kv) D)
-    pub(super) d_qkv: Vec<f32>,
+    pub(super) d_qkv: Floats,
     /// (N, H D)
-    pub(super) d_attention: Vec<f32>,
+    pub(super) d_attention: Floats,
     /// (N, F)
-    pub(super) d_inner: Vec<f32>,
-    pub(super) partial: Vec<f32>,
+    pub(super) d_inner: Floats,
+    pub(super) partial: Floats,
 }
 
 /// Tokens whose logits are held at once.
@@ -70,7 +71,8 @@ impl Buffers {
         let n = batch * time;
         let (c, d, f) = (shape.d_model, shape.head_dim, shape.d_ff);
         let (h, kv) = (shape.n_head, shape.n_kv_head);
-        let zeros = |len: usize| vec![0.0_f32; len];
+        let arena = Arena::default();
+        let zeros = |len: usize| arena.floats(len);
         let layer = || LayerBuffers {
             x: zeros(n * c),
             attention_inverse: zeros(n),

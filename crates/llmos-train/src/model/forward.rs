@@ -1,8 +1,8 @@
 //! From token ids to losses.
 
 use llmos_tensor::ops::train::{
-    Rows, RowsMut, cross_entropy_forward, embedding_forward, rmsnorm_forward, rope_forward,
-    silu_gate_forward,
+    Rows, RowsMut, copy_forward, cross_entropy_forward, embedding_forward, rmsnorm_forward,
+    rope_forward, silu_gate_forward,
 };
 use llmos_tensor::self_attention::{Heads, HeadsMut, attention_forward};
 
@@ -12,23 +12,27 @@ use super::{Batch, IGNORE, Network};
 impl Network {
     /// The loss of each token (B * T) in nats, 0 where nothing is learnt.
     pub fn losses(&mut self, weights: &[f32], batch: Batch<'_>, losses: &mut [f32]) {
+        assert_eq!(losses.len(), batch.inputs.len(), "a loss for each token");
         let mut buffers = std::mem::take(&mut self.buffers);
-        self.forward(&mut buffers, weights, batch);
-        let (c, n) = (self.shape.d_model, batch.inputs.len());
-        let rows = head_rows(&self.shape, n);
-        for start in (0..n).step_by(rows) {
-            let count = rows.min(n - start);
-            let logits = &mut buffers.logits[..count * self.shape.vocab_size];
-            let x = &buffers.normed[start * c..][..count * c];
-            self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
-            cross_entropy_forward(
-                &self.device,
-                logits,
-                self.shape.vocab_size,
-                &batch.targets[start..][..count],
-                IGNORE,
-                &mut losses[start..][..count],
-            );
+        let c = self.shape.d_model;
+        for (first, piece) in self.pieces(batch) {
+            self.forward(&mut buffers, weights, piece);
+            let n = piece.inputs.len();
+            let (losses, rows) = (&mut losses[first..][..n], head_rows(&self.shape, n));
+            for start in (0..n).step_by(rows) {
+                let count = rows.min(n - start);
+                let logits = &mut buffers.logits[..count * self.shape.vocab_size];
+                let x = &buffers.normed[start * c..][..count * c];
+                self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+                cross_entropy_forward(
+                    &self.device,
+                    logits,
+                    self.shape.vocab_size,
+                    &piece.targets[start..][..count],
+                    IGNORE,
+                    &mut losses[start..][..count],
+                );
+            }
         }
         self.buffers = buffers;
     }
@@ -36,10 +40,13 @@ impl Network {
     /// The logits (B * T, V) of all tokens.
     pub fn logits(&mut self, weights: &[f32], batch: Batch<'_>, logits: &mut [f32]) {
         let mut buffers = std::mem::take(&mut self.buffers);
-        self.forward(&mut buffers, weights, batch);
-        let c = self.shape.d_model;
-        let x = &buffers.normed[..batch.inputs.len() * c];
-        self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+        let (c, v) = (self.shape.d_model, self.shape.vocab_size);
+        for (first, piece) in self.pieces(batch) {
+            self.forward(&mut buffers, weights, piece);
+            let n = piece.inputs.len();
+            let (x, logits) = (&buffers.normed[..n * c], &mut logits[first * v..][..n * v]);
+            self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+        }
         self.buffers = buffers;
     }
 
@@ -110,10 +117,8 @@ impl Network {
                     );
                 }
                 None => {
-                    for (from, to) in qkv.chunks_exact(qkv_width).zip(qk.chunks_exact_mut(qk_width))
-                    {
-                        to.copy_from_slice(&from[..qk_width]);
-                    }
+                    let from = Rows::new(qkv, n, 1, qk_width, qkv_width);
+                    copy_forward(device, from, RowsMut::packed(qk, qk_width));
                 }
             }
             let heads = RowsMut::new(qk, n, s.n_head + s.n_kv_head, d, qk_width);
@@ -130,7 +135,7 @@ impl Network {
                 &mut layer.log_sums[..n * s.n_head],
             );
             let middle = &mut layer.middle[..n * c];
-            middle.copy_from_slice(x);
+            copy_forward(device, Rows::packed(x, c), RowsMut::packed(middle, c));
             let attention = &layer.attention[..n * q_width];
             self.linear(attention, &weights[at.output.clone()], q_width, middle, true);
             self.norm(middle, &weights[at.mlp_norm.clone()], normed, &mut layer.mlp_inverse[..n]);
@@ -142,7 +147,7 @@ impl Network {
                 Some(next) => &mut next.x[..n * c],
                 None => &mut last[..n * c],
             };
-            out.copy_from_slice(middle);
+            copy_forward(device, Rows::packed(middle, c), RowsMut::packed(out, c));
             self.linear(inner, &weights[at.down.clone()], f, out, true);
         }
         self.norm(&last[..n * c], &weights[self.layout.norm.clone()], normed, &mut inverse[..n]);

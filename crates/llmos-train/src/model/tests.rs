@@ -171,6 +171,32 @@ fn threads_and_the_cut_of_a_batch() {
 }
 
 #[test]
+fn a_batch_that_goes_through_in_pieces_is_the_same_batch() {
+    let golden = Golden::read();
+    let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
+    let starts: Vec<u32> = (0..21).map(|i| if i % 7 < 4 { 0 } else { 4 }).collect();
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: Some(&starts) };
+    let run = |at_once: usize| {
+        let mut network = network(Isa::detect(), 2, Precision::F32);
+        network.at_once = at_once;
+        let weights = golden.parameters(network.layout(), "weight");
+        let (mut gradients, mut losses) = (vec![0.0; weights.len()], vec![0.0; 21]);
+        let mut logits = vec![0.0; 21 * 40];
+        network.gradients(&weights, batch, objective(21), &mut gradients);
+        network.losses(&weights, batch, &mut losses);
+        network.logits(&weights, batch, &mut logits);
+        (gradients, losses, logits)
+    };
+    let whole = run(3);
+    for at_once in [1, 2] {
+        let pieces = run(at_once);
+        assert!(difference(&pieces.0, &whole.0) < 1e-6, "{at_once} rows at once: gradients");
+        assert!(pieces.1 == whole.1, "{at_once} rows at once: losses");
+        assert!(pieces.2 == whole.2, "{at_once} rows at once: logits");
+    }
+}
+
+#[test]
 fn bfloat16_stays_near_single_precision() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));

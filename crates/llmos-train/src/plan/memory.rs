@@ -74,8 +74,9 @@ fn scratch(recipe: &Recipe) -> u64 {
     2 * largest + 2 * shorter * shorter
 }
 
-/// Activations of a step: the buffers of [`Network`], which are made once. Only attention scores are
-/// computed again on the way back, and logits are held some rows at a time.
+/// Activations of a step: the buffers of [`Network`], which are made once and hold some thousand
+/// tokens of a batch at a time, whole rows. Only attention scores are computed again on the way back,
+/// and logits are held some rows at a time.
 pub fn activations(model: &ModelShape, micro_batch: usize, context: usize, _: Dtype) -> u64 {
     // A token's numbers, rounded up: what no machine holds would not fit the count either.
     let heads = (model.n_head + 2 * model.n_kv_head) as f64 * model.head_dim as f64;

@@ -13,7 +13,7 @@ unsafe fn enter<T: Tile>(tile: T) -> T::Output {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Avx512;
+pub(crate) struct Avx512;
 
 // SAFETY: every body is one or a few intrinsics whose instructions the trait's contract grants.
 impl Lanes for Avx512 {
@@ -136,5 +136,9 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }

@@ -13,6 +13,8 @@ mod neon;
 
 use crate::Isa;
 use crate::cpu::Kind;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
 
 /// An operation with its arguments.
 pub(crate) trait Kernel {
@@ -129,6 +131,8 @@ pub(crate) trait Lanes: Copy + 'static {
 
     /// Asks for the cache line of any address to be brought near.
     unsafe fn prefetch(p: *const u8);
+    /// The same, to the second-level cache.
+    unsafe fn prefetch_far(p: *const u8);
 
     /// The first `n` <= N numbers at `p`, then `fill`.
     #[inline(always)]

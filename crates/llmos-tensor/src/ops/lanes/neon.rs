@@ -140,4 +140,15 @@ impl Lanes for Neon {
             );
         }
     }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const u8) {
+        // SAFETY: a prefetch of any address has no effect but on caches.
+        unsafe {
+            std::arch::asm!(
+                "prfm pldl2keep, [{0}]",
+                in(reg) p,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+    }
 }

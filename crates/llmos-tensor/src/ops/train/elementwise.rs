@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::tasks::{Disjoint, for_each_piece, for_each_range};
+use super::rows::{Rows, RowsMut};
+use super::tasks::{Disjoint, for_each_piece, for_each_range, for_each_rows};
 use super::vectors::{each_vector, load, store};
 use crate::Device;
 use crate::ops::lanes::{Kernel, Lanes, run};
@@ -30,6 +31,21 @@ pub fn residual_forward(device: &Device, x: &[f32], branch: &[f32], out: &mut [f
         // SAFETY: a piece is of one task alone.
         let out = unsafe { out.range(piece.clone()) };
         run(device.isa(), Sum { a: &x[piece.clone()], b: &branch[piece], out });
+    });
+}
+
+/// `out` becomes `x`, both (T, H, D).
+///
+/// # Panics
+/// If the shapes differ.
+pub fn copy_forward(device: &Device, x: Rows<'_>, out: RowsMut<'_>) {
+    assert_eq!(x.shape(), out.shape(), "copy_forward: shapes of x and out");
+    let (tokens, _, _) = x.shape();
+    for_each_rows(device, tokens, x.width(), &|tokens| {
+        for token in tokens {
+            // SAFETY: a token is of one task alone.
+            unsafe { out.token_mut(token) }.copy_from_slice(x.token(token));
+        }
     });
 }
 

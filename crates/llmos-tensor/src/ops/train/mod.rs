@@ -21,7 +21,9 @@ mod tasks;
 mod vectors;
 
 pub use cross_entropy::{CrossEntropy, cross_entropy, cross_entropy_forward};
-pub use elementwise::{add_in_place, all_finite, residual_forward, scale_in_place, sum_of_squares};
+pub use elementwise::{
+    add_in_place, all_finite, copy_forward, residual_forward, scale_in_place, sum_of_squares,
+};
 pub use embedding::{embedding_backward, embedding_forward};
 pub use gate::{silu_gate_backward, silu_gate_backward_in_place, silu_gate_forward};
 pub use norm::{

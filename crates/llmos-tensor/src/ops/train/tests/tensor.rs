@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::ops::train::{
-    add_in_place, all_finite, residual_forward, scale_in_place, sum_of_squares,
+    Rows, RowsMut, add_in_place, all_finite, copy_forward, residual_forward, scale_in_place,
+    sum_of_squares,
 };
 
 /// The last is longer than the parts of a sum of squares are short.
@@ -58,4 +59,21 @@ fn a_number_that_is_none_is_found_wherever_it_is() {
         }
         assert!(all_finite(&device, &[]));
     }
+}
+
+#[test]
+fn rows_are_copied_and_what_lies_between_is_not() {
+    let x = noise(3, 700 * 50, 1.0);
+    let compute = |device: &Device| {
+        let mut out = vec![7.0; 700 * 40];
+        let to = RowsMut::new(&mut out, 700, 1, 33, 40);
+        copy_forward(device, Rows::new(&x, 700, 1, 33, 50), to);
+        vec![out]
+    };
+    on_every_device(compute, |isa, got| {
+        for (row, x) in got[0].chunks_exact(40).zip(x.chunks_exact(50)) {
+            assert_eq!(row[..33], x[..33], "{isa}");
+            assert_eq!(row[33..], [7.0; 7], "{isa}");
+        }
+    });
 }

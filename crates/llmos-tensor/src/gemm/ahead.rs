@@ -1,0 +1,85 @@
+//! Asking memory for what is packed next while the present is multiplied: the rows of a piece are a
+//! few cache lines each, too short for the hardware to see where they lead.
+//!
+//! On Zen 4 this took weights' gradients of a small model from 100 to 140 GFLOP/s.
+
+use std::ops::Range;
+
+use super::View;
+
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+/// Pieces of matrices whose cache lines are asked for a few at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pieces: [Piece; 2],
+    /// Lines to ask for at once.
+    pub(super) at_once: usize,
+}
+
+/// Rows in memory of `width` numbers, `rows` of them from `row` on.
+#[derive(Clone, Copy)]
+struct Piece {
+    row: *const f32,
+    rows: usize,
+    width: usize,
+    stride: usize,
+    /// The next line's place in its row.
+    place: usize,
+}
+
+impl Piece {
+    /// Rows `rows` and columns `cols` of `of`.
+    fn new(of: View<'_>, rows: Range<usize>, cols: Range<usize>) -> Piece {
+        let (outer, inner) = if of.transposed { (cols, rows) } else { (rows, cols) };
+        Piece {
+            row: of.data.as_ptr().wrapping_add(outer.start * of.stride + inner.start),
+            rows: if inner.is_empty() { 0 } else { outer.len() },
+            width: inner.len(),
+            stride: of.stride,
+            place: 0,
+        }
+    }
+
+    /// Lines, of rows that begin anywhere.
+    fn lines(&self) -> usize {
+        self.rows * (self.width.div_ceil(LINE) + 1)
+    }
+
+    /// The next line, if there is one.
+    #[inline(always)]
+    fn next(&mut self) -> Option<*const f32> {
+        if self.rows == 0 {
+            return None;
+        }
+        // The last number of a row may lie in a line of its own.
+        let line = self.row.wrapping_add(self.place.min(self.width - 1));
+        self.place += LINE;
+        if self.place >= self.width + LINE {
+            (self.place, self.rows) = (0, self.rows - 1);
+            self.row = self.row.wrapping_add(self.stride);
+        }
+        Some(line)
+    }
+}
+
+impl Ahead {
+    /// Rows and columns of `a` and of `b`, to be asked for in `steps` steps.
+    pub(super) fn new(
+        (a, a_rows, a_cols): (View<'_>, Range<usize>, Range<usize>),
+        (b, b_rows, b_cols): (View<'_>, Range<usize>, Range<usize>),
+        steps: usize,
+    ) -> Ahead {
+        let pieces = [Piece::new(a, a_rows, a_cols), Piece::new(b, b_rows, b_cols)];
+        let lines = pieces.iter().map(Piece::lines).sum::<usize>();
+        Ahead { pieces, at_once: lines.div_ceil(steps.max(1)) }
+    }
+
+    /// The next line of any piece.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<*const f32> {
+        let [first, second] = &mut self.pieces;
+        first.next().or_else(|| second.next())
+    }
+}
