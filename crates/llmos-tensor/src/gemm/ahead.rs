@@ -1,7 +1,8 @@
 //! Asking memory for what is packed next while the present is multiplied: the rows of a piece are a
 //! few cache lines each, too short for the hardware to see where they lead.
 //!
-//! On Zen 4 this took weights' gradients of a small model from 100 to 140 GFLOP/s.
+//! On Zen 4, two threads, this took weights' gradients of a model of a million parameters from 101 to
+//! 126 GFLOP/s in single precision, from 147 to 199 in bfloat16.
 
 use std::ops::Range;
 

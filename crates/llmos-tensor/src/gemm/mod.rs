@@ -2,12 +2,13 @@
 //!
 //! Weights that change every step cannot be packed once, so both operands are packed on the way:
 //! `b` to panels of two vectors' width, `a` to tiles of as many rows as the registers hold (Goto and
-//! van de Geijn, 2008), each task for itself while it asks memory for what it packs next. In single precision, or with operands rounded to bfloat16 and sums in
-//! single precision where the CPU has instructions for it: twice as fast.
+//! van de Geijn, 2008), each task for itself while it asks memory for what it packs next. In single
+//! precision, or with operands rounded to bfloat16 and sums in single precision where the CPU has
+//! instructions for it: twice as fast.
 //!
 //! An element's sum is taken over `k` in order, in blocks of a fixed size, by one thread: results
 //! depend neither on the number of threads nor on how tasks were cut. Error: 2e-6 of the sum of the
-//! products' magnitudes, for K up to some thousands; operands' rounding to bfloat16 comes on top.
+//! products' magnitudes, tested up to K = 700; operands' rounding to bfloat16 comes on top.
 
 mod ahead;
 #[cfg(target_arch = "x86_64")]
