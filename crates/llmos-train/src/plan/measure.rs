@@ -14,16 +14,17 @@ use crate::{Rehearsal, Rehearsed};
 /// Tokens that are worked on at once while measuring: enough to fill products, and soon done.
 const MOST_TOKENS: usize = 8192;
 
-/// Time that is spent on one recipe, unless a single round takes longer.
-const ENOUGH: Duration = Duration::from_secs(6);
+/// Time that is spent on one recipe, unless a single round takes longer: other programs come and go
+/// within seconds, and a few short steps say little.
+const ENOUGH: Duration = Duration::from_secs(3);
 
 /// Rounds that are counted at most.
-const MOST_ROUNDS: usize = 5;
+const MOST_ROUNDS: usize = 1000;
 
 /// A speed that differs by this much asks for another model.
 const CLOSE: f64 = 0.15;
 
-/// Seconds that a step of the recipe takes: the median of some rounds of its pieces, and of its
+/// Seconds that a step of the recipe takes: the mean of some rounds of its pieces, and of its
 /// optimizer.
 ///
 /// A recipe must have passed [`RunPlan::check`], since its weights and buffers are made here.
@@ -46,12 +47,12 @@ pub fn step_seconds(recipe: &Recipe, device: &Arc<Device>) -> f64 {
         }
     }
     let sequences = train.batch as f64 / rows as f64;
-    median(&mut pieces) * sequences + median(&mut updates)
+    mean(&pieces) * sequences + mean(&updates)
 }
 
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(0.0)
+/// The mean, not the median: a run pays for its slow steps too.
+fn mean(times: &[f64]) -> f64 {
+    times.iter().sum::<f64>() / times.len().max(1) as f64
 }
 
 /// The recipe that a draft stands for on this machine, whose speed is measured with the recipe's own
