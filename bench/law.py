@@ -2,21 +2,25 @@
 """Fit the scaling law by which `llmos plan` forecasts bits per byte.
 
     python law.py run LLMOS RUNS.jsonl DATA...     train a grid of small models on prepared folders; one row a run
-    python law.py fit RUNS.jsonl                   print law.toml (needs numpy and scipy)
+    python law.py fit RUNS.jsonl                   print law.toml (needs scipy)
 
-A run that is in RUNS.jsonl already is not trained again. The law is crates/llmos-train/src/plan/law.toml: bits per byte
-in proportion to what the planner's own small model (the pilot: 2 layers of width 64, 300,000 tokens in rows of 128)
-reached on the same text. So each DATA's first row is the pilot.
+A run that is in RUNS.jsonl already is not trained again. The law is crates/llmos-train/src/plan/law.toml:
+
+    bits per byte = factor * (e + a / N^alpha + 1 / D^beta) * T^delta
+
+with N in millions of parameters, D in megabytes that are read and T in 128 tokens of context. The factor and e are the
+text's: the law goes through what the planner's own small model reached on it in two runs, the first two of the grid.
 """
 
 import argparse
 import datetime
 import json
+import math
 import subprocess
 import tempfile
 from pathlib import Path
 
-# (layers, width, heads, tokens, context); the first is the pilot of crates/llmos-train/src/plan/pilot.rs.
+# (layers, width, heads, tokens, context); the first two are those of crates/llmos-train/src/plan/pilot.rs.
 GRID = [
     (2, 64, 2, 300_000, 128),
     (2, 64, 2, 1_000_000, 128),
@@ -31,7 +35,9 @@ GRID = [
 ]
 # Readings after which a text has taught most of what more of them would (arXiv 2305.16264); as in plan/law.rs.
 READINGS = 15.4
-KEYS = ["e", "a", "alpha", "b", "beta", "c", "gamma"]
+KEYS = ["a", "alpha", "beta", "delta"]
+# Share of what more parameters and text would save that may be taken off for good; as in plan/law.rs.
+MOST_SAVED = 0.8
 
 
 def run(llmos, rows, folders):
@@ -50,7 +56,7 @@ def train(llmos, folder, point):
     """One run's row."""
     layers, width, heads, tokens, context = point
     sets = [f"model.n_layer={layers}", f"model.d_model={width}", f"model.n_head={heads}", f"train.context={context}"]
-    if point == GRID[0]:
+    if point in GRID[:2]:
         sets.append("train.batch=8")
     with tempfile.TemporaryDirectory() as scratch:
         command = [llmos, "pretrain", "--data", folder, "--out", Path(scratch) / "run", "--tokens", str(tokens)]
@@ -76,52 +82,62 @@ def read(path):
 
 
 def size(row):
-    """What a run's end depends on: parameters, bytes that are read, bytes of a sequence. As `Size::of` in plan/law.rs."""
-    import numpy as np
-
+    """What a run's end depends on, as `Size::of` in plan/law.rs, in the law's units."""
     epochs = row["tokens"] / row["text_tokens"]
     again = max(epochs - 1, 0)
-    worth = min(epochs, 1 + READINGS * (1 - np.exp(-again / READINGS)))
-    per_token = row["text_bytes"] / row["text_tokens"]
-    return row["parameters"], worth * row["text_bytes"], row["context"] * per_token
+    worth = min(epochs, 1 + READINGS * (1 - math.exp(-again / READINGS)))
+    return row["parameters"] / 1e6, worth * row["text_bytes"] / 1e6, row["context"] / 128
+
+
+def predict(law, row, pilots):
+    """Bits a byte of a run on the text of these two."""
+    a, alpha, beta, delta = law
+
+    def saved(row):
+        n, d, _ = size(row)
+        return a * n**-alpha + d**-beta
+
+    def context(row):
+        return size(row)[2] ** delta
+
+    first, second = pilots
+    start, end = (pilot["val_bits_per_byte"] for pilot in pilots)
+    ratio = end / start * context(first) / context(second)
+    before, after = saved(first), saved(second)
+    e = max((ratio * before - after) / (1 - ratio), -MOST_SAVED * min(before, after))
+    return end * (e + saved(row)) * context(row) / ((e + after) * context(second))
 
 
 def fit(rows):
-    """The law's numbers and the spread of ln(actual / predicted) over the runs that are no pilots."""
-    import numpy as np
+    """The law's numbers, the spread of ln(actual / predicted), and runs that are no pilots with theirs."""
     from scipy.optimize import minimize
 
-    pilots = {row["text"]: row for row in rows if tuple(row["grid"]) == GRID[0]}
-    rest = [row for row in rows if tuple(row["grid"]) != GRID[0] and row["text"] in pilots]
-    n, d, t = (np.array(column) for column in zip(*map(size, rest)))
-    n0, d0, t0 = (np.array(column) for column in zip(*(size(pilots[row["text"]]) for row in rest)))
-    actual = np.log([row["val_bits_per_byte"] / pilots[row["text"]]["val_bits_per_byte"] for row in rest])
+    texts = {}
+    for row in rows:
+        texts.setdefault(row["text"], {})[tuple(row["grid"])] = row
+    cases = []
+    for runs in texts.values():
+        if all(point in runs for point in GRID[:2]):
+            pilots = [runs[point] for point in GRID[:2]]
+            cases += [(row, pilots) for point, row in runs.items() if point not in GRID[:2]]
 
-    def law(x, n, d, t):
-        """Terms are 1 at a million parameters, a megabyte, a context of 256 bytes; the data's has weight 1."""
-        e, a, c = np.exp(x[:3])
-        alpha, beta, gamma = np.exp(x[3:])
-        return e + a * (n / 1e6) ** -alpha + (d / 1e6) ** -beta + c * (t / 256) ** -gamma
-
-    def residuals(x):
-        return actual - np.log(law(x, n, d, t) / law(x, n0, d0, t0))
+    def errors(x):
+        law = *(math.exp(value) for value in x[:3]), x[3]
+        return [math.log(row["val_bits_per_byte"] / predict(law, row, pilots)) for row, pilots in cases]
 
     def loss(x):
-        r = np.abs(residuals(x))
-        huber = np.where(r < 0.02, 0.5 * r**2, 0.02 * (r - 0.01)).sum()
         # Exponents near those of arXiv 2203.15556 where the runs do not say otherwise.
-        prior = ((x[3:] - np.log([0.34, 0.28, 0.5])) ** 2).sum()
-        return huber + 1e-3 * prior
+        prior = (x[1] - math.log(0.34)) ** 2 + (x[2] - math.log(0.28)) ** 2
+        return sum(error**2 for error in errors(x)) + 1e-3 * prior
 
-    starts = [np.log([e, a, c, 0.3, 0.3, 0.5]) for e in (0.5, 2) for a in (0.3, 1) for c in (0.1, 0.5)]
-    tries = [minimize(loss, x, method="Nelder-Mead", options={"maxiter": 20000, "fatol": 1e-12}) for x in starts]
+    starts = [[math.log(a), math.log(0.3), math.log(beta), 0.03] for a in (0.1, 0.3, 1) for beta in (0.2, 0.5)]
+    tries = [minimize(loss, x, method="Nelder-Mead", options={"maxiter": 20000}) for x in starts]
     x = min(tries, key=lambda found: found.fun).x
-    e, a, c = np.exp(x[:3])
-    alpha, beta, gamma = np.exp(x[3:])
-    values = [e, a * 1e6**alpha, alpha, 1e6**beta, beta, c * 256**gamma, gamma]
+    found = errors(x)
     # Parameters that were fitted count against the degrees of freedom.
-    spread = np.sqrt((residuals(x) ** 2).sum() / max(len(rest) - len(x), 1))
-    return dict(zip(KEYS, values)), spread, rest, residuals(x)
+    spread = math.sqrt(sum(error**2 for error in found) / max(len(found) - len(x), 1))
+    values = dict(zip(KEYS, [*(math.exp(value) for value in x[:3]), x[3]]))
+    return values, spread, [(row, error) for (row, _), error in zip(cases, found)]
 
 
 def main():
@@ -140,9 +156,9 @@ def main():
         run(arguments.llmos, arguments.rows, arguments.folders)
         return
     rows = read(arguments.rows)
-    values, spread, rest, errors = fit(rows)
+    values, spread, cases = fit(rows)
     if arguments.each:
-        for row, error in zip(rest, errors):
+        for row, error in cases:
             print(f"# {row['text']:12} {row['grid']} {row['val_bits_per_byte']:.4f} {100 * error:+.1f} %")
     print("[law]")
     for key, value in values.items():

@@ -84,9 +84,9 @@ pub(super) fn latest(folder: &Path) -> Option<(u64, PathBuf)> {
 /// Removes what was being written or removed when a process was killed.
 pub(super) fn tidy(folder: &Path) -> Result<(), Error> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries.flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            let path = entry.path();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&format!(".{NAME}")) && path.is_dir() {
             std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
         }
     }
