@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context;
 use llmos_tensor::Device;
 use llmos_train::data::{Dataset, HeldOut, MANIFEST, Place, Preparation, Source};
-use llmos_train::plan::{Law, derive, pilot};
+use llmos_train::plan::{Law, RunFlops, derive, pilot, pilot_flops};
 use llmos_train::recipe::{Draft, Facts, Recipe, Text};
 
 use crate::command::data::{self, TokenizerChoice};
@@ -60,6 +60,15 @@ pub(crate) fn open(path: &Path, terminal: &Terminal) -> anyhow::Result<Arc<Datas
     Ok(Arc::new(dataset.map_err(data::explained)?))
 }
 
+/// Whether it is tried how hard a text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Try {
+    /// Always; where it takes longer than a run would, it does not count as the run's time.
+    Always,
+    /// Where it takes less than half of what the run will.
+    IfSmall,
+}
+
 /// Makes a text ready: opens what is prepared, prepares what is not in the folder `into`, `most` bytes
 /// of each path at most, and tries how hard it is. What is known of it stands in the facts.
 ///
@@ -71,7 +80,8 @@ pub(crate) fn ready(
     into: &Path,
     most: Option<u64>,
     device: &Arc<Device>,
-    start: Instant,
+    start: &mut Instant,
+    tried: Try,
     terminal: &Terminal,
 ) -> anyhow::Result<(Facts, Arc<Dataset>)> {
     let mut facts = run.facts(draft)?;
@@ -81,7 +91,7 @@ pub(crate) fn ready(
             // The text's tokenizer has as many ids as the model that is derived first.
             let spinner = terminal.spinner("measuring some steps");
             let first = match draft.has("train.minutes") {
-                true => derive(draft, &facts, device, start),
+                true => derive(draft, &facts, device, *start),
                 false => draft.resolve(&facts).map(|resolved| (resolved, facts.clone())),
             };
             spinner.finish_and_clear();
@@ -98,14 +108,29 @@ pub(crate) fn ready(
         text.tokens = Some((whole as f64 * per_byte) as u64);
         (text.bytes, text.held_out_tokens) = (whole, None);
     }
-    if Law::fitted().is_some() {
+    facts.text = Some(text.clone());
+    let is_small = is_small(draft, &facts, &text).map_err(explained)?;
+    if Law::fitted().is_some() && (is_small || tried == Try::Always) {
+        let clock = Instant::now();
         let spinner = terminal.spinner("trying how hard the text is");
-        let tried = pilot(&dataset, device);
+        let pilot = pilot(&dataset, device);
         spinner.finish_and_clear();
-        text.pilot = tried.map_err(explained)?;
+        text.pilot = pilot.map_err(explained)?;
+        if !is_small {
+            *start += clock.elapsed();
+        }
     }
     facts.text = Some(text);
     Ok((facts, dataset))
+}
+
+/// Whether trying a text takes less than half of what a run on it will.
+fn is_small(draft: &Draft, facts: &Facts, text: &Text) -> Result<bool, llmos_train::Error> {
+    if draft.has("train.minutes") {
+        return Ok(true);
+    }
+    let run = RunFlops::of(&draft.resolve(facts)?.recipe).model;
+    Ok(2.0 * pilot_flops(text)? < run)
 }
 
 /// Prepares the recipe's raw texts.

@@ -26,5 +26,5 @@ pub use law::{Law, Prediction, Size};
 pub use measure::{derive, step_seconds};
 pub use memory::{ActivationFormula, Disk, Memory, activations, checkpoint};
 pub use parameters::Parameters;
-pub use pilot::{Pilot, pilot};
+pub use pilot::{Pilot, pilot, pilot_flops};
 pub use run::{RunPlan, Seconds};

@@ -8,6 +8,7 @@ use llmos_tensor::Device;
 
 use serde::Serialize;
 
+use super::flops::RunFlops;
 use super::law::Size;
 use crate::Error;
 use crate::data::{Dataset, Split};
@@ -43,6 +44,14 @@ pub fn pilot(dataset: &Arc<Dataset>, device: &Arc<Device>) -> Result<Option<Pilo
     }
     let [short, long] = TOKENS.map(|tokens| end(dataset, device, tokens));
     Ok(short?.zip(long?).map(|(short, long)| Pilot { ends: [short, long] }))
+}
+
+/// Model FLOPs of both runs on a text.
+///
+/// # Errors
+/// As [`Draft::resolve`].
+pub fn pilot_flops(text: &Text) -> Result<f64, Error> {
+    TOKENS.iter().map(|&tokens| Ok(RunFlops::of(&recipe(text, tokens)?).model)).sum()
 }
 
 /// One run: what it was, and held-out bits a byte at its end.

@@ -18,7 +18,8 @@ use crate::failure::failure;
 use crate::recipe::RecipeArguments;
 use crate::step_line::step_line;
 use crate::terminal::{Style, Terminal};
-use crate::{Outcome, interrupt, processors, training_text};
+use crate::training_text::{self, Try};
+use crate::{Outcome, interrupt, processors};
 
 /// Train a model: compress text into parameters.
 ///
@@ -125,8 +126,16 @@ fn begin(
     let paths = training_text::absolute(&draft)?;
     draft.set("data.path", paths, "--data").map_err(explained)?;
     let into = folder.join(RunFolder::DATA);
-    let (facts, dataset) =
-        training_text::ready(&arguments.run, &draft, &into, None, device, start, terminal)?;
+    let (facts, dataset) = training_text::ready(
+        &arguments.run,
+        &draft,
+        &into,
+        None,
+        device,
+        &mut { start },
+        Try::IfSmall,
+        terminal,
+    )?;
     let spinner = terminal.spinner("measuring some steps");
     let derived = derive(&draft, &facts, device, start);
     spinner.finish_and_clear();

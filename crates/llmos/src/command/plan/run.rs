@@ -8,9 +8,10 @@ use llmos_train::recipe::{Dtype, Facts, Recipe, Resolved};
 use serde::Serialize;
 
 use super::{Arguments, Table, energy, explained, money};
+use crate::Outcome;
 use crate::interrupt::Unfinished;
 use crate::terminal::Terminal;
-use crate::{Outcome, training_text};
+use crate::training_text::{self, Try};
 
 /// Bytes of a raw text that are prepared to learn about all of it.
 const SAMPLE: u64 = 8 << 20;
@@ -45,7 +46,7 @@ struct Report<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
-    let start = Instant::now();
+    let mut start = Instant::now();
     let draft = arguments.run.draft()?;
     let device = arguments.run.device(&draft)?;
     let facts = match draft.paths().next() {
@@ -53,7 +54,17 @@ pub(super) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
             let name = format!("llmos-plan-{}", std::process::id());
             let folder = Unfinished::new(std::env::temp_dir().join(name));
             let (path, most) = (folder.path(), Some(SAMPLE));
-            training_text::ready(&arguments.run, &draft, path, most, &device, start, terminal)?.0
+            training_text::ready(
+                &arguments.run,
+                &draft,
+                path,
+                most,
+                &device,
+                &mut start,
+                Try::Always,
+                terminal,
+            )?
+            .0
         }
         None => arguments.run.facts(&draft)?,
     };
