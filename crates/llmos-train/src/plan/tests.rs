@@ -244,6 +244,7 @@ fn facts() -> Facts {
             tokens: Some(250_000),
             held_out_tokens: Some(30_000),
             vocab_size: Some(1000),
+            ..Text::default()
         }),
         speed: Some(Speed {
             flops_per_s: 1e10,

@@ -222,6 +222,7 @@ mod tests {
             tokens: Some(tokens),
             held_out_tokens: None,
             vocab_size: Some(vocab_size),
+            pilot: None,
         };
         check("[model]\nvocab_size = 60", text(1000, 65), "model.vocab_size: 60 is less than");
         check("[train]\ncontext = 64", text(50, 65), "the nearest is 49");
