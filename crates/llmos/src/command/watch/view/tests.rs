@@ -67,7 +67,7 @@ fn a_living_run_shows_all_of_it() {
     place.write("dreams.jsonl", dreams);
     place.write(
         "forecast.json",
-        "{\"seconds\":30,\"val_bits_per_byte\":1.4,\"low\":1.3,\"high\":1.6}",
+        "{\"forecast\":{\"seconds\":30,\"val_bits_per_byte\":1.4,\"low\":1.3,\"high\":1.6}}",
     );
     place.write("lock", "");
     let lock = std::fs::File::open(place.0.join("lock")).unwrap();
