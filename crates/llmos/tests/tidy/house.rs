@@ -6,7 +6,7 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 12] = [
+const PARSERS: [&str; 13] = [
     "chat_template",
     "config_json",
     "dequantize",
@@ -16,6 +16,7 @@ const PARSERS: [&str; 12] = [
     "page_image",
     "prepared",
     "raw_text",
+    "recipe",
     "safetensors",
     "sentencepiece",
     "tokenizer_json",
