@@ -41,7 +41,8 @@ pub(super) fn write(
 pub(super) fn read(path: &Path, header: &[u8], numbers: &mut [&mut [f32]]) -> Result<(), Error> {
     let io = |error| Error::io("read", path)(error);
     let mut file = std::fs::File::open(path).map_err(io)?;
-    let bytes: usize = numbers.iter().map(|numbers| size_of_val::<[f32]>(numbers)).sum();
+    let count: usize = numbers.iter().map(|numbers| numbers.len()).sum();
+    let bytes = size_of::<f32>() * count;
     let expected = (header.len() + bytes) as u64;
     let got = file.metadata().map_err(io)?.len();
     let format = |what: &str, expected: String, got: String| Error::Format {

@@ -246,7 +246,7 @@ fn logits_in_training_are_logits_in_serving() {
         let files = ModelFiles::open(&ground.scratch.path().join(name)).unwrap();
         let model = Arc::new(Model::load(files, &device).unwrap());
         let mut engine = Engine::new(model, device, EngineOptions::default()).unwrap();
-        let mut logprobs = vec![0.0; 16];
+        let mut logprobs = [0.0; 16];
         engine.score(&ids, false, &mut |index, logprob| logprobs[index] = logprob).unwrap();
         for at in 1..16 {
             let Trainer { network, weights, .. } = &mut run.trainer;
