@@ -22,7 +22,7 @@ use llmos_tensor::self_attention::SelfAttention;
 use crate::recipe::ModelShape;
 use buffers::Buffers;
 pub use parameters::{Kind, Layout, Tensor};
-pub use products::{Linear, linears, products_seconds};
+pub use products::products_seconds;
 
 /// A target that is not learnt from.
 pub const IGNORE: u32 = u32::MAX;

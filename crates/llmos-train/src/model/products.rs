@@ -9,17 +9,17 @@ use crate::recipe::ModelShape;
 
 /// A linear layer's products: outputs, inputs, and how often a token passes through one of its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Linear {
+struct Linear {
     /// Rows of its weights.
-    pub n_out: usize,
+    n_out: usize,
     /// Columns of its weights.
-    pub n_in: usize,
+    n_in: usize,
     /// Layers of this size.
-    pub count: usize,
+    count: usize,
 }
 
 /// The linear layers of a shape, the head among them.
-pub fn linears(shape: &ModelShape) -> [Linear; 5] {
+fn linears(shape: &ModelShape) -> [Linear; 5] {
     let (c, d, f, l) = (shape.d_model, shape.head_dim, shape.d_ff, shape.n_layer);
     let (q, kv) = (shape.n_head * d, shape.n_kv_head * d);
     [

@@ -25,19 +25,6 @@ pub struct RunFolder {
     _lock: File,
 }
 
-/// How far a run has come, by what lies in its folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing lies there.
-    New,
-    /// There is a recipe, and no checkpoint.
-    Begun,
-    /// There is a checkpoint.
-    Saved,
-    /// The finished model is there as well.
-    Finished,
-}
-
 /// The lock's name.
 const LOCK: &str = "lock";
 
@@ -106,18 +93,10 @@ impl RunFolder {
         disk::write_bytes(&self.join(name), bytes)
     }
 
-    /// How far the run at `path` has come.
-    pub fn progress(path: &Path) -> Progress {
-        if super::checkpoint::latest(&path.join(RunFolder::CHECKPOINTS)).is_some() {
-            match path.join(super::checkpoint::MODEL).is_file() {
-                true => Progress::Finished,
-                false => Progress::Saved,
-            }
-        } else if path.join(RunFolder::RECIPE).is_file() {
-            Progress::Begun
-        } else {
-            Progress::New
-        }
+    /// Whether a run lies at `path`: it has a recipe, or checkpoints.
+    pub fn is_begun(path: &Path) -> bool {
+        path.join(RunFolder::RECIPE).is_file()
+            || super::checkpoint::latest(&path.join(RunFolder::CHECKPOINTS)).is_some()
     }
 }
 

@@ -18,7 +18,7 @@ mod safetensors;
 mod tests;
 mod trainer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ use crate::{Error, disk};
 
 use checkpoint::{Files, Parent, State};
 pub use evaluate::Evaluation;
-pub use folder::{Progress, RunFolder};
+pub use folder::RunFolder;
 use guard::Guard;
 use log::Log;
 pub(crate) use trainer::Trainer;
@@ -152,11 +152,6 @@ impl Run {
     /// The folder.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
-    }
-
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
     }
 
     /// Seconds since [`Run::new`].
@@ -325,6 +320,8 @@ impl Run {
                 self.trainer.guard = Guard::new(state.losses);
                 row = Some(state.row);
             }
+            // A trainer that was just made is there already.
+            None if trainer.step == 0 => {}
             None => {
                 trainer.begin();
                 self.parent = None;
@@ -381,9 +378,4 @@ impl Run {
         };
         disk::write_whole(&self.folder.join(checkpoint::MODEL), copy)
     }
-}
-
-/// The checkpoints of a run, by their steps.
-pub fn checkpoints(folder: &Path) -> Vec<(u64, PathBuf)> {
-    checkpoint::list(&folder.join(RunFolder::CHECKPOINTS))
 }

@@ -152,7 +152,10 @@ fn the_last_checkpoints_and_the_best_are_kept() {
     assert_eq!(run.go(&stop, &mut |_| {}).unwrap(), Ending::Stopped);
     drop(run);
     let kept = || -> Vec<u64> {
-        checkpoints(&ground.scratch.path().join("run")).into_iter().map(|(step, _)| step).collect()
+        checkpoint::list(&ground.scratch.path().join("run/checkpoints"))
+            .into_iter()
+            .map(|(step, _)| step)
+            .collect()
     };
     assert_eq!(kept(), [8, 12]);
     // As if step 8 had been the best of all.

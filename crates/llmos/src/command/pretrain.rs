@@ -12,7 +12,7 @@ use llmos_train::data::{Dataset, MANIFEST};
 use llmos_train::journal::{Journal, Row};
 use llmos_train::plan::{Forecast, Law, RunPlan, derive};
 use llmos_train::recipe::{Draft, Facts, Recipe, Resolved, Text};
-use llmos_train::run::{Ending, Event, Progress, Run, RunFolder};
+use llmos_train::run::{Ending, Event, Run, RunFolder};
 
 use crate::failure::failure;
 use crate::recipe::RecipeArguments;
@@ -43,8 +43,8 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
     let start = Instant::now();
     let out = place::out(&mut arguments)?;
     let given = arguments.run.draft()?;
-    let progress = RunFolder::progress(&out);
-    if progress != Progress::New && arguments.resume.is_none() {
+    let is_begun = RunFolder::is_begun(&out);
+    if is_begun && arguments.resume.is_none() {
         // A run that is going on is another matter than one that ended.
         drop(RunFolder::take(&out).map_err(explained)?);
         return Err(failure(
@@ -52,7 +52,7 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
             "--resume goes on with it; --out takes another folder",
         ));
     }
-    if progress == Progress::New && given == Draft::default() {
+    if !is_begun && given == Draft::default() {
         let message = match arguments.resume {
             Some(_) => format!("{} is no run", out.display()),
             None => "there is nothing to learn from".to_string(),
@@ -64,15 +64,15 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
     }
     let device = arguments.run.device(&given)?;
     let folder = RunFolder::take(&out).map_err(explained)?;
-    let (resolved, facts, dataset) = match progress {
-        Progress::New => match begin(&arguments, &given, &folder, &device, start, terminal) {
+    let (resolved, facts, dataset) = match is_begun {
+        false => match begin(&arguments, &given, &folder, &device, start, terminal) {
             Ok(begun) => begun,
             Err(error) => {
                 folder.abandon();
                 return Err(error);
             }
         },
-        _ => go_on(&arguments, &given, &folder, terminal)?,
+        true => go_on(&arguments, &given, &folder, terminal)?,
     };
     let text = resolved.to_toml();
     let recipe = &resolved.recipe;
@@ -80,9 +80,9 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
     let law = Law::fitted();
     let plan = RunPlan::of(recipe, &facts, law.as_ref());
     plan.check(recipe, &facts, arguments.run.minutes).map_err(explained)?;
-    let forecast = match progress {
-        Progress::New => Forecast::from(&plan),
-        _ => report::read_forecast(&folder),
+    let forecast = match is_begun {
+        false => Forecast::from(&plan),
+        true => report::read_forecast(&folder),
     };
     report::say_forecast(&plan, &forecast, terminal);
     report::write_forecast(&folder, &forecast, None)?;

@@ -223,14 +223,7 @@ impl Rows for Values {
         };
         self.row += 1;
         let Some(text) = text_of(value, &self.field) else { return refused(Reason::NoText) };
-        Ok(Some(Row::Document(Document {
-            text,
-            at,
-            part: 0,
-            is_last_part: true,
-            is_chosen: false,
-            held_out: None,
-        })))
+        Ok(Some(Row::Document(Document::row(text, at))))
     }
 }
 

@@ -121,14 +121,7 @@ impl Rows for Lines {
                 }
             };
             let Some(text) = text_of(value, &self.field) else { return refused(Reason::NoText) };
-            return Ok(Some(Row::Document(Document {
-                text,
-                at,
-                part: 0,
-                is_last_part: true,
-                is_chosen: false,
-                held_out: None,
-            })));
+            return Ok(Some(Row::Document(Document::row(text, at))));
         }
     }
 }

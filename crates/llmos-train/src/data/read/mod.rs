@@ -43,6 +43,13 @@ pub(super) struct Document {
     pub(super) held_out: Option<bool>,
 }
 
+impl Document {
+    /// The text of a row, whole.
+    fn row(text: String, at: Location) -> Document {
+        Document { text, at, part: 0, is_last_part: true, is_chosen: false, held_out: None }
+    }
+}
+
 /// What a row gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Row {

@@ -158,14 +158,7 @@ impl Rows for Columns {
                 });
             }
         };
-        Ok(Some(Row::Document(Document {
-            text,
-            at,
-            part: 0,
-            is_last_part: true,
-            is_chosen: false,
-            held_out: None,
-        })))
+        Ok(Some(Row::Document(Document::row(text, at))))
     }
 }
 

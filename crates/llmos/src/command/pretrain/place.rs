@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use llmos_train::run::{Progress, RunFolder};
+use llmos_train::run::RunFolder;
 
 use super::Arguments;
 use crate::failure::failure;
@@ -42,7 +42,7 @@ pub(super) fn out(arguments: &mut Arguments) -> anyhow::Result<PathBuf> {
                 let free = |path: &PathBuf| path.symlink_metadata().is_err();
                 return Ok(names.into_iter().find(free).unwrap_or_default());
             }
-            let begun = |path: &PathBuf| RunFolder::progress(path) != Progress::New;
+            let begun = |path: &PathBuf| RunFolder::is_begun(path);
             let first = names[0].clone();
             names.into_iter().take_while(begun).last().ok_or_else(|| {
                 failure(
