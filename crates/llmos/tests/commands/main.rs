@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod convert;
 mod data;
+mod full_disk;
 mod generate;
 mod inspect;
 mod interrupt;
