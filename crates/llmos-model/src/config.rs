@@ -65,6 +65,28 @@ pub struct Layer {
     pub mlp: Mlp,
 }
 
+impl Layer {
+    /// A block of the first Llama (arXiv:2302.13971), with grouped heads.
+    pub fn llama(n_head: usize, n_kv_head: usize, head_dim: usize, d_ff: usize) -> Layer {
+        Layer {
+            n_head,
+            n_kv_head,
+            head_dim,
+            attention_scale: (head_dim as f32).powf(-0.5),
+            attention_softcap: None,
+            window: None,
+            rope: Some(0),
+            qk_norm: QkNorm::None,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            pre_norm: true,
+            post_norm: false,
+            mlp: Mlp::Dense { d_ff, activation: Activation::Silu },
+        }
+    }
+}
+
 /// Norms of queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

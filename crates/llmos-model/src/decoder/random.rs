@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::model::{EMBEDDING, Embedding, Model};
 use super::weights::Source;
-use crate::config::{Activation, Layer, Mlp, Pairing, QkNorm, Rope};
+use crate::config::{Layer, Pairing, Rope};
 use crate::convert::FileType;
 use crate::{Config, Error};
 
@@ -78,22 +78,7 @@ impl Shape {
     fn config(&self, name: &str) -> Config {
         let head_dim = self.d_model / self.n_head;
         let frequency = |i: usize| 10_000f32.powf(-2.0 * i as f32 / head_dim as f32);
-        let layer = Layer {
-            n_head: self.n_head,
-            n_kv_head: self.n_kv_head,
-            head_dim,
-            attention_scale: 1.0 / (head_dim as f32).sqrt(),
-            attention_softcap: None,
-            window: None,
-            rope: Some(0),
-            qk_norm: QkNorm::None,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            pre_norm: true,
-            post_norm: false,
-            mlp: Mlp::Dense { d_ff: self.d_ff, activation: Activation::Silu },
-        };
+        let layer = Layer::llama(self.n_head, self.n_kv_head, head_dim, self.d_ff);
         Config {
             architecture: "llama".into(),
             name: Some(name.into()),
@@ -253,6 +238,7 @@ impl Source for RandomSource<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::config::Mlp;
 
     /// Small enough for tests of the engine, with more than one block of context.
     pub(crate) fn tiny() -> Config {

@@ -1,7 +1,7 @@
 //! The shape of a decoder that is trained: Qwen3's, or Llama's where queries and keys have no norm.
 
 use llmos_model::Config;
-use llmos_model::config::{Activation, Layer, Mlp, Pairing, QkNorm, Rope};
+use llmos_model::config::{Layer, Pairing, QkNorm, Rope};
 use serde::{Deserialize, Serialize};
 
 /// The numbers that make a decoder of the Qwen3 family.
@@ -47,20 +47,8 @@ impl ModelShape {
             1.0 / (self.rope_base as f32).powf(exponent)
         };
         let layer = Layer {
-            n_head: self.n_head,
-            n_kv_head: self.n_kv_head,
-            head_dim,
-            attention_scale: (head_dim as f32).powf(-0.5),
-            attention_softcap: None,
-            window: None,
-            rope: Some(0),
             qk_norm: if self.qk_norm { QkNorm::PerHead } else { QkNorm::None },
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            pre_norm: true,
-            post_norm: false,
-            mlp: Mlp::Dense { d_ff: self.d_ff, activation: Activation::Silu },
+            ..Layer::llama(self.n_head, self.n_kv_head, head_dim, self.d_ff)
         };
         Config {
             architecture: self.architecture().to_string(),
