@@ -195,6 +195,27 @@ class Checks:
         self.llmos, self.only, self.work = llmos, only, work
         self.n_run = self.n_failed = 0
 
+    @classmethod
+    def main(cls, doc, every, **more):
+        """Reads the command line, runs every(checks, options) and gives the exit code. more: flag -> default path."""
+        parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("llmos", help="path of the built llmos")
+        parser.add_argument("--only", default="", help="run the checks whose name contains this")
+        parser.add_argument("--keep", type=Path, help="write the files here and leave them (must not exist)")
+        for flag, default in more.items():
+            parser.add_argument(f"--{flag}", default=default, type=Path)
+        options = parser.parse_args()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory() as scratch:
+            work = options.keep or Path(scratch) / "work"
+            work.mkdir(parents=True)
+            checks = cls(Llmos(options.llmos), options.only, work)
+            every(checks, options)
+        print(f"{checks.n_run - checks.n_failed} of {checks.n_run} checks hold")
+        return 1 if checks.n_failed or not checks.n_run else 0
+
     def run(self, name, body):
         """Runs one check and prints its line. body() -> what to say of it."""
         if self.only not in name:
@@ -286,45 +307,30 @@ class Checks:
         )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("llmos", help="path of the built llmos")
-    parser.add_argument("--only", default="", help="run the checks whose name contains this")
-    parser.add_argument("--stories", default=ARCHITECTURES.parent.parent / "models" / "stories260K.gguf", type=Path)
-    parser.add_argument("--keep", type=Path, help="write the files here and leave them (must not exist)")
-    options = parser.parse_args()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    torch.set_num_threads(1)
+def every(checks, options):
+    tiny = {name: ARCHITECTURES / name for name in ("llama", "qwen3")}
+    wide = sources.wide_models(checks.work)
+    for name, folder in {**tiny, **wide}.items():
+        for kind in TYPES:
+            checks.run(
+                f"{name} to {kind} in llama.cpp",
+                lambda: checks.folder_to_gguf(name, folder, kind, name in wide),
+            )
+        checks.run(f"{name} to GGUF and back in transformers", lambda: checks.round_trip(name, folder))
+        for kind in ("q8_0", "q4_k_m"):
 
-    with tempfile.TemporaryDirectory() as scratch:
-        work = options.keep or Path(scratch) / "work"
-        work.mkdir(parents=True)
-        checks = Checks(Llmos(options.llmos), options.only, work)
-        tiny = {name: ARCHITECTURES / name for name in ("llama", "qwen3")}
-        wide = sources.wide_models(work)
-        for name, folder in {**tiny, **wide}.items():
-            for kind in TYPES:
-                checks.run(
-                    f"{name} to {kind} in llama.cpp",
-                    lambda: checks.folder_to_gguf(name, folder, kind, name in wide),
-                )
-            checks.run(f"{name} to GGUF and back in transformers", lambda: checks.round_trip(name, folder))
-            for kind in ("q8_0", "q4_k_m"):
+            def quantised_folder():
+                source = checks.work / f"{name}-{kind}-source.gguf"
+                checks.llmos.convert(folder, source, kind)
+                prompts = [one["prompt"] for one in texts(folder)["greedy"]]
+                return checks.gguf_to_folder(f"{name}-{kind}", source, prompts, kind)
 
-                def quantised_folder():
-                    source = work / f"{name}-{kind}-source.gguf"
-                    checks.llmos.convert(folder, source, kind)
-                    prompts = [one["prompt"] for one in texts(folder)["greedy"]]
-                    return checks.gguf_to_folder(f"{name}-{kind}", source, prompts, kind)
-
-                checks.run(f"{name} from {kind} to a folder in transformers", quantised_folder)
-        checks.stories(options.stories)
-        for name in sorted(MODELS.keys() - NOT_IN_LLAMA_CPP):
-            checks.run(f"architecture {name} in llama.cpp", lambda: checks.architecture(name))
-        print(f"{checks.n_run - checks.n_failed} of {checks.n_run} checks hold")
-        return 1 if checks.n_failed or not checks.n_run else 0
+            checks.run(f"{name} from {kind} to a folder in transformers", quantised_folder)
+    checks.stories(options.stories)
+    for name in sorted(MODELS.keys() - NOT_IN_LLAMA_CPP):
+        checks.run(f"architecture {name} in llama.cpp", lambda: checks.architecture(name))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stories = ARCHITECTURES.parent.parent / "models" / "stories260K.gguf"
+    sys.exit(Checks.main(__doc__, every, stories=stories))

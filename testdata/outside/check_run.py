@@ -8,7 +8,6 @@ LLMOS is the built program. One line a check; exit code 1 if one fails. --only r
 word, and the training that they need. The models are trained here, for seconds, on a text that is made here.
 """
 
-import argparse
 import functools
 import json
 import math
@@ -17,12 +16,8 @@ import re
 import struct
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
-import torch
-import transformers
 
 from check_files import (
     N_NEW,
@@ -30,7 +25,6 @@ from check_files import (
     Checks,
     Failed,
     LlamaCpp,
-    Llmos,
     Transformers,
     compare,
     compare_greedy,
@@ -235,30 +229,15 @@ class Runs(Checks):
         return f"killed after step {killed}, the same bytes after {N_STEP}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("llmos", help="path of the built llmos")
-    parser.add_argument("--only", default="", help="run the checks whose name contains this")
-    parser.add_argument("--keep", type=Path, help="write the files here and leave them (must not exist)")
-    options = parser.parse_args()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    torch.set_num_threads(1)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        work = options.keep or Path(scratch) / "work"
-        work.mkdir(parents=True)
-        checks = Runs(Llmos(options.llmos), options.only, work)
-        for name in RUNS:
-            checks.run(f"run {name} in transformers", lambda: checks.in_transformers(name))
-            for kind in ("f32", "q8_0"):
-                checks.run(f"run {name} to {kind} in llama.cpp", lambda: checks.in_llama_cpp(name, kind))
-            checks.run(f"run {name} to GGUF and back in transformers", lambda: checks.back(name))
-            checks.run(f"run {name} predicts held-out text as in transformers", lambda: checks.held_out_loss(name))
-            checks.run(f"run {name} killed and resumed", lambda: checks.resumed(name))
-        print(f"{checks.n_run - checks.n_failed} of {checks.n_run} checks hold")
-        return 1 if checks.n_failed or not checks.n_run else 0
+def every(checks, _options):
+    for name in RUNS:
+        checks.run(f"run {name} in transformers", lambda: checks.in_transformers(name))
+        for kind in ("f32", "q8_0"):
+            checks.run(f"run {name} to {kind} in llama.cpp", lambda: checks.in_llama_cpp(name, kind))
+        checks.run(f"run {name} to GGUF and back in transformers", lambda: checks.back(name))
+        checks.run(f"run {name} predicts held-out text as in transformers", lambda: checks.held_out_loss(name))
+        checks.run(f"run {name} killed and resumed", lambda: checks.resumed(name))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(Runs.main(__doc__, every))
