@@ -59,6 +59,17 @@ pub(super) struct Parent {
     pub(super) sha256: String,
 }
 
+impl Parent {
+    /// The checkpoint at a path.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn of(path: &Path) -> Result<Parent, Error> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Parent { name, sha256: sum(&path.join(SUMS))? })
+    }
+}
+
 /// Small files that lie in every checkpoint: name and contents.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
 
@@ -218,11 +229,6 @@ fn verify(path: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// SHA-256 of the list of sums of a checkpoint: it stands for all of it.
-pub(super) fn sum_of(path: &Path) -> Result<String, Error> {
-    sum(&path.join(SUMS))
 }
 
 fn sum(path: &Path) -> Result<String, Error> {

@@ -12,6 +12,7 @@ mod files;
 mod folder;
 mod guard;
 mod log;
+mod record;
 mod rows;
 mod safetensors;
 #[cfg(test)]
@@ -33,8 +34,7 @@ use crate::{Error, disk};
 use checkpoint::{Files, Parent, State};
 pub use evaluate::Evaluation;
 pub use folder::RunFolder;
-use guard::Guard;
-use log::Log;
+use record::Record;
 pub(crate) use trainer::Trainer;
 
 /// What happens in a run, for whoever watches.
@@ -79,13 +79,7 @@ pub struct Run {
     tokenizer: Tokenizer,
     /// What lies in every checkpoint.
     files: Files,
-    parent: Option<Parent>,
-    metrics: Log,
-    dreams: Log,
-    /// The last step's row, where it is not among the metrics yet.
-    pending: Option<Row>,
-    /// The step with the fewest bits a byte, and these.
-    best: Option<(u64, f64)>,
+    record: Record,
     /// Seconds of the run before this process, this process's start, and its first step.
     before: f64,
     start: Instant,
@@ -117,31 +111,15 @@ impl Run {
         let config = files::config(&recipe.model, train.context, &tokenizer);
         files.push(("config.json".into(), config));
         files.push((RunFolder::RECIPE.into(), text.into()));
-        let trainer = Trainer::new(recipe, dataset, device)?;
-        let (metrics, _) = Log::open::<Row>(&folder.join(RunFolder::METRICS), u64::MAX)?;
-        let (dreams, _) = Log::open::<Dream>(&folder.join(RunFolder::DREAMS), u64::MAX)?;
-        let mut run = Run {
-            recipe: recipe.clone(),
-            trainer,
-            tokenizer,
-            files,
-            parent: None,
-            metrics,
-            dreams,
-            pending: None,
-            best: None,
-            before: 0.0,
-            start,
-            first: 0,
-            folder,
-        };
-        run.before = run.restore()?;
-        run.first = run.step();
-        if run.step() > train.steps as u64 {
-            let problem = format!("{} are done already; that is the nearest", run.step());
+        let mut trainer = Trainer::blank(recipe, dataset, device)?;
+        let (record, before) = Record::restore(&folder, &mut trainer)?;
+        let first = trainer.step;
+        if first > train.steps as u64 {
+            let problem = format!("{first} are done already; that is the nearest");
             return Err(Error::Setting { key: "train.steps".into(), problem });
         }
-        Ok(run)
+        let recipe = recipe.clone();
+        Ok(Run { folder, recipe, trainer, tokenizer, files, record, before, start, first })
     }
 
     /// Steps that are done.
@@ -180,7 +158,7 @@ impl Run {
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<Ending, Error> {
         let steps = self.recipe.train.steps as u64;
-        if let Some(row) = self.pending.take() {
+        if let Some(row) = self.record.pending.take() {
             self.close(row, tell)?;
         }
         while self.step() < steps {
@@ -230,21 +208,15 @@ impl Run {
             seconds: self.seconds(),
             data: self.trainer.dataset().sha256().to_string(),
             program: env!("CARGO_PKG_VERSION").to_string(),
-            parent: self.parent.clone(),
+            parent: self.record.parent.clone(),
         };
-        self.metrics.sync()?;
+        self.record.metrics.sync()?;
         let folder = self.folder.join(RunFolder::CHECKPOINTS);
         let layout = network.layout();
         let path = checkpoint::save(&folder, &state, layout, weights, optimizer, &self.files)?;
-        self.set_parent(&path)?;
-        checkpoint::prune(&folder, self.recipe.keep, self.best.map(|(step, _)| step))?;
+        self.record.parent = Some(Parent::of(&path)?);
+        checkpoint::prune(&folder, self.recipe.keep, self.record.best.map(|(step, _)| step))?;
         tell(Event::Saved(&path));
-        Ok(())
-    }
-
-    fn set_parent(&mut self, path: &Path) -> Result<(), Error> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.parent = Some(Parent { name, sha256: checkpoint::sum_of(path)? });
         Ok(())
     }
 
@@ -257,17 +229,17 @@ impl Run {
             let measured = self.trainer.evaluate(most)?;
             if let Some(Evaluation { loss, bits_per_byte, .. }) = measured {
                 (row.val_loss, row.val_bits_per_byte) = (Some(loss), Some(bits_per_byte));
-                if self.best.is_none_or(|(_, best)| bits_per_byte < best) {
-                    self.best = Some((self.step(), bits_per_byte));
+                if self.record.best.is_none_or(|(_, best)| bits_per_byte < best) {
+                    self.record.best = Some((self.step(), bits_per_byte));
                 }
             }
         }
         let dream = if is_due { self.dream()? } else { None };
         // The row comes last: where it is, all of its step is.
         if let Some(dream) = &dream {
-            self.dreams.push(dream)?;
+            self.record.dreams.push(dream)?;
         }
-        self.metrics.push(&row)?;
+        self.record.metrics.push(&row)?;
         let done = (self.step() - self.first).max(1) as f64;
         let per_step = self.seconds_here() / done;
         let left = per_step * (self.recipe.train.steps as u64).saturating_sub(self.step()) as f64;
@@ -294,70 +266,13 @@ impl Run {
         }
         skipped.push(trainer::batch_number(&skipped, self.step()));
         skipped.sort_unstable();
-        self.restore()?;
+        (self.record, _) = Record::restore(&self.folder, &mut self.trainer)?;
         self.trainer.skipped = skipped;
         // The row of the checkpoint's step is written already, or is written now.
-        if let Some(row) = self.pending.take() {
+        if let Some(row) = self.record.pending.take() {
             self.close(row, tell)?;
         }
         tell(Event::SteppedBack { from, to: self.step(), problem });
-        Ok(())
-    }
-
-    /// The state of the last checkpoint, or of the beginning, and the seconds that led there.
-    fn restore(&mut self) -> Result<f64, Error> {
-        let folder = self.folder.join(RunFolder::CHECKPOINTS);
-        let (mut row, mut step, mut seconds) = (None, 0, 0.0);
-        let trainer = &mut self.trainer;
-        match checkpoint::latest(&folder) {
-            Some((_, path)) => {
-                let Trainer { network, weights, optimizer, .. } = trainer;
-                let state = checkpoint::load(&path, network.layout(), weights, optimizer)?;
-                (step, seconds) = (state.step, state.seconds);
-                self.check(&path, &state)?;
-                self.set_parent(&path)?;
-                self.trainer.skipped = state.skipped;
-                self.trainer.guard = Guard::new(state.losses);
-                row = Some(state.row);
-            }
-            // A trainer that was just made is there already.
-            None if trainer.step == 0 => {}
-            None => {
-                trainer.begin();
-                self.parent = None;
-            }
-        }
-        self.trainer.step = step;
-        let (metrics, rows) = Log::open::<Row>(&self.folder.join(RunFolder::METRICS), step)?;
-        self.metrics = metrics;
-        self.pending = row.filter(|_| rows.last().is_none_or(|row| row.step < step));
-        let dreamt = step - u64::from(self.pending.is_some());
-        (self.dreams, _) = Log::open::<Dream>(&self.folder.join(RunFolder::DREAMS), dreamt)?;
-        let measured = rows.iter().filter_map(|row| Some((row.step, row.val_bits_per_byte?)));
-        self.best = measured.min_by(|a, b| a.1.total_cmp(&b.1));
-        Ok(seconds)
-    }
-
-    /// A checkpoint must be of this seed and of these data.
-    fn check(&self, path: &Path, state: &State) -> Result<(), Error> {
-        let format = |what: &str, expected: String, got: String| Error::Format {
-            path: path.to_path_buf(),
-            what: what.to_string(),
-            expected,
-            got,
-        };
-        let data = self.trainer.dataset().sha256();
-        if state.data != data {
-            return Err(format(
-                "data",
-                format!("the data of the run, {}", state.data),
-                data.into(),
-            ));
-        }
-        let seed = self.recipe.train.seed;
-        if state.seed != seed {
-            return Err(format("seed", state.seed.to_string(), seed.to_string()));
-        }
         Ok(())
     }
 
@@ -365,7 +280,7 @@ impl Run {
     fn finish(&mut self) -> Result<(), Error> {
         let from = checkpoint::latest(&self.folder.join(RunFolder::CHECKPOINTS));
         let Some((_, from)) = from else { return Ok(()) };
-        self.metrics.sync()?;
+        self.record.metrics.sync()?;
         for (name, contents) in &self.files {
             if name != RunFolder::RECIPE {
                 disk::write_bytes(&self.folder.join(name), contents)?;

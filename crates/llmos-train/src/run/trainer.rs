@@ -46,11 +46,25 @@ pub(super) fn batch_number(skipped: &[u64], step: u64) -> u64 {
 }
 
 impl Trainer {
-    /// Makes everything that is needed in memory, at the beginning of a run.
+    /// A trainer at the beginning of a run.
     ///
     /// # Errors
     /// As [`Batches::new`].
     pub(crate) fn new(
+        recipe: &Recipe,
+        dataset: &Arc<Dataset>,
+        device: &Arc<Device>,
+    ) -> Result<Trainer, Error> {
+        let mut trainer = Trainer::blank(recipe, dataset, device)?;
+        trainer.begin();
+        Ok(trainer)
+    }
+
+    /// Makes everything that is needed in memory. The weights are those of no model yet.
+    ///
+    /// # Errors
+    /// As [`Batches::new`].
+    pub(super) fn blank(
         recipe: &Recipe,
         dataset: &Arc<Dataset>,
         device: &Arc<Device>,
@@ -69,11 +83,10 @@ impl Trainer {
         let precision = train.dtype.precision();
         let rows = train.micro_batch();
         let network = Network::new(&recipe.model, device, precision, rows, train.context);
-        let weights = network.layout().initial(train.seed);
         Ok(Trainer {
-            gradients: vec![0.0; weights.len()],
+            weights: vec![0.0; network.layout().len()],
+            gradients: vec![0.0; network.layout().len()],
             optimizer: Optimizer::new(recipe.optimizer.name, network.layout()),
-            weights,
             network,
             batches,
             device: device.clone(),
@@ -88,7 +101,7 @@ impl Trainer {
         })
     }
 
-    /// Goes back to the beginning.
+    /// Goes to the beginning.
     pub(super) fn begin(&mut self) {
         let layout = self.network.layout();
         self.weights = layout.initial(self.recipe.train.seed);

@@ -1,0 +1,79 @@
+//! What a run remembers beside what its trainer holds: its rows, its dreams, and where it stands among
+//! its checkpoints.
+
+use std::path::Path;
+
+use super::checkpoint::{self, Parent, State};
+use super::folder::RunFolder;
+use super::guard::Guard;
+use super::log::Log;
+use super::trainer::Trainer;
+use crate::Error;
+use crate::journal::{Dream, Row};
+
+/// The record of a run.
+pub(super) struct Record {
+    /// The last checkpoint.
+    pub(super) parent: Option<Parent>,
+    pub(super) metrics: Log,
+    pub(super) dreams: Log,
+    /// The last step's row, where it is not among the metrics yet.
+    pub(super) pending: Option<Row>,
+    /// The step with the fewest bits a byte, and these.
+    pub(super) best: Option<(u64, f64)>,
+}
+
+impl Record {
+    /// Brings a trainer to the last checkpoint, or to the beginning, and gives the record up to there
+    /// and the seconds that led there.
+    ///
+    /// # Errors
+    /// A checkpoint is damaged or another run's; the system refuses.
+    pub(super) fn restore(
+        folder: &RunFolder,
+        trainer: &mut Trainer,
+    ) -> Result<(Record, f64), Error> {
+        let (mut row, mut parent, mut seconds) = (None, None, 0.0);
+        match checkpoint::latest(&folder.join(RunFolder::CHECKPOINTS)) {
+            Some((_, path)) => {
+                let Trainer { network, weights, optimizer, .. } = trainer;
+                let state = checkpoint::load(&path, network.layout(), weights, optimizer)?;
+                check(&path, &state, trainer)?;
+                trainer.step = state.step;
+                trainer.skipped = state.skipped;
+                trainer.guard = Guard::new(state.losses);
+                parent = Some(Parent::of(&path)?);
+                row = Some(state.row);
+                seconds = state.seconds;
+            }
+            None => trainer.begin(),
+        }
+        let step = trainer.step;
+        let (metrics, rows) = Log::open::<Row>(&folder.join(RunFolder::METRICS), step)?;
+        let pending = row.filter(|_| rows.last().is_none_or(|row| row.step < step));
+        let dreamt = step - u64::from(pending.is_some());
+        let (dreams, _) = Log::open::<Dream>(&folder.join(RunFolder::DREAMS), dreamt)?;
+        let measured = rows.iter().filter_map(|row| Some((row.step, row.val_bits_per_byte?)));
+        let best = measured.min_by(|a, b| a.1.total_cmp(&b.1));
+        Ok((Record { parent, metrics, dreams, pending, best }, seconds))
+    }
+}
+
+/// A checkpoint must be of this seed and of these data.
+fn check(path: &Path, state: &State, trainer: &Trainer) -> Result<(), Error> {
+    let format = |what: &str, expected: String, got: String| Error::Format {
+        path: path.to_path_buf(),
+        what: what.to_string(),
+        expected,
+        got,
+    };
+    let data = trainer.dataset().sha256();
+    if state.data != data {
+        return Err(format("data", format!("the data of the run, {}", state.data), data.into()));
+    }
+    let seed = trainer.recipe.train.seed;
+    if state.seed != seed {
+        return Err(format("seed", state.seed.to_string(), seed.to_string()));
+    }
+    Ok(())
+}
