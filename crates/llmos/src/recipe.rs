@@ -1,15 +1,15 @@
 //! What `plan` and `pretrain` take alike: a recipe, what it is changed by, and what it is for.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Args;
 use llmos_tensor::{Device, Isa};
-use llmos_train::data::{Dataset, MANIFEST};
+use llmos_train::data::{Dataset, MANIFEST, Preparation, Source, n_byte};
 use llmos_train::plan::amount;
 use llmos_train::recipe::{Draft, Dtype, Facts, Shape, Text};
 
+use crate::command::data::explained;
 use crate::failure::{Explain, failure};
 use crate::processors;
 
@@ -156,10 +156,8 @@ fn text(paths: &[PathBuf]) -> anyhow::Result<Text> {
             .explain(|| "the prepared data".into(), || "prepare it again".into())?;
         return Ok(Text::from(&dataset));
     }
-    let mut bytes = 0;
-    for path in paths {
-        bytes += size_of(path, 0).with_context(|| format!("cannot read {}", path.display()))?;
-    }
+    let preparation = Preparation::new(paths.iter().map(Source::new).collect());
+    let bytes = n_byte(&preparation).map_err(explained)?;
     if bytes == 0 {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(failure(
@@ -173,21 +171,3 @@ fn text(paths: &[PathBuf]) -> anyhow::Result<Text> {
 
 /// Most bytes that are held out of a text, about.
 const HELD_OUT: u64 = 2 << 20;
-
-/// Folders within folders that are looked into; a link may lead in a circle.
-const DEEPEST: usize = 32;
-
-/// Bytes of a file, or of all files in a folder.
-fn size_of(path: &Path, depth: usize) -> std::io::Result<u64> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_dir() {
-        return Ok(metadata.len());
-    }
-    let mut bytes = 0;
-    if depth < DEEPEST {
-        for entry in std::fs::read_dir(path)? {
-            bytes += size_of(&entry?.path(), depth + 1)?;
-        }
-    }
-    Ok(bytes)
-}

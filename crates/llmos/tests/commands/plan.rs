@@ -165,7 +165,7 @@ fn bad_recipes_name_the_nearest_good_one() {
     llmos(&["plan", &path]).is_error("UTF-8");
     llmos(&["plan", &home.join("none.toml")]).is_error("cannot read the recipe");
     llmos(&["plan", "--set", "lr=1e-3"]).is_error("the nearest is optimizer.lr");
-    llmos(&["plan", "--shape", "s", "--data", &home.join("none")]).is_error("cannot read");
+    llmos(&["plan", "--shape", "s", "--data", &home.join("none")]).is_error("none: No such file");
     llmos(&["plan", "--shape", "l", "--minutes", "0.02"]).is_error("nearest");
     let huge = ["plan", "--shape", "l", "--set", "model.vocab_size=16000000", "--set"];
     llmos(&[&huge[..], &["model.d_model=8192"]].concat()).is_error("the nearest that fits");
