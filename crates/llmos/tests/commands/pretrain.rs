@@ -114,7 +114,7 @@ impl Random {
 #[cfg(unix)]
 #[test]
 fn killed_twenty_times_it_ends_with_the_same_bytes() {
-    let steps = 400;
+    let steps = 1000;
     let home = ground(steps);
     let (recipe, text) = (home.join("recipe.toml"), home.join("story.txt"));
     let (whole, killed) = (home.join("whole"), home.join("killed"));
