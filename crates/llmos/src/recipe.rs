@@ -8,8 +8,9 @@ use llmos_tensor::{Device, Isa};
 use llmos_train::data::{Dataset, MANIFEST, Preparation, Source, n_byte};
 use llmos_train::plan::amount;
 use llmos_train::recipe::{Draft, Dtype, Facts, Shape, Text};
+use llmos_train::run::RunFolder;
 
-use crate::command::data::explained;
+use crate::command::data;
 use crate::failure::{Explain, failure};
 use crate::processors;
 
@@ -31,28 +32,28 @@ pub(crate) struct RecipeArguments {
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape)]
     pub(crate) shape: Option<Shape>,
     /// The time for the whole run; the model and everything else are derived from it.
-    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["steps", "tokens"])]
+    #[arg(long, allow_negative_numbers = true, value_name = "MINUTES", conflicts_with_all = ["steps", "tokens"])]
     pub(crate) minutes: Option<f64>,
     /// Steps of the run.
-    #[arg(long, value_name = "N", value_parser = amount::parse, conflicts_with = "tokens")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = amount::parse, conflicts_with = "tokens")]
     pub(crate) steps: Option<f64>,
     /// Tokens that the run learns from: 10e6, 10M, 2T.
-    #[arg(long, value_name = "N", value_parser = amount::parse)]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = amount::parse)]
     pub(crate) tokens: Option<f64>,
     /// What matrix products are computed in: f32, or bf16 where the CPU has it.
     #[arg(long, value_name = "TYPE", value_parser = parse_dtype)]
     pub(crate) dtype: Option<Dtype>,
     /// Seed of the initial weights and of the order of the text.
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SEED")]
     pub(crate) seed: Option<i64>,
     /// Steps between two checkpoints; 0 for one at the end alone.
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub(crate) save_every: Option<i64>,
     /// Steps between two evaluations; 0 for one at the end alone.
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub(crate) eval_every: Option<i64>,
     /// Checkpoints that are kept, the best one aside.
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub(crate) keep: Option<i64>,
     /// Another value for a key of the recipe, such as optimizer.lr=3e-4; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -86,10 +87,24 @@ impl RecipeArguments {
         let hint = || "llmos plan RECIPE --toml prints a whole recipe, each value with its reason";
         let explained = |error: llmos_train::Error| failure(error, hint());
         let mut draft = match &self.recipe {
-            Some(path) => Draft::read(path).map_err(|error| match error {
-                llmos_train::Error::Io { source, path, .. } => anyhow::Error::new(source)
-                    .context(format!("cannot read the recipe {}", path.display())),
-                error => explained(error),
+            Some(path) => Draft::read(path).map_err(|error| {
+                let shown = path.display();
+                let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+                match error {
+                    _ if RunFolder::is_begun(path) => failure(
+                        format!("{shown} is a run, where a recipe was expected"),
+                        format!("llmos pretrain --resume {shown} goes on with it"),
+                    ),
+                    llmos_train::Error::Io { source, .. } if !path.is_dir() => {
+                        let context = format!("cannot read the recipe {shown}");
+                        anyhow::Error::new(source).context(context)
+                    }
+                    _ if path.is_dir() || !is_toml => failure(
+                        format!("{shown} is no recipe, which is a TOML file"),
+                        format!("--data {shown} learns from what is in it"),
+                    ),
+                    error => explained(error),
+                }
             })?,
             None => Draft::default(),
         };
@@ -157,7 +172,7 @@ fn text(paths: &[PathBuf]) -> anyhow::Result<Text> {
         return Ok(Text::from(&dataset));
     }
     let preparation = Preparation::new(paths.iter().map(Source::new).collect());
-    let bytes = n_byte(&preparation).map_err(explained)?;
+    let bytes = n_byte(&preparation).map_err(data::explained)?;
     if bytes == 0 {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(failure(

@@ -133,6 +133,9 @@ fn is_small(draft: &Draft, facts: &Facts, text: &Text) -> Result<bool, llmos_tra
     Ok(2.0 * pilot_flops(text)? < run)
 }
 
+/// Ids of the smallest vocabulary of byte-level BPE that is learnt from a text.
+const LEAST_VOCABULARY: usize = 258;
+
 /// Prepares the recipe's raw texts.
 fn prepare(
     recipe: &Recipe,
@@ -148,6 +151,16 @@ fn prepare(
         preparation.held_out = HeldOut::Share(recipe.data.held_out);
     }
     let choice = match recipe.data.tokenizer.as_str() {
+        "bpe" if recipe.model.vocab_size < LEAST_VOCABULARY => {
+            return Err(failure(
+                format!(
+                    "model.vocab_size: {} ids have no room for the 256 bytes, an end and a merge; \
+                     the nearest is {LEAST_VOCABULARY}",
+                    recipe.model.vocab_size
+                ),
+                "--set data.tokenizer=char takes an id a character",
+            ));
+        }
         "bpe" => TokenizerChoice::Bpe(Some(recipe.model.vocab_size)),
         "char" => TokenizerChoice::Characters(None),
         name => TokenizerChoice::Given(name.to_string()),

@@ -107,7 +107,8 @@ impl Draft {
     /// # Errors
     /// [`Error::Setting`], as [`Draft::set`].
     pub fn assign(&mut self, assignment: &str) -> Result<(), Error> {
-        let (key, text) = assignment.split_once('=').ok_or_else(|| {
+        let parts = assignment.split_once('=').filter(|(key, _)| !key.trim().is_empty());
+        let (key, text) = parts.ok_or_else(|| {
             let what = "expected key=value, such as optimizer.lr=3e-4".to_string();
             setting(assignment, what)
         })?;
@@ -257,7 +258,9 @@ mod tests {
             let value = draft.value(key).map(|(value, _)| literal(value));
             assert_eq!(value.as_deref(), Some(expected), "{key}");
         }
-        assert!(draft.assign("optimizer.lr").unwrap_err().to_string().contains("key=value"));
+        for bad in ["optimizer.lr", "=3", " = 3"] {
+            assert!(draft.assign(bad).unwrap_err().to_string().contains("key=value"), "{bad}");
+        }
         // A line break does not smuggle in another key.
         assert!(draft.assign("optimizer.lr=1\nx=2").is_err());
     }

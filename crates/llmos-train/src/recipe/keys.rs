@@ -117,7 +117,10 @@ impl Key {
     /// [`Error::Setting`] with the nearest value that can be.
     pub(super) fn accept(&self, value: Value) -> Result<Value, Error> {
         let fail = |problem: String| setting(self.name, problem);
-        let shown = literal(&value);
+        let shown = match &value {
+            Value::Float(number) => plain(*number),
+            value => literal(value),
+        };
         match self.kind {
             Kind::Count(least, most) => {
                 let number = match &value {
@@ -149,6 +152,7 @@ impl Key {
                 };
                 let nearest = number.clamp(least, most);
                 if nearest != number {
+                    let [least, most, nearest] = [least, most, nearest].map(plain);
                     let range = format!("a number from {least} to {most}");
                     return Err(fail(format!("{shown} is not {range}; the nearest is {nearest}")));
                 }
@@ -181,6 +185,12 @@ impl Key {
             },
         }
     }
+}
+
+/// A number for people: 0, 0.9999, 1e-20, 1e12.
+fn plain(number: f64) -> String {
+    let is_whole = number.fract() == 0.0 && number.abs() < 1e6;
+    if is_whole { format!("{number:.0}") } else { format!("{number:?}") }
 }
 
 /// The name that is the fewest edits away from `text`, its section left out if that is nearer.
@@ -260,6 +270,12 @@ mod tests {
         check("optimizer.lr", "1", Ok(Value::Float(1.0)));
         check("optimizer.lr", "-1", Err("the nearest is 0"));
         check("optimizer.lr", "nan", Err("expected a number"));
+        check(
+            "optimizer.eps",
+            "0",
+            Err("0 is not a number from 1e-20 to 0.1; the nearest is 1e-20"),
+        );
+        check("train.steps", "0.0", Err("0 is not a whole number"));
         check("optimizer.name", "'AdamW'", Ok(Value::String("adamw".into())));
         check("optimizer.name", "'adam'", Err("the nearest is adamw"));
         check("model.tied_head", "1", Err("expected true or false"));

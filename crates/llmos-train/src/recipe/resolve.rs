@@ -197,9 +197,11 @@ impl Resolver<'_> {
             let step = per_step * Flops::of(model, context).training() / speed.flops_per_s;
             let seconds = speed.startup_seconds + LEAST_STEPS * step / STEP_SHARE;
             let problem = format!(
-                "a step of {per_step} tokens takes {}, so {minutes} min hold {steps} of them; the \
-                 nearest that can be is {} min, or a smaller model",
+                "a step of {per_step} tokens takes {}, and what comes before the first {}, so \
+                 {minutes} min hold {steps} of them; the nearest that can be is {} min, or a smaller \
+                 model",
                 amount::duration(step),
+                amount::duration(speed.startup_seconds),
                 amount::figures((seconds / 6.0).ceil() / 10.0, 3),
             );
             return Err(setting(MINUTES, problem));

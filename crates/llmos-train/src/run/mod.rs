@@ -102,8 +102,15 @@ impl Run {
     ) -> Result<Run, Error> {
         let start = Instant::now();
         let train = &recipe.train;
-        disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
         let checkpoints = folder.join(RunFolder::CHECKPOINTS);
+        // Nothing is changed by what cannot be.
+        if let Some((done, _)) = checkpoint::latest(&checkpoints)
+            && done > train.steps as u64
+        {
+            let problem = format!("{done} are done already; that is the nearest");
+            return Err(Error::Setting { key: "train.steps".into(), problem });
+        }
+        disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
         std::fs::create_dir_all(&checkpoints)
             .map_err(Error::io("make the folder", &checkpoints))?;
         checkpoint::tidy(&checkpoints)?;
@@ -114,10 +121,6 @@ impl Run {
         let mut trainer = Trainer::blank(recipe, dataset, device)?;
         let (record, before) = Record::restore(&folder, &mut trainer)?;
         let first = trainer.step;
-        if first > train.steps as u64 {
-            let problem = format!("{first} are done already; that is the nearest");
-            return Err(Error::Setting { key: "train.steps".into(), problem });
-        }
         let recipe = recipe.clone();
         Ok(Run { folder, recipe, trainer, tokenizer, files, record, before, start, first })
     }

@@ -3,7 +3,7 @@
 mod place;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,6 +143,8 @@ fn begin(
     Ok((resolved, facts, dataset))
 }
 
+const OTHER_RUN: &str = "--out trains another run in another folder; leave the flag out to go on";
+
 /// A run that was begun before: its own recipe, and what may change of it.
 fn go_on(
     arguments: &Arguments,
@@ -157,6 +159,17 @@ fn go_on(
     }
     let own = folder.join(RunFolder::DATA);
     let own = own.join(MANIFEST).is_file().then_some(own);
+    if own.is_some() && !draft.paths().eq(stored.paths()) {
+        let listed = |draft: &Draft| draft.paths().collect::<Vec<_>>().join(", ");
+        return Err(failure(
+            format!(
+                "data.path: the run learns from {}, and cannot go on with {}",
+                listed(&stored),
+                listed(&draft)
+            ),
+            OTHER_RUN,
+        ));
+    }
     let path = own.or_else(|| training_text::prepared(&draft)).ok_or_else(|| {
         failure(
             format!("the run's text is not in {} any more", folder.join(RunFolder::DATA).display()),
@@ -168,9 +181,7 @@ fn go_on(
         Facts { text: Some(Text::from(&*dataset)), ..arguments.run.facts(&Draft::default())? };
     let before = stored.resolve(&Facts::default()).map_err(explained)?;
     let resolved = draft.resolve(&facts).map_err(explained)?;
-    before.recipe.goes_on_as(&resolved.recipe).map_err(|error| {
-        failure(error, "--out trains another run in another folder; leave the flag out to go on")
-    })?;
+    before.recipe.goes_on_as(&resolved.recipe).map_err(|error| failure(error, OTHER_RUN))?;
     Ok((resolved, facts, dataset))
 }
 
@@ -212,9 +223,14 @@ fn train(
     Ok((ending, last))
 }
 
+const DAMAGED: &str = "the checkpoint is damaged or another run's: move it away, and --resume goes \
+    on from the one before";
+
 /// An error of a run with what can be done about it.
 fn explained(error: llmos_train::Error) -> anyhow::Error {
     use llmos_train::Error;
+    let is_of_checkpoint =
+        |path: &Path| path.components().any(|part| part.as_os_str() == RunFolder::CHECKPOINTS);
     let hint = match &error {
         Error::Diverged { .. } => {
             "a lower --set optimizer.lr or muon_lr, or a longer --set schedule.warmup, is steadier"
@@ -223,14 +239,14 @@ fn explained(error: llmos_train::Error) -> anyhow::Error {
             "the disk is full, or a limit on files is reached: make room, then --resume goes on from \
              the last checkpoint"
         }
+        Error::Format { path, .. } if is_of_checkpoint(path) => DAMAGED,
+        Error::Io { source, path, .. }
+            if source.kind() == std::io::ErrorKind::NotFound && is_of_checkpoint(path) =>
+        {
+            DAMAGED
+        }
         Error::Io { .. } => "check the path, and who may read or write there",
         Error::Locked { .. } => "wait until it has ended, or take another folder with --out",
-        Error::Format { path, .. }
-            if path.components().any(|part| part.as_os_str() == RunFolder::CHECKPOINTS) =>
-        {
-            "the checkpoint is damaged or another run's: move it away, and --resume goes on from \
-             the one before"
-        }
         Error::Format { .. } => "the file is damaged or of another kind",
         Error::Setting { key, .. } if key == "out" => "--out takes another folder",
         Error::Setting { key, .. } if key == "memory" => {

@@ -63,7 +63,7 @@ struct Train {
     special: Option<Vec<String>>,
     /// One id a character, in the order of code points, special tokens after them. Characters that
     /// the texts lack are left out later, or become `<unk>` if that is a special token.
-    #[arg(long = "char")]
+    #[arg(long = "char", conflicts_with = "pattern")]
     characters: bool,
     /// Threads that count words.
     #[arg(long, short, value_name = "N")]
@@ -203,9 +203,13 @@ fn trainer_of(
     };
     let least = if rows { least.div_ceil(READING - 1) * READING } else { least };
     if arguments.memory < least {
-        let (asked, least) = (arguments.memory >> 20, least.div_ceil(1 << 20));
+        let least = least.div_ceil(1 << 20);
+        let asked = match arguments.memory {
+            whole if whole.is_multiple_of(1 << 20) => format!("{}M", whole >> 20),
+            bytes => size(bytes as u64),
+        };
         return Err(failure(
-            format!("--memory {asked}M is too little: this takes {least}M at least"),
+            format!("--memory {asked} is too little: this takes {least}M at least"),
             format!("--memory {least}M, or a smaller --vocab"),
         ));
     }
@@ -243,7 +247,7 @@ fn plain_files(raw: &[PathBuf]) -> anyhow::Result<Option<Vec<PathBuf>>> {
             add_folder(path, &mut files).explain(what, hint)? && files.len() > before
         } else {
             files.push(path.clone());
-            !has_ending(path, &OTHERS)
+            !has_ending(path, &OTHERS) && !is_packed(path).explain(what, hint)?
         };
         if !is_plain {
             return Ok(None);
@@ -266,10 +270,19 @@ fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<bool> 
         } else if has_ending(&path, &OTHERS) {
             is_plain = false;
         } else if has_ending(&path, &["txt", "text", "md", "markdown"]) && path.is_file() {
+            is_plain &= !is_packed(&path)?;
             files.push(path);
         }
     }
     Ok(is_plain)
+}
+
+/// Whether a file begins as gzip, Zstandard or Parquet do, whatever its name.
+fn is_packed(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(4).read_to_end(&mut start)?;
+    let magics: [&[u8]; 3] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"];
+    Ok(magics.iter().any(|magic| start.starts_with(magic)))
 }
 
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
@@ -314,7 +327,7 @@ fn read_rows(
     })
 }
 
-const NO_TEXT: &str = "convert it first (iconv -t UTF-8 -f GB18030, for one), or leave it out";
+const NO_TEXT: &str = "convert it first (iconv -t UTF-8 -f GB18030, or -f UTF-16), or leave it out";
 
 /// As [`read_rows`], of plain files, in less memory: a megabyte at a time.
 fn read_plain(
@@ -335,6 +348,10 @@ fn read_plain(
                 read => read.with_context(cannot)?,
             };
             let bytes = &buffer[..kept + read];
+            if offset == 0 && (bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")) {
+                let message = format!("{} is UTF-16, where UTF-8 was expected", path.display());
+                return Err(failure(message, NO_TEXT));
+            }
             let (text, rest) = match std::str::from_utf8(bytes) {
                 Ok(text) => (text, 0),
                 Err(error) if error.error_len().is_none() && read > 0 => {
@@ -347,6 +364,13 @@ fn read_plain(
                     return Err(failure(message, NO_TEXT));
                 }
             };
+            if let Some(at) = text.find('\0') {
+                let (at, path) = (offset + at as u64, path.display());
+                return Err(failure(
+                    format!("{path} has a zero byte at byte {at}: this is no text"),
+                    NO_TEXT,
+                ));
+            }
             // A byte order mark is no part of the text.
             let mark = if offset == 0 { "\u{feff}" } else { "" };
             take(Some(text.strip_prefix(mark).unwrap_or(text)));

@@ -154,7 +154,13 @@ fn what_cannot_be_prepared_is_an_error() {
     prepare(&file("a.jsonl", b"{\"body\": \"some text\"}\n"), &[]).is_error("no tokenizer");
     prepare(&file("b.jsonl", b"{\"text\": \"some te"), &[]).is_error("line 1: no JSON");
     prepare(&file("c.parquet", b"PAR1 not really PAR1"), &[]).is_error("c.parquet: Parquet");
-    prepare(&file("d.txt.gz", b"\x1f\x8b\x08\0not really"), &[]).is_error("d.txt.gz");
+    let cut = prepare(&file("d.txt.gz", b"\x1f\x8b\x08\0not really"), &[]);
+    cut.is_error("d.txt.gz");
+    assert!(cut.stderr.contains("damaged or cut off"), "{}", cut.stderr);
+    let mix = file("mix.toml", b"[[source]]\npath = 'good.txt'\nwieght = 2\n");
+    let mix = llmos(&["data", "prepare", "--mix", &mix, "--out", &out]);
+    mix.is_error("unknown field `wieght`");
+    assert!(mix.stderr.contains("says what a source has"), "{}", mix.stderr);
     let text = file("good.txt", story(1).as_bytes());
     prepare(&text, &["--end", "<eos>"]).is_error("no token <eos>");
     prepare(&text, &["--decontaminate", &home.join("none")]).is_error("none");
@@ -163,7 +169,13 @@ fn what_cannot_be_prepared_is_an_error() {
     llmos(&["tokenizer", "train", &chinese, "--char", "--out", &characters]);
     llmos(&["data", "prepare", &text, "--out", &out, "--tokenizer", &characters])
         .is_error("nothing is left to train on");
-    for more in [&["--validation", "0.9"][..], &["--language", "xx"], &["--near-duplicates", "2"]] {
+    for more in [
+        &["--validation", "0.9"][..],
+        &["--language", "xx"],
+        &["--near-duplicates", "2"],
+        &["--min-letters", "3"],
+        &["--max-repeat", "-1"],
+    ] {
         assert_eq!(prepare(&text, more).code, Some(2));
     }
     assert!(!Path::new(&out).exists());

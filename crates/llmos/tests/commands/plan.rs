@@ -165,6 +165,16 @@ fn bad_recipes_name_the_nearest_good_one() {
     llmos(&["plan", &path]).is_error("UTF-8");
     llmos(&["plan", &home.join("none.toml")]).is_error("cannot read the recipe");
     llmos(&["plan", "--set", "lr=1e-3"]).is_error("the nearest is optimizer.lr");
+    llmos(&["plan", "--set", "=1e-3"]).is_error("expected key=value");
+    llmos(&["plan", "--shape", "s", "--steps", "-4"]).is_error("-4 is not a whole number from 1");
+    // A text, or a folder of them, where a recipe stands.
+    let story = home.join("story.txt");
+    std::fs::write(&story, "Once upon a time\n").unwrap();
+    for text in [story, home.path().display().to_string()] {
+        let output = llmos(&["plan", &text]);
+        output.is_error("is no recipe");
+        assert!(output.stderr.contains(&format!("--data {text}")), "{}", output.stderr);
+    }
     llmos(&["plan", "--shape", "s", "--data", &home.join("none")]).is_error("none: No such file");
     llmos(&["plan", "--shape", "l", "--minutes", "0.02"]).is_error("nearest");
     let huge = ["plan", "--shape", "l", "--set", "model.vocab_size=16000000", "--set"];

@@ -186,6 +186,7 @@ fn what_cannot_be_trained_is_an_error_with_a_hint() {
     bad(&["--set", "model.n_layers=3"], "the nearest is model.n_layer");
     bad(&["--set", "model.n_head=3"], "does not divide into 3 heads; the nearest that does is 18");
     bad(&["--set", "train.context=100000", "--steps", "3"], "train.context");
+    bad(&["--set", "model.vocab_size=100"], "the nearest is 258");
     run(home.path(), &["pretrain"]).is_error("nothing to learn from");
     run(home.path(), &["pretrain", "--resume", &out]).is_error("is no run");
     for (name, bytes, expected) in [
@@ -197,12 +198,26 @@ fn what_cannot_be_trained_is_an_error_with_a_hint() {
         run(home.path(), &begin(&recipe, &path, &out)).is_error(expected);
     }
     assert!(!Path::new(&out).exists(), "what was refused leaves nothing");
-    // A flipped bit in a checkpoint.
     run(home.path(), &begin(&recipe, &text, &out)).text();
+    run(home.path(), &["plan", &out]).is_error("is a run, where a recipe was expected");
+    // A run that cannot go on as it was asked to stays as it is.
+    let before = std::fs::read(Path::new(&out).join("recipe.toml")).unwrap();
+    let other = home.join("other.txt");
+    std::fs::write(&other, story()).unwrap();
+    let resume =
+        |more: &[&str]| run(home.path(), &[&["pretrain", "--resume", &out], more].concat());
+    resume(&["--steps", "5"]).is_error("10 are done already");
+    resume(&["--steps", "12", "--data", &other]).is_error("cannot go on with");
+    assert!(std::fs::read(Path::new(&out).join("recipe.toml")).unwrap() == before);
+    // A flipped bit in a checkpoint, and a file that is gone.
     let path = Path::new(&out).join("checkpoints/step-10/optimizer.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
     run(home.path(), &["pretrain", "--resume", &out, "--steps", "12"])
         .is_error("optimizer.safetensors: expected the sum");
+    std::fs::remove_file(&path).unwrap();
+    let gone = resume(&["--steps", "12"]);
+    gone.is_error("optimizer.safetensors");
+    assert!(gone.stderr.contains("from the one before"), "{}", gone.stderr);
 }

@@ -126,6 +126,17 @@ fn rows_of_data_files_are_texts() {
     std::fs::write(format!("{folder}/a.jsonl"), rows("text")).unwrap();
     std::fs::write(format!("{folder}/b.txt"), lines[2]).unwrap();
     std::fs::write(home.join("story.jsonl"), rows("story")).unwrap();
+    // A gzip member that stores its bytes, under a name that does not say so.
+    let stored = |text: &[u8]| {
+        let len = text.len() as u16;
+        let mut crc = flate2::Crc::new();
+        crc.update(text);
+        let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+        let lens = [len.to_le_bytes(), (!len).to_le_bytes()].concat();
+        let tail = [crc.sum().to_le_bytes(), u32::from(len).to_le_bytes()].concat();
+        [&head[..], &lens, text, &tail].concat()
+    };
+    std::fs::write(home.join("packed.txt"), stored(lines[0].as_bytes())).unwrap();
     let out = home.join("t.json");
     let train = |raw: &str, more: &[&str]| {
         let train = ["tokenizer", "train", raw, "--char", "--out", &out, "--force", "--json"];
@@ -138,6 +149,8 @@ fn rows_of_data_files_are_texts() {
     let report = train(&home.join("story.jsonl"), &["--field", "story"]).json();
     assert_eq!((&report["texts"], &report["vocab_size"]), (&3.into(), &expected.len().into()));
     train(&home.join("story.jsonl"), &[]).is_error("--field");
+    let report = train(&home.join("packed.txt"), &[]).json();
+    assert_eq!(report["text_bytes"], lines[0].len());
 }
 
 #[test]
@@ -159,14 +172,17 @@ fn what_cannot_be_trained_is_an_error() {
     train(&file("cut", b"caf\xc3"), vocab).is_error("not UTF-8 at byte 3");
     let late = [vec![b'a'; 3_000_001], b"\xff\xfe".to_vec()].concat();
     train(&file("late", &late), vocab).is_error("not UTF-8 at byte 3000001");
+    train(&file("zero", b"one two\0three"), vocab).is_error("a zero byte at byte 7");
+    train(&file("wide", b"\xff\xfea\0b\0"), vocab).is_error("UTF-16");
     train(&corpus(), &["--vocab", "256"]).is_error("more than 257");
     train(&corpus(), &["--vocab", "300", "--pattern", "qwen9"]).is_error("qwen9");
     train(&corpus(), &["--vocab", "300", "--pattern", "["]).is_error("regular expression");
     train(&corpus(), &["--vocab", "300", "--special", "a"]).is_error("--special");
     assert_eq!(train(&corpus(), &[]).code, Some(2));
+    assert_eq!(train(&corpus(), &["--char", "--pattern", "gpt2"]).code, Some(2));
     assert!(!Path::new(&out).exists());
     let left = std::fs::read_dir(home.path()).unwrap().count();
-    assert_eq!(left, 4, "nothing but the texts");
+    assert_eq!(left, 6, "nothing but the texts");
 }
 
 #[test]

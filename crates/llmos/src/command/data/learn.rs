@@ -24,7 +24,7 @@ pub(super) fn learn(
     characters: bool,
     terminal: &Terminal,
 ) -> anyhow::Result<(Tokenizer, TokenizerFiles)> {
-    let hint = || "check RAW, --vocab and --char; or give --tokenizer".to_string();
+    let hint = || "check RAW, --field, --vocab and --char; or give --tokenizer".to_string();
     let what = || "no tokenizer can be learnt from these texts".to_string();
     let trainer = if characters {
         Trainer::characters(CharOptions { vocab_size, ..CharOptions::default() })

@@ -131,13 +131,15 @@ struct Kept {
     #[arg(long, value_name = "N", default_value_t = Quality::default().min_bytes)]
     min_bytes: usize,
     /// Share of the visible characters that are letters, at least.
-    #[arg(long, value_name = "SHARE", default_value_t = Quality::default().min_letters)]
+    #[arg(long, value_name = "SHARE", default_value_t = Quality::default().min_letters,
+        value_parser = parse_share)]
     min_letters: f64,
     /// Mean letters of a word, at most.
     #[arg(long, value_name = "N", default_value_t = Quality::default().max_word)]
     max_word: f64,
     /// Share of a document in lines, or runs of ten words, that were there before, at most.
-    #[arg(long, value_name = "SHARE", default_value_t = Quality::default().max_repeat)]
+    #[arg(long, value_name = "SHARE", default_value_t = Quality::default().max_repeat,
+        value_parser = parse_share)]
     max_repeat: f64,
     /// Similarity from which on documents are duplicates (MinHash: runs of 5 words, 14 bands of 8),
     /// or off for equal ones alone.
@@ -158,6 +160,11 @@ fn parse_near(text: &str) -> Result<Near, String> {
     }
     let share = text.parse().ok().filter(|share| (0.3..=1.0).contains(share));
     share.map(|share| Near(Some(share))).ok_or_else(|| "0.3 to 1, or off".into())
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "0 to 1".into())
 }
 
 fn parse_language(text: &str) -> Result<Language, String> {
@@ -326,20 +333,33 @@ pub(super) fn quieten_reader() {
 
 /// An error of the data crate with a hint for its kind.
 pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+
     use llmos_train::Error;
     let hint = match &error {
         Error::Io { source, .. } if is_full(source) => {
             "the disk is full, or a limit on files is reached: make room or write elsewhere; nothing \
              was left behind"
         }
+        // What a decoder says of compressed bytes.
+        Error::Io { source, .. }
+            if matches!(source.kind(), InvalidData | InvalidInput | Other | UnexpectedEof) =>
+        {
+            "the file is damaged or cut off: fetch it again"
+        }
         Error::Io { .. } => "check the path, and who may read or write there",
         Error::Text { .. } => {
             "mend the file or leave it out (iconv -t UTF-8 -f GB18030 turns old Chinese encodings \
-             into UTF-8); --lossy leaves out what cannot be read"
+             into UTF-8); `llmos data prepare --lossy` leaves out what cannot be read"
         }
-        Error::Format { what, .. } if what == "columns" => "--field NAME takes another column",
+        Error::Format { what, .. } if what == "columns" => {
+            "`llmos data prepare --field NAME` takes another column"
+        }
         Error::Format { what, .. } if what == "folder" => {
-            "--endings takes further kinds of text files"
+            "`llmos data prepare --endings ENDING` takes further kinds of text files"
+        }
+        Error::Format { what, .. } if what == "mix" => {
+            "`llmos help data prepare` says what a source has"
         }
         Error::Format { .. } => "the file is damaged or of another kind: fetch it again",
         Error::Locked { .. } => "wait until it has ended, or write elsewhere",
