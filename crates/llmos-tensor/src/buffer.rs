@@ -137,6 +137,25 @@ impl DerefMut for Floats {
     }
 }
 
+/// What a thread works in, from a line of the cache on: it grows as needed and keeps what was left in
+/// it. A vector that is read across two lines takes two loads.
+#[derive(Default)]
+pub(crate) struct Room<T>(Vec<T>);
+
+impl<T: Copy + Default> Room<T> {
+    /// No room yet.
+    pub(crate) const EMPTY: Room<T> = Room(Vec::new());
+
+    /// `len` numbers, whatever they are.
+    pub(crate) fn of(&mut self, len: usize) -> &mut [T] {
+        if self.0.len() < len + ALIGN / size_of::<T>() {
+            self.0.resize(len + ALIGN / size_of::<T>(), T::default());
+        }
+        let skip = self.0.as_ptr().align_offset(ALIGN);
+        &mut self.0[skip..][..len]
+    }
+}
+
 /// Hands out pieces of chunks.
 #[derive(Default)]
 pub struct Arena {

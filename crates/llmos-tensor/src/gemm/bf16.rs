@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::View;
 use super::ahead::Ahead;
 use super::kernel::{STRIDE, Tile};
-use super::pack::{SLACK, WORDS, transpose};
-use crate::ops::lanes::{Avx512, MAX_LANES};
+use super::pack::{SLACK, WORDS};
+use crate::ops::lanes::{Avx512, MAX_LANES, transpose};
 
 /// Rows and columns of the tile.
 const ROWS: usize = 12;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::View;
 use crate::Isa;
-use crate::ops::lanes::{Kernel, Lanes, MAX_LANES, run};
+use crate::ops::lanes::{Kernel, Lanes, MAX_LANES, run, transpose};
 
 /// Words along `k` in a block: a panel of 32 columns takes 32 KiB of the first-level cache.
 pub(super) const WORDS: usize = 256;
@@ -170,22 +170,5 @@ unsafe fn load_within<L: Lanes>(data: &[f32], at: usize) -> L::V {
         }
         let rest = data.get(at..).unwrap_or(&[]);
         L::load_part(rest.as_ptr(), rest.len(), 0.0)
-    }
-}
-
-/// The transpose of the first N vectors: log2(N) times, the vectors are shuffled like two halves of
-/// a pack of cards, lane by lane.
-///
-/// # Safety
-/// The CPU has the instructions of `L`.
-#[inline(always)]
-pub(super) unsafe fn transpose<L: Lanes>(rows: &mut [L::V; MAX_LANES]) {
-    for _ in 0..L::N.ilog2() {
-        let before = *rows;
-        for i in 0..L::N / 2 {
-            // SAFETY: the caller's.
-            let (low, high) = unsafe { L::zip(before[i], before[i + L::N / 2]) };
-            (rows[2 * i], rows[2 * i + 1]) = (low, high);
-        }
     }
 }

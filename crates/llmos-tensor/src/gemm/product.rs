@@ -12,6 +12,7 @@ use super::ahead::Ahead;
 use super::kernel::{self, STRIDE, Tile};
 use super::pack::{SLACK, WORDS, pack_a_f32, pack_b_f32};
 use super::{Precision, View, ViewMut};
+use crate::buffer::Room;
 use crate::matrix::Shared;
 use crate::{Device, Isa};
 
@@ -27,7 +28,7 @@ const EDGE: usize = 12 * 32;
 
 thread_local! {
     /// Packed pieces of `a` and of `b`.
-    static SCRATCH: RefCell<(Vec<u32>, Vec<u32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static SCRATCH: RefCell<(Room<u32>, Room<u32>)> = const { RefCell::new((Room::EMPTY, Room::EMPTY)) };
 }
 
 /// How a product is carried out.
@@ -107,13 +108,9 @@ impl Plan {
             first..rows.end.min(first + CHUNK_ROWS)
         };
         let block = |k: usize| k..a.cols.min(k + self.block);
-        let (mut packed_a, mut packed_b) = SCRATCH.take();
-        for (packed, len) in [
-            (&mut packed_a, CHUNK_ROWS.next_multiple_of(self.tile.0) * WORDS),
-            (&mut packed_b, n_panel * panel_len),
-        ] {
-            packed.resize(packed.len().max(len + SLACK), 0);
-        }
+        let mut scratch = SCRATCH.take();
+        let packed_a = scratch.0.of(CHUNK_ROWS.next_multiple_of(self.tile.0) * WORDS + SLACK);
+        let packed_b = scratch.1.of(n_panel * panel_len + SLACK);
         for k in (0..a.cols).step_by(self.block) {
             let words = self.words(block(k).len());
             for (panel, col) in cols.clone().step_by(self.tile.1).enumerate() {
@@ -122,7 +119,7 @@ impl Plan {
             // Meanwhile a share of the next block of `b` is asked for, and the next rows of `a`.
             let next_k = block(k + self.block);
             for i in 0..n_chunk {
-                self.pack_a(a, chunk(i), block(k), &mut packed_a);
+                self.pack_a(a, chunk(i), block(k), packed_a);
                 let (next_rows, next_cols) = if i + 1 < n_chunk {
                     (chunk(i + 1), block(k))
                 } else {
@@ -152,7 +149,7 @@ impl Plan {
                 }
             }
         }
-        SCRATCH.replace((packed_a, packed_b));
+        SCRATCH.replace(scratch);
     }
 
     /// A chunk of rows by a panel, of which `n_col` columns are wanted.

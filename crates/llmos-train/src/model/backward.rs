@@ -138,7 +138,6 @@ impl Network {
             let (qk, qkv) = (&layer.qk[..n * qk_width], &layer.qkv[..n * qkv_width]);
             attention_backward(
                 device,
-                self.precision,
                 self.attention(b),
                 Forward {
                     q: Heads { data: qk, stride: qk_width },

@@ -125,7 +125,6 @@ impl Network {
             rope_forward(device, &self.rope, time, heads);
             attention_forward(
                 device,
-                self.precision,
                 self.attention(b),
                 Heads { data: qk, stride: qk_width },
                 Heads { data: &qk[q_width..], stride: qk_width },
