@@ -140,19 +140,30 @@ impl DerefMut for Floats {
 /// What a thread works in, from a line of the cache on: it grows as needed and keeps what was left in
 /// it. A vector that is read across two lines takes two loads.
 #[derive(Default)]
-pub(crate) struct Room<T>(Vec<T>);
+pub(crate) struct Room<T> {
+    memory: Vec<T>,
+    len: usize,
+}
 
 impl<T: Copy + Default> Room<T> {
     /// No room yet.
-    pub(crate) const EMPTY: Room<T> = Room(Vec::new());
+    pub(crate) const EMPTY: Room<T> = Room { memory: Vec::new(), len: 0 };
 
-    /// `len` numbers, whatever they are.
+    /// Room for `len` numbers, whatever they are.
     pub(crate) fn of(&mut self, len: usize) -> &mut [T] {
-        if self.0.len() < len + ALIGN / size_of::<T>() {
-            self.0.resize(len + ALIGN / size_of::<T>(), T::default());
+        let most = len + ALIGN / size_of::<T>();
+        if self.memory.len() < most {
+            self.memory.resize(most, T::default());
         }
-        let skip = self.0.as_ptr().align_offset(ALIGN);
-        &mut self.0[skip..][..len]
+        self.len = len;
+        let skip = self.memory.as_ptr().align_offset(ALIGN);
+        &mut self.memory[skip..][..len]
+    }
+
+    /// The room that was asked for last.
+    pub(crate) fn get(&self) -> &[T] {
+        let skip = self.memory.as_ptr().align_offset(ALIGN);
+        self.memory.get(skip..skip + self.len).unwrap_or(&[])
     }
 }
 
