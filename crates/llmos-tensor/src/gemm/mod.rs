@@ -16,7 +16,7 @@ mod kernel;
 mod pack;
 mod product;
 
-pub use product::{gemm, gemm_bytes};
+pub use product::{gemm, packed_bytes};
 
 use crate::Device;
 

@@ -214,9 +214,10 @@ pub fn gemm(
     COLUMNS.replace(room);
 }
 
-/// Bytes that a product's packed operands take on `threads` threads, at most: b (K, N).
-pub fn gemm_bytes(k: usize, n: usize, threads: usize) -> usize {
+/// Bytes that the packed second operand (K, N) of a product takes, at most; they stay with the thread
+/// that asked for the product.
+pub fn packed_bytes(k: usize, n: usize) -> usize {
     /// The widest panel of any instruction set.
     const PANEL: usize = 32;
-    4 * (k * n.next_multiple_of(PANEL) + threads * CHUNK_ROWS * WORDS)
+    4 * k * n.next_multiple_of(PANEL)
 }

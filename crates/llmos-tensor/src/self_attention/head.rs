@@ -228,7 +228,7 @@ impl Sizes {
 }
 
 /// Cuts pieces off scratch.
-fn cut<'a, const N: usize>(mut scratch: &'a mut [f32], sizes: [usize; N]) -> [&'a mut [f32]; N] {
+fn cut<const N: usize>(mut scratch: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] {
     sizes.map(|size| {
         let (piece, rest) = std::mem::take(&mut scratch).split_at_mut(size);
         scratch = rest;
@@ -410,8 +410,6 @@ impl Kernel for Back<'_> {
             group.gather::<L>(k, group.kv_head, 0..time, s.width, keys);
             s.panels::<L>(keys, keys_t);
         }
-        d_keys.fill(0.0);
-        d_values.fill(0.0);
         for head in group.heads() {
             let log_sums = self.log_sums(head);
             for first in (0..time).step_by(BLOCK) {
@@ -473,6 +471,7 @@ impl Kernel for Back<'_> {
                     // Queries before position t do not see it.
                     let (r, count) = (t.saturating_sub(first), ROWS.min(rows.end - t));
                     let n_k = rows.len() - r;
+                    let add = head > group.heads().start || t < first;
                     // SAFETY: as in the forward pass.
                     unsafe {
                         for (a, b, c) in
@@ -481,7 +480,7 @@ impl Kernel for Back<'_> {
                             let a = a[r * s.seen + t..].as_ptr();
                             let sums =
                                 s.sums(a, n_k, &b[r * s.width..], &mut c[t * s.width..], count);
-                            L::enter(Transposed(Strip { add: true, ..sums }));
+                            L::enter(Transposed(Strip { add, ..sums }));
                         }
                     }
                 }

@@ -118,9 +118,10 @@ impl Network {
         &self.layout
     }
 
-    /// Bytes that the buffers of such a decoder take.
+    /// Bytes that the buffers of such a decoder take, and what its products pack.
     pub fn buffer_bytes(shape: &ModelShape, batch: usize, time: usize) -> u64 {
-        4 * Buffers::numbers(shape, rows_at_once(batch, time), time)
+        let rows = rows_at_once(batch, time);
+        4 * Buffers::numbers(shape, rows, time) + products::packed_bytes(shape, rows * time)
     }
 
     /// What goes through the network at once, of a batch of whole rows.
