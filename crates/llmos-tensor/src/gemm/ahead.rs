@@ -1,9 +1,9 @@
-//! Asking memory for what is read next while the present is multiplied: rows of `a` are a few cache
-//! lines each, too short for the hardware to see where they lead, and a panel of `b` begins anew
-//! somewhere else.
+//! Asking memory for the rows that are packed next while the present ones are multiplied: they are a
+//! few cache lines each, too short for the hardware to see where they lead. Panels of `b` it sees by
+//! itself.
 //!
-//! On Zen 4, two threads, asking for both operands took weights' gradients of a model of a million
-//! parameters from 101 to 126 GFLOP/s in single precision, from 147 to 199 in bfloat16.
+//! On Zen 4, two threads, this took weights' gradients of a model of a million parameters from 101 to
+//! 126 GFLOP/s in single precision, from 147 to 199 in bfloat16.
 
 use std::ops::Range;
 
@@ -12,11 +12,9 @@ use super::View;
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
-/// What is asked for, a few cache lines at a time.
-#[derive(Clone, Copy)]
+/// Rows that are asked for a few cache lines at a time.
 pub(super) struct Ahead {
-    rows: Piece,
-    panel: Piece,
+    piece: Piece,
     /// Lines to ask for at once.
     pub(super) at_once: usize,
 }
@@ -68,34 +66,15 @@ impl Piece {
 }
 
 impl Ahead {
-    /// Rows and columns of `a`, to be asked for while `panels` are multiplied, each in `steps` steps.
-    pub(super) fn new(
-        (a, rows, cols): (View<'_>, Range<usize>, Range<usize>),
-        panels: usize,
-        steps: usize,
-    ) -> Ahead {
-        let rows = Piece::new(a, rows, cols);
-        let none = Piece { rows: 0, ..rows };
-        Ahead { rows, panel: none, at_once: rows.lines().div_ceil((panels * steps).max(1)) }
+    /// Rows and columns of `a`, to be asked for in `steps` steps.
+    pub(super) fn new(a: View<'_>, rows: Range<usize>, cols: Range<usize>, steps: usize) -> Ahead {
+        let piece = Piece::new(a, rows, cols);
+        Ahead { piece, at_once: piece.lines().div_ceil(steps.max(1)) }
     }
 
-    /// The same, and `panel` in `steps` steps.
-    pub(super) fn with_panel(self, panel: &[u32], steps: usize) -> Ahead {
-        let row = panel.as_ptr().cast();
-        let panel = Piece { row, rows: 1, width: panel.len(), stride: 0, place: 0 };
-        let panel = Piece { rows: usize::from(panel.width > 0), ..panel };
-        let lines = panel.lines().div_ceil(steps.max(1));
-        Ahead { panel, at_once: self.at_once + lines, ..self }
-    }
-
-    /// What is left after a panel.
-    pub(super) fn after(self, panel: Ahead) -> Ahead {
-        Ahead { rows: panel.rows, ..self }
-    }
-
-    /// The next line of any.
+    /// The next line, if there is one.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<*const f32> {
-        self.panel.next().or_else(|| self.rows.next())
+        self.piece.next()
     }
 }

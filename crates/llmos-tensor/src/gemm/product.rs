@@ -142,23 +142,20 @@ impl Product<'_> {
             for k in (0..a.cols).step_by(plan.block) {
                 let (rows, of_k) = (chunk(first), plan.block(k, a.cols));
                 plan.pack_a(a, rows.clone(), of_k.clone(), packed);
-                let next = if of_k.end < a.cols {
-                    (a, rows.clone(), plan.block(of_k.end, a.cols))
+                let (next_rows, next_k) = if of_k.end < a.cols {
+                    (rows.clone(), plan.block(of_k.end, a.cols))
                 } else {
-                    (a, chunk(rows.end), plan.block(0, a.cols))
+                    (chunk(rows.end), plan.block(0, a.cols))
                 };
                 let words = plan.words(of_k.len());
-                let steps = rows.len().div_ceil(plan.tile.0) * words.div_ceil(STRIDE);
-                let mut ahead = Ahead::new(next, n_panel, steps);
+                let steps = n_panel * rows.len().div_ceil(plan.tile.0) * words.div_ceil(STRIDE);
+                let mut ahead = Ahead::new(a, next_rows, next_k, steps);
                 for panel in 0..n_panel {
                     let col = panel * plan.tile.1;
-                    let place = plan.place(shape, k / plan.block, panel);
-                    let after = b.get(place.end..place.end + place.len()).unwrap_or(&[]);
-                    let mut with_panel = ahead.with_panel(after, steps);
                     let strip = Strip {
                         a: packed.as_ptr(),
                         transposed: a.transposed,
-                        b: b[place].as_ptr(),
+                        b: b[plan.place(shape, k / plan.block, panel)].as_ptr(),
                         words,
                         c: self.c.get().wrapping_add(rows.start * self.stride + col),
                         stride: self.stride,
@@ -167,8 +164,7 @@ impl Product<'_> {
                         add: self.accumulate || k > 0,
                     };
                     // SAFETY: the rows and the panel are packed, and the caller's rows of `c`.
-                    unsafe { plan.multiply(strip, &mut with_panel) };
-                    ahead = ahead.after(with_panel);
+                    unsafe { plan.multiply(strip, &mut ahead) };
                 }
             }
         }
