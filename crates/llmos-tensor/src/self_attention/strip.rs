@@ -116,7 +116,7 @@ unsafe fn tile<L: Lanes, const T: bool, const V: usize, const R: usize>(of: Stri
         // not fit in the registers.
         let third = if T { 3 } else { 3 * of.a_stride };
         let step = if T { of.a_stride } else { 1 };
-        let mut a = [of.a, of.a.add(third), of.a.add(2 * third), of.a.add(3 * third)];
+        let mut a = [0, 1, 2, 3].map(|i| of.a.wrapping_add(i * third));
         let mut b = of.b;
         for _ in 0..of.n_k {
             let mut of_b = [L::splat(0.0); V];
