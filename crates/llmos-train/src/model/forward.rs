@@ -52,13 +52,13 @@ impl Network {
 
     /// The logits (V) of what comes after `ids`, of which there are T at most.
     pub fn next_logits(&mut self, weights: &[f32], ids: &[u32], logits: &mut [f32]) {
-        let size = std::mem::replace(&mut self.size, (1, ids.len()));
+        let time = std::mem::replace(&mut self.time, ids.len());
         let mut buffers = std::mem::take(&mut self.buffers);
         self.forward(&mut buffers, weights, Batch { inputs: ids, targets: ids, starts: None });
         let c = self.shape.d_model;
         let x = &buffers.normed[(ids.len() - 1) * c..][..c];
         self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
-        (self.buffers, self.size) = (buffers, size);
+        (self.buffers, self.time) = (buffers, time);
     }
 
     /// All blocks; leaves the normed output of the last in `normed`, and what the way back needs.

@@ -9,6 +9,7 @@ mod backward;
 mod buffers;
 mod forward;
 mod parameters;
+mod pretrained;
 mod products;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use llmos_tensor::self_attention::SelfAttention;
 use crate::recipe::ModelShape;
 use buffers::Buffers;
 pub use parameters::{Kind, Layout, Tensor};
+pub(crate) use pretrained::read_weights;
 pub use products::products_seconds;
 
 /// A target that is not learnt from.
@@ -69,16 +71,17 @@ pub struct Objective {
     pub z_loss: f32,
 }
 
-/// A decoder of one shape, for batches of up to (B, T).
+/// A decoder of one shape.
 pub struct Network {
     shape: ModelShape,
     layout: Layout,
     device: Arc<Device>,
     precision: Precision,
-    /// B and T.
-    size: (usize, usize),
-    /// Rows that go through the network at once.
-    at_once: usize,
+    /// Tokens that there is room for.
+    tokens: usize,
+    /// T at most, and T.
+    longest: usize,
+    time: usize,
     rope: RopeTable,
     buffers: Buffers,
 }
@@ -89,7 +92,8 @@ fn rows_at_once(batch: usize, time: usize) -> usize {
 }
 
 impl Network {
-    /// A decoder for batches of `batch` rows of `time` tokens. Its buffers are made here; nothing is
+    /// A decoder for rows of up to `time` tokens, and of `time` until [`Network::set_time`] says
+    /// otherwise. Its buffers are made here, for no more than `batch` such rows at once; nothing is
     /// allocated afterwards.
     pub fn new(
         shape: &ModelShape,
@@ -105,8 +109,9 @@ impl Network {
             layout: Layout::new(shape),
             device: device.clone(),
             precision: precision.on(device),
-            size: (batch, time),
-            at_once,
+            tokens: at_once * time,
+            longest: time,
+            time,
             rope: RopeTable::new(frequencies, 1.0, time, Pairing::Halves),
             buffers: Buffers::new(shape, at_once, time),
             shape: shape.clone(),
@@ -124,25 +129,38 @@ impl Network {
         4 * Buffers::numbers(shape, rows, time) + products::packed_bytes(shape, rows * time)
     }
 
+    /// Takes rows of `time` tokens from now on.
+    ///
+    /// # Panics
+    /// If that is more than there is room for.
+    pub fn set_time(&mut self, time: usize) {
+        assert!(time > 0 && time <= self.longest, "rows of up to {} tokens", self.longest);
+        self.time = time;
+    }
+
+    /// The longest rows that there is room for.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
     /// What goes through the network at once, of a batch of whole rows.
     fn pieces<'a>(&self, batch: Batch<'a>) -> impl Iterator<Item = (usize, Batch<'a>)> + use<'a> {
-        let (most, time) = self.size;
+        let time = self.time;
         let rows = batch.inputs.len() / time;
         assert_eq!(batch.inputs.len(), rows * time, "a batch is (B, T) with T = {time}");
-        assert!(rows <= most, "a batch has at most {most} rows");
         assert_eq!(batch.targets.len(), batch.inputs.len(), "each input has a target");
-        batch.pieces(self.at_once * time)
+        batch.pieces((self.tokens / time).max(1) * time)
     }
 
     /// B and T of a piece.
     fn batch_size(&self, piece: Batch<'_>) -> (usize, usize) {
-        (piece.inputs.len() / self.size.1, self.size.1)
+        (piece.inputs.len() / self.time, self.time)
     }
 
     fn attention(&self, batch: usize) -> SelfAttention {
         SelfAttention {
             batch,
-            time: self.size.1,
+            time: self.time,
             n_head: self.shape.n_head,
             n_kv_head: self.shape.n_kv_head,
             head_dim: self.shape.head_dim,

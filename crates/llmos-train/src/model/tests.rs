@@ -178,7 +178,7 @@ fn a_batch_that_goes_through_in_pieces_is_the_same_batch() {
     let batch = Batch { inputs: &inputs, targets: &targets, starts: Some(&starts) };
     let run = |at_once: usize| {
         let mut network = network(Isa::detect(), 2, Precision::F32);
-        network.at_once = at_once;
+        network.tokens = at_once * network.time;
         let weights = golden.parameters(network.layout(), "weight");
         let (mut gradients, mut losses) = (vec![0.0; weights.len()], vec![0.0; 21]);
         let mut logits = vec![0.0; 21 * 40];

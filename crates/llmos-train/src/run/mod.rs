@@ -12,6 +12,7 @@ mod files;
 mod folder;
 mod guard;
 mod log;
+mod material;
 mod rows;
 mod safetensors;
 #[cfg(test)]
@@ -25,7 +26,6 @@ use std::time::Instant;
 use llmos_tensor::Device;
 use llmos_tokenizer::Tokenizer;
 
-use crate::data::Dataset;
 use crate::journal::{Dream, Row};
 use crate::recipe::Recipe;
 use crate::{Error, disk};
@@ -35,6 +35,7 @@ pub use evaluate::Evaluation;
 pub use folder::RunFolder;
 use guard::Guard;
 use log::Log;
+pub use material::{Lesson, Material};
 pub(crate) use trainer::Trainer;
 
 /// What happens in a run, for whoever watches.
@@ -75,8 +76,9 @@ pub enum Ending {
 pub struct Run {
     folder: RunFolder,
     recipe: Recipe,
+    material: Material,
     trainer: Trainer,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// What lies in every checkpoint.
     files: Files,
     parent: Option<Parent>,
@@ -103,7 +105,7 @@ impl Run {
         folder: RunFolder,
         recipe: &Recipe,
         text: &str,
-        dataset: &Arc<Dataset>,
+        material: &Material,
         device: &Arc<Device>,
     ) -> Result<Run, Error> {
         let start = Instant::now();
@@ -113,15 +115,16 @@ impl Run {
             .map_err(Error::io("make the folder", &checkpoints))?;
         checkpoint::tidy(&checkpoints)?;
         disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
-        let (tokenizer, mut files) = files::tokenizer(dataset)?;
-        let config = files::config(&recipe.model, train.context, &tokenizer);
+        let (tokenizer, mut files) = material.tokenizer()?;
+        let config = files::config(&recipe.model, material.context(recipe), &tokenizer);
         files.push(("config.json".into(), config));
         files.push((RunFolder::RECIPE.into(), text.into()));
-        let trainer = Trainer::new(recipe, dataset, device)?;
+        let trainer = Trainer::new(recipe, material, device)?;
         let (metrics, _) = Log::open::<Row>(&folder.join(RunFolder::METRICS), u64::MAX)?;
         let (dreams, _) = Log::open::<Dream>(&folder.join(RunFolder::DREAMS), u64::MAX)?;
         let mut run = Run {
             recipe: recipe.clone(),
+            material: material.clone(),
             trainer,
             tokenizer,
             files,
@@ -228,7 +231,7 @@ impl Run {
             losses: guard.losses().collect(),
             row: row.clone(),
             seconds: self.seconds(),
-            data: self.trainer.dataset().sha256().to_string(),
+            data: self.material.sha256().to_string(),
             program: env!("CARGO_PKG_VERSION").to_string(),
             parent: self.parent.clone(),
         };
@@ -318,12 +321,13 @@ impl Run {
                 self.set_parent(&path)?;
                 self.trainer.skipped = state.skipped;
                 self.trainer.guard = Guard::new(state.losses);
+                self.trainer.tokens = state.row.tokens.unwrap_or_default();
                 row = Some(state.row);
             }
             // A trainer that was just made is there already.
             None if trainer.step == 0 => {}
             None => {
-                trainer.begin();
+                trainer.begin(&self.material)?;
                 self.parent = None;
             }
         }
@@ -346,7 +350,7 @@ impl Run {
             expected,
             got,
         };
-        let data = self.trainer.dataset().sha256();
+        let data = self.material.sha256();
         if state.data != data {
             return Err(format(
                 "data",

@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod convert;
 mod data;
+mod finetune;
 mod generate;
 mod inspect;
 mod interrupt;

@@ -1,0 +1,83 @@
+//! What a run learns from: a text, or conversations beside a model that exists.
+
+use std::sync::Arc;
+
+use llmos_model::ModelFiles;
+use llmos_tokenizer::Tokenizer;
+
+use super::checkpoint::Files;
+use super::files;
+use crate::Error;
+use crate::conversations::{Deal, Examples};
+use crate::data::Dataset;
+use crate::model::{Layout, read_weights};
+use crate::recipe::Recipe;
+
+/// What is learnt from.
+#[derive(Clone)]
+pub enum Material {
+    /// A text, by a model that begins with nothing.
+    Text(Arc<Dataset>),
+    /// Conversations, by a model that can speak.
+    Lesson(Arc<Lesson>),
+}
+
+/// Conversations, and the model that learns them.
+pub struct Lesson {
+    /// The model that is begun with.
+    pub base: ModelFiles,
+    /// Its longest context.
+    pub context: usize,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The tokenizer's files for the finished model's folder.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// What is learnt.
+    pub train: Examples,
+    /// What is only measured; may be empty.
+    pub held_out: Examples,
+    /// How rows make steps.
+    pub deal: Deal,
+}
+
+impl Material {
+    /// Its hash, by which a run knows it again.
+    pub(super) fn sha256(&self) -> &str {
+        match self {
+            Material::Text(dataset) => dataset.sha256(),
+            Material::Lesson(lesson) => lesson.train.sha256(),
+        }
+    }
+
+    /// The weights that a run begins with: (parameters).
+    ///
+    /// # Errors
+    /// The base model's cannot be read.
+    pub(super) fn initial(&self, recipe: &Recipe, layout: &Layout) -> Result<Vec<f32>, Error> {
+        match self {
+            Material::Text(_) => Ok(layout.initial(recipe.train.seed)),
+            Material::Lesson(lesson) => read_weights(&lesson.base, &recipe.model, layout),
+        }
+    }
+
+    /// The tokenizer, and its files.
+    ///
+    /// # Errors
+    /// A text's cannot be read.
+    pub(super) fn tokenizer(&self) -> Result<(Arc<Tokenizer>, Files), Error> {
+        match self {
+            Material::Text(dataset) => {
+                files::tokenizer(dataset).map(|(tokenizer, files)| (Arc::new(tokenizer), files))
+            }
+            Material::Lesson(lesson) => Ok((lesson.tokenizer.clone(), lesson.files.clone())),
+        }
+    }
+
+    /// The context that the finished model says it has.
+    pub(super) fn context(&self, recipe: &Recipe) -> usize {
+        match self {
+            Material::Text(_) => recipe.train.context,
+            Material::Lesson(lesson) => lesson.context,
+        }
+    }
+}

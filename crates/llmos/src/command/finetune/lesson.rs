@@ -1,0 +1,218 @@
+//! From files of conversations to what a run learns from.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llmos_model::ModelFiles;
+use llmos_tokenizer::Tokenizer;
+use llmos_tokenizer::chat::Extra;
+use llmos_train::conversations::{
+    self, Conversation, Deal, Example, Examples, Fault, Form, Learner,
+};
+use llmos_train::recipe::ModelShape;
+use llmos_train::run::Lesson;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Explain, failure};
+use crate::terminal::{Terminal, number_of};
+use crate::{load, vocabulary};
+
+/// What is learnt, by whom and how: kept in the run's folder, so that it can go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    /// The model that is begun with.
+    pub(super) base: PathBuf,
+    /// Files of rows.
+    pub(super) data: Vec<PathBuf>,
+    /// What form they have; found out by looking where it is left out.
+    pub(super) format: Option<String>,
+    /// A template in a file of its own.
+    pub(super) template: Option<PathBuf>,
+    /// Several rows lie in a sequence.
+    pub(super) pack: bool,
+    /// Each reading of the rows has an order of its own.
+    pub(super) shuffle: bool,
+    /// Share of the rows that is only measured.
+    pub(super) held_out: f64,
+    /// Rows that cannot be learnt from are left out, and said so, instead of refused.
+    pub(super) skip_bad_rows: bool,
+}
+
+/// Longest list of faulty rows that is shown.
+const SHOWN: usize = 10;
+
+/// A model's words, and how it is spoken to.
+pub(super) struct Speech {
+    pub(super) tokenizer: Arc<Tokenizer>,
+    template: Option<String>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Speech {
+    pub(super) fn of(files: &ModelFiles, template: Option<&Path>) -> anyhow::Result<Speech> {
+        let own = vocabulary::whole(files)?.ok_or_else(|| {
+            failure(
+                format!("{} has no vocabulary", files.path().display()),
+                "finetuning needs the model's tokenizer beside it",
+            )
+        })?;
+        let template = match template {
+            Some(path) => Some(std::fs::read_to_string(path).explain(
+                || format!("cannot read {}", path.display()),
+                || "--template names a Jinja file".into(),
+            )?),
+            None => own.template,
+        };
+        let mut files = own.files;
+        if let Some(template) = &template {
+            files.retain(|(name, _)| name != vocabulary::TEMPLATE);
+            files.push((vocabulary::TEMPLATE.into(), template.clone().into_bytes()));
+        }
+        Ok(Speech { tokenizer: Arc::new(own.tokenizer), template, files })
+    }
+
+    pub(super) fn learner(&self, context: usize) -> Learner<'_> {
+        let mut extra = Extra::default();
+        let tokens = [
+            ("bos_token", self.tokenizer.bos()),
+            ("eos_token", self.tokenizer.eos()),
+            ("pad_token", self.tokenizer.pad()),
+        ];
+        for (name, id) in tokens {
+            if let Some(id) = id {
+                extra.variables.insert(name.into(), self.tokenizer.token_name(id).into());
+            }
+        }
+        Learner { tokenizer: &self.tokenizer, template: self.template.as_deref(), extra, context }
+    }
+}
+
+/// Rows of one form.
+pub(super) struct Read {
+    pub(super) form: Form,
+    /// What each says, or what is wrong with it.
+    pub(super) conversations: Vec<Result<Conversation, Fault>>,
+    /// The files' hash.
+    sha256: String,
+}
+
+/// Reads rows, and finds out what form they have where `format` does not say.
+pub(super) fn read(data: &[PathBuf], format: Option<&str>) -> anyhow::Result<Read> {
+    let rows = conversations::read(data).map_err(|error| {
+        failure(error, "rows are JSONL, a JSON array or Parquet; --format says what they hold")
+    })?;
+    let names = Form::ALL.map(Form::name).join(", ");
+    let form = match format {
+        Some(name) => Form::from_name(name).ok_or_else(|| {
+            failure(format!("there is no format `{name}`"), format!("formats are {names}"))
+        })?,
+        None => rows.rows.iter().find_map(Form::of).ok_or_else(|| {
+            failure(
+                match rows.rows.first() {
+                    Some(row) => format!("no format is known of rows such as {}", shortened(row)),
+                    None => "the files hold no rows".to_string(),
+                },
+                format!("formats are {names}; --format names one"),
+            )
+        })?,
+    };
+    let conversations = rows.rows.iter().map(|row| form.conversation(row)).collect();
+    Ok(Read { form, conversations, sha256: rows.sha256 })
+}
+
+fn shortened(row: &serde_json::Value) -> String {
+    let text = row.to_string();
+    match text.char_indices().nth(120) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+/// Everything that a run learns from.
+pub(super) fn prepare(
+    order: &Order,
+    files: ModelFiles,
+    batch: usize,
+    seed: u64,
+    terminal: &Terminal,
+) -> anyhow::Result<Lesson> {
+    let config = files.config().map_err(load::explained)?;
+    let context = config.context_length;
+    let speech = Speech::of(&files, order.template.as_deref())?;
+    let Read { form, conversations, sha256 } = read(&order.data, order.format.as_deref())?;
+    if form == Form::Preference {
+        return Err(failure(
+            "the rows are pairs of a better and a worse answer",
+            "`llmos prefer` learns from pairs",
+        ));
+    }
+    let learner = speech.learner(context);
+    let mut examples: Vec<Example> = Vec::new();
+    let mut faults: Vec<(usize, Fault)> = Vec::new();
+    for (i, conversation) in conversations.into_iter().enumerate() {
+        match conversation.and_then(|conversation| learner.example(&conversation)) {
+            Ok(example) => examples.push(example),
+            Err(fault) => faults.push((i + 1, fault)),
+        }
+    }
+    say_faults(&faults, order.skip_bad_rows, terminal)?;
+    if examples.is_empty() {
+        return Err(failure("no row is left to learn from", "give more rows, or others"));
+    }
+    let tokens: usize = examples.iter().map(|example| example.ids.len()).sum();
+    let learnt: usize = examples.iter().map(Example::n_learnt).sum();
+    terminal.say(format_args!(
+        "{}: {}, {} tokens, of which {} are learnt ({:.0} %)",
+        form.name(),
+        number_of(examples.len(), "row"),
+        tokens,
+        learnt,
+        100.0 * learnt as f64 / tokens.max(1) as f64,
+    ));
+    let n_held_out = (examples.len() as f64 * order.held_out).round() as usize;
+    let held_out = examples.split_off(examples.len() - n_held_out.min(examples.len() - 1));
+    Ok(Lesson {
+        context,
+        tokenizer: speech.tokenizer.clone(),
+        files: speech.files,
+        train: Examples::new(examples, sha256.clone()),
+        held_out: Examples::new(held_out, sha256),
+        deal: Deal { batch, pack: order.pack, shuffle: order.shuffle, seed },
+        base: files,
+    })
+}
+
+/// Counts and lists rows that cannot be learnt from, and refuses them unless they are to be skipped.
+fn say_faults(faults: &[(usize, Fault)], skip: bool, terminal: &Terminal) -> anyhow::Result<()> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let mut list = String::new();
+    for (row, fault) in faults.iter().take(SHOWN) {
+        list.push_str(&format!("\n  row {row}: {fault}"));
+    }
+    if faults.len() > SHOWN {
+        list.push_str(&format!("\n  and {} more", faults.len() - SHOWN));
+    }
+    let count = number_of(faults.len(), "row");
+    if skip {
+        terminal.warn(format_args!("{count} left out{list}"));
+        return Ok(());
+    }
+    Err(failure(
+        format!("{count} cannot be learnt from{list}"),
+        "mend them, or leave them out with --skip-bad-rows",
+    ))
+}
+
+/// The shape of a base model.
+pub(super) fn shape(files: &ModelFiles) -> anyhow::Result<ModelShape> {
+    let config = files.config().map_err(load::explained)?;
+    ModelShape::of(config).map_err(|what| {
+        failure(
+            format!("{} has {what}, which training does not do yet", files.path().display()),
+            "Llama's and Qwen3's kind of model can be finetuned",
+        )
+    })
+}
