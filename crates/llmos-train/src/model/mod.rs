@@ -5,6 +5,7 @@
 //! [`llmos_tensor::gemm`], attention [`llmos_tensor::self_attention`], all between them
 //! [`llmos_tensor::ops::train`].
 
+mod adapter;
 mod backward;
 mod buffers;
 mod forward;
@@ -12,6 +13,7 @@ mod parameters;
 mod pretrained;
 mod products;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use llmos_tensor::Device;
@@ -21,6 +23,8 @@ use llmos_tensor::ops::train::{CrossEntropy, RopeTable};
 use llmos_tensor::self_attention::SelfAttention;
 
 use crate::recipe::ModelShape;
+use adapter::{Adapter, Work};
+pub use adapter::{Lora, TARGETS};
 use buffers::Buffers;
 pub use parameters::{Kind, Layout, Tensor};
 pub(crate) use pretrained::read_weights;
@@ -84,6 +88,34 @@ pub struct Network {
     time: usize,
     rope: RopeTable,
     buffers: Buffers,
+    adapted: Option<Adapted>,
+}
+
+/// A frozen model beside which an adapter learns.
+struct Adapted {
+    /// (parameters of the model)
+    frozen: Vec<f32>,
+    adapter: Adapter,
+}
+
+/// The numbers of a model, and of an adapter where there is one.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    model: &'a [f32],
+    adapter: Option<(&'a Adapter, &'a [f32])>,
+}
+
+/// Gradients of what learns: of the model, or of its adapter.
+struct Slopes<'a> {
+    model: Option<&'a mut [f32]>,
+    adapter: Option<&'a mut [f32]>,
+}
+
+impl Slopes<'_> {
+    /// Those of a tensor of the model, where it learns.
+    fn of(&mut self, range: &Range<usize>) -> Option<&mut [f32]> {
+        self.model.as_mut().map(|gradients| &mut gradients[range.clone()])
+    }
 }
 
 /// Rows of [`AT_ONCE`] tokens, at least one.
@@ -114,13 +146,50 @@ impl Network {
             time,
             rope: RopeTable::new(frequencies, 1.0, time, Pairing::Halves),
             buffers: Buffers::new(shape, at_once, time),
+            adapted: None,
             shape: shape.clone(),
         }
     }
 
-    /// Where each tensor lies in the parameters.
+    /// The same decoder with frozen weights, beside which an adapter learns: from now on parameters
+    /// are the adapter's.
+    pub fn with_adapter(mut self, frozen: Vec<f32>, lora: &Lora) -> Network {
+        assert_eq!(frozen.len(), self.layout.len(), "the parameters of this shape");
+        let adapter = Adapter::new(&self.shape, lora);
+        self.buffers.make_low(Adapter::low_len(lora.rank, self.tokens));
+        self.adapted = Some(Adapted { frozen, adapter });
+        self
+    }
+
+    /// The weights of a decoder whose adapter, `values`, has become part of it; as they are where it
+    /// has none.
+    pub fn merged(self, values: Vec<f32>) -> Vec<f32> {
+        match self.adapted {
+            None => values,
+            Some(Adapted { mut frozen, adapter }) => {
+                adapter.merge(&values, &self.layout, &mut frozen, &self.device);
+                frozen
+            }
+        }
+    }
+
+    fn weights<'a>(&'a self, given: &'a [f32]) -> Weights<'a> {
+        assert_eq!(given.len(), self.layout().len(), "the parameters of this shape");
+        match &self.adapted {
+            None => Weights { model: given, adapter: None },
+            Some(Adapted { frozen, adapter }) => {
+                Weights { model: frozen, adapter: Some((adapter, given)) }
+            }
+        }
+    }
+
+    fn work<'a>(&'a self, values: &'a [f32], low: &'a mut [f32]) -> Work<'a> {
+        Work { device: &self.device, precision: self.precision, values, low }
+    }
+
+    /// Where each tensor lies in the parameters: those that learn.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.adapted.as_ref().map_or(&self.layout, |adapted| &adapted.adapter.layout)
     }
 
     /// Bytes that the buffers of such a decoder take, and what its products pack.
@@ -184,8 +253,9 @@ impl Network {
         gemm(&self.device, self.precision, d_y, w, ViewMut::dense(d_x, n, n_in), false);
     }
 
-    /// `d_w` (out, in) `+=` the transpose of `d_y` (N, out) times `x` (N, in).
-    fn linear_weight_gradient(&self, d_y: &[f32], x: &[f32], n_in: usize, d_w: &mut [f32]) {
+    /// `d_w` (out, in) `+=` the transpose of `d_y` (N, out) times `x` (N, in), where that learns.
+    fn linear_weight_gradient(&self, d_y: &[f32], x: &[f32], n_in: usize, d_w: Option<&mut [f32]>) {
+        let Some(d_w) = d_w else { return };
         let (n, n_out) = (x.len() / n_in, d_w.len() / n_in);
         let d_y = View::dense(d_y, n, n_out).transposed();
         let d_w = ViewMut::dense(d_w, n_out, n_in);

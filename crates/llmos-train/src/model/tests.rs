@@ -232,3 +232,65 @@ fn a_document_does_not_see_the_one_before_it() {
     assert_ne!(first[..3 * 40], second[..3 * 40]);
     assert_eq!(first[3 * 40..], second[3 * 40..]);
 }
+
+/// With `W = W0 + s B A`, the chain rule gives `dA = s B^T dW` and `dB = s dW A^T`, and `dW` is PyTorch's.
+#[test]
+fn an_adapter_learns_as_the_merged_model_does() {
+    let golden = Golden::read();
+    let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let some = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect();
+    for lora in [
+        Lora::new(3),
+        Lora { targets: some(&["k_proj", "down_proj", "up_proj"]), ..Lora::new(1) },
+        Lora { rank_stabilised: true, alpha: 5.0, ..Lora::new(4) },
+    ] {
+        let frozen =
+            golden.parameters(network(Isa::detect(), 2, Precision::F32).layout(), "weight");
+        let adapted =
+            || network(Isa::detect(), 2, Precision::F32).with_adapter(frozen.clone(), &lora);
+        let mut decoder = adapted();
+        let layout = decoder.layout().clone();
+        // B is not zero, as it would be at the beginning.
+        let values: Vec<f32> =
+            (0..layout.len()).map(|i| ((i * 37 % 101) as f32 - 50.0) / 200.0).collect();
+        let mut gradients = vec![0.0; layout.len()];
+        let loss = decoder.gradients(&values, batch, objective(21), &mut gradients);
+        let mut whole = network(Isa::detect(), 2, Precision::F32);
+        let whole_layout = whole.layout().clone();
+        let merged = adapted().merged(values.clone());
+        let mut d_w = vec![0.0; whole_layout.len()];
+        let merged_loss = whole.gradients(&merged, batch, objective(21), &mut d_w);
+        assert!((loss - merged_loss).abs() < 1e-4, "{lora:?}: {loss} and {merged_loss}");
+        let scale = lora.scale() as f32;
+        for a in layout.tensors().iter().filter(|tensor| tensor.kind == Kind::AdapterIn) {
+            let name = a.name.replace("lora_A", "lora_B");
+            let b = layout.tensors().iter().find(|tensor| tensor.name == name).expect("its pair");
+            let name = a.name.trim_start_matches("base_model.model.").replace("lora_A.", "");
+            let w =
+                whole_layout.tensors().iter().find(|tensor| tensor.name == name).expect("a matrix");
+            let (out, n_in, rank) = (w.rows, w.cols, lora.rank);
+            assert_eq!((a.rows, a.cols, b.rows, b.cols), (rank, n_in, out, rank), "{}", a.name);
+            let (d_w, a_values, b_values) =
+                (&d_w[w.range()], &values[a.range()], &values[b.range()]);
+            let d_a: Vec<f32> = (0..rank * n_in)
+                .map(|i| {
+                    (0..out)
+                        .map(|o| scale * b_values[o * rank + i / n_in] * d_w[o * n_in + i % n_in])
+                        .sum()
+                })
+                .collect();
+            let d_b: Vec<f32> = (0..out * rank)
+                .map(|i| {
+                    (0..n_in)
+                        .map(|j| scale * d_w[i / rank * n_in + j] * a_values[i % rank * n_in + j])
+                        .sum()
+                })
+                .collect();
+            for (tensor, expected) in [(a, d_a), (b, d_b)] {
+                let error = difference(&gradients[tensor.range()], &expected);
+                assert!(error < 1e-4, "{lora:?}: gradient of {} is off by {error}", tensor.name);
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@ use super::files;
 use crate::Error;
 use crate::conversations::{Deal, Examples};
 use crate::data::Dataset;
-use crate::model::{Layout, read_weights};
+use crate::model::{Layout, Lora, Network, read_weights};
 use crate::recipe::Recipe;
 
 /// What is learnt from.
@@ -38,6 +38,9 @@ pub struct Lesson {
     pub held_out: Examples,
     /// How rows make steps.
     pub deal: Deal,
+    /// What learns beside the base, whose weights stay as they are; the whole base where there is
+    /// none.
+    pub lora: Option<Lora>,
 }
 
 impl Material {
@@ -49,6 +52,17 @@ impl Material {
         }
     }
 
+    /// The decoder that learns: with an adapter, where that is what learns.
+    ///
+    /// # Errors
+    /// The base model's weights cannot be read.
+    pub(super) fn network(&self, recipe: &Recipe, network: Network) -> Result<Network, Error> {
+        let Material::Lesson(lesson) = self else { return Ok(network) };
+        let Some(lora) = &lesson.lora else { return Ok(network) };
+        let frozen = read_weights(&lesson.base, &recipe.model, network.layout())?;
+        Ok(network.with_adapter(frozen, lora))
+    }
+
     /// The weights that a run begins with: (parameters).
     ///
     /// # Errors
@@ -56,6 +70,9 @@ impl Material {
     pub(super) fn initial(&self, recipe: &Recipe, layout: &Layout) -> Result<Vec<f32>, Error> {
         match self {
             Material::Text(_) => Ok(layout.initial(recipe.train.seed)),
+            Material::Lesson(lesson) if lesson.lora.is_some() => {
+                Ok(layout.initial(recipe.train.seed))
+            }
             Material::Lesson(lesson) => read_weights(&lesson.base, &recipe.model, layout),
         }
     }
@@ -70,6 +87,14 @@ impl Material {
                 files::tokenizer(dataset).map(|(tokenizer, files)| (Arc::new(tokenizer), files))
             }
             Material::Lesson(lesson) => Ok((lesson.tokenizer.clone(), lesson.files.clone())),
+        }
+    }
+
+    /// The adapter that learns, and the path of what it belongs to.
+    pub(super) fn lora(&self) -> Option<(&Lora, &std::path::Path)> {
+        match self {
+            Material::Lesson(lesson) => Some((lesson.lora.as_ref()?, lesson.base.path())),
+            Material::Text(_) => None,
         }
     }
 

@@ -117,7 +117,12 @@ impl Run {
         disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
         let (tokenizer, mut files) = material.tokenizer()?;
         let config = files::config(&recipe.model, material.context(recipe), &tokenizer);
-        files.push(("config.json".into(), config));
+        match material.lora() {
+            Some((lora, base)) => {
+                files.push(("adapter_config.json".into(), files::adapter_config(lora, base)));
+            }
+            None => files.push(("config.json".into(), config)),
+        }
         files.push((RunFolder::RECIPE.into(), text.into()));
         let trainer = Trainer::new(recipe, material, device)?;
         let (metrics, _) = Log::open::<Row>(&folder.join(RunFolder::METRICS), u64::MAX)?;
@@ -376,10 +381,11 @@ impl Run {
             }
         }
         // Last: where the weights are, the model is whole.
-        let weights = from.join(checkpoint::MODEL);
+        let name = checkpoint::weights_name(self.trainer.network.layout());
+        let weights = from.join(name);
         let copy = |file: &mut std::fs::File| {
             std::io::copy(&mut std::fs::File::open(&weights)?, file).map(|_| ())
         };
-        disk::write_whole(&self.folder.join(checkpoint::MODEL), copy)
+        disk::write_whole(&self.folder.join(name), copy)
     }
 }

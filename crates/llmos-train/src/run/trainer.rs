@@ -138,6 +138,7 @@ impl Trainer {
         let precision = train.dtype.precision();
         let rows = train.micro_batch();
         let network = Network::new(&recipe.model, device, precision, rows, train.context);
+        let network = material.network(recipe, network)?;
         let weights = material.initial(recipe, network.layout())?;
         Ok(Trainer {
             gradients: vec![0.0; weights.len()],

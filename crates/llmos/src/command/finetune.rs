@@ -21,8 +21,9 @@ use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
 use crate::{Outcome, load, model_name, processors};
 use lesson::Order;
+use llmos_train::model::Lora;
 
-/// Teach a model from conversations: all of its weights learn what the assistant says.
+/// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
 ///
 /// Rows are messages, ShareGPT, Alpaca or prompts with completions, in JSONL, JSON or Parquet; which
 /// of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
@@ -56,9 +57,14 @@ pub(crate) struct Arguments {
     /// A chat template in place of the model's own.
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
-    /// Train all weights, which is what is done so far.
-    #[arg(long)]
+    /// Train all weights: the default.
+    #[arg(long, conflicts_with = "lora")]
     full: bool,
+    /// Train small matrices beside the weights, which stay: r=16, or
+    /// r=16,alpha=32,targets=q_proj+v_proj,rslora. RUN is then a PEFT adapter folder.
+    #[arg(long, value_name = "r=16", num_args = 0..=1, default_missing_value = "r=16",
+        value_parser = lesson::parse_lora)]
+    lora: Option<Lora>,
     /// The time for the training; steps are derived from it.
     #[arg(long, value_name = "MINUTES", conflicts_with_all = ["steps", "epochs"])]
     minutes: Option<f64>,
@@ -112,6 +118,9 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+/// The weights of a finished adapter.
+const ADAPTER: &str = "adapter_model.safetensors";
+
 /// What the order is kept as in the run's folder.
 const ORDER: &str = "finetune.json";
 
@@ -163,15 +172,16 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         return Ok(Outcome::Interrupted);
     }
     let seconds = run.seconds();
-    terminal.say(format_args!(
-        "{} is a model, after {}: llmos run {}",
-        out.display(),
-        amount::duration(seconds),
-        out.display()
-    ));
+    let (out, time) = (out.display(), amount::duration(seconds));
+    match arguments.lora.is_some() || run.folder().join(ADAPTER).is_file() {
+        false => terminal.say(format_args!("{out} is a model, after {time}: llmos run {out}")),
+        true => terminal.say(format_args!(
+            "{out} is an adapter, after {time}: llmos merge BASE {out} --out MODEL"
+        )),
+    }
     if arguments.json {
         terminal.json(&Report {
-            run: out.display().to_string(),
+            run: out.to_string(),
             steps: run.step(),
             seconds,
             peak_memory_bytes: processors::peak_memory(),
@@ -253,6 +263,7 @@ fn begin(
         shuffle: !arguments.no_shuffle,
         held_out: arguments.held_out,
         skip_bad_rows: arguments.skip_bad_rows,
+        lora: arguments.lora.clone(),
     };
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
     let shape = lesson::shape(&files)?;
@@ -287,6 +298,9 @@ const ROOM: usize = 256;
 
 /// The learning rate of full finetuning, where none was given.
 const RATE: f64 = 5e-5;
+
+/// The learning rate of an adapter, where none was given.
+const LORA_RATE: f64 = 2e-4;
 
 /// Readings of the rows, where nothing else was said.
 const EPOCHS: f64 = 3.0;
@@ -323,7 +337,8 @@ fn resolve(
     draft.set("train.dtype", arguments.dtype.name(), "--dtype")?;
     draft.set("train.document_attention", true, "a row sees itself alone")?;
     draft.set("optimizer.name", "adamw", "finetuning")?;
-    draft.set("optimizer.lr", arguments.lr.unwrap_or(RATE), "--lr")?;
+    let rate = if arguments.lora.is_some() { LORA_RATE } else { RATE };
+    draft.set("optimizer.lr", arguments.lr.unwrap_or(rate), "--lr")?;
     draft.set("optimizer.weight_decay", 0.0, "finetuning")?;
     draft.set("optimizer.final_weight_decay", 0.0, "finetuning")?;
     draft.set("optimizer.clip", 1.0, "finetuning")?;

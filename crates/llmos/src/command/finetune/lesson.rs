@@ -9,6 +9,7 @@ use llmos_tokenizer::chat::Extra;
 use llmos_train::conversations::{
     self, Conversation, Deal, Example, Examples, Fault, Form, Learner,
 };
+use llmos_train::model::{Lora, TARGETS};
 use llmos_train::recipe::ModelShape;
 use llmos_train::run::Lesson;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub(super) struct Order {
     pub(super) held_out: f64,
     /// Rows that cannot be learnt from are left out, and said so, instead of refused.
     pub(super) skip_bad_rows: bool,
+    /// What learns beside the base, instead of all of it.
+    pub(super) lora: Option<Lora>,
 }
 
 /// Longest list of faulty rows that is shown.
@@ -179,8 +182,44 @@ pub(super) fn prepare(
         train: Examples::new(examples, sha256.clone()),
         held_out: Examples::new(held_out, sha256),
         deal: Deal { batch, pack: order.pack, shuffle: order.shuffle, seed },
+        lora: order.lora.clone(),
         base: files,
     })
+}
+
+/// Reads `r=16`, `r=16,alpha=32,targets=q_proj+v_proj,rslora`: what LoRA is to be.
+pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
+    let mut lora = Lora::new(16);
+    let mut alpha = None;
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("r" | "rank", rank)) => {
+                lora.rank = rank
+                    .parse()
+                    .ok()
+                    .filter(|rank| (1..=4096).contains(rank))
+                    .ok_or_else(|| format!("a rank is a number from 1 to 4096, not {rank}"))?;
+            }
+            Some(("alpha", value)) => {
+                let number =
+                    value.parse().ok().filter(|alpha: &f64| alpha.is_finite() && *alpha > 0.0);
+                alpha =
+                    Some(number.ok_or_else(|| format!("alpha is a number above 0, not {value}"))?);
+            }
+            Some(("targets", names)) => {
+                lora.targets = names.split('+').map(str::to_string).collect();
+                let unknown = lora.targets.iter().find(|name| !TARGETS.contains(&name.as_str()));
+                if let Some(unknown) = unknown {
+                    return Err(format!("`{unknown}` is none of {}", TARGETS.join(", ")));
+                }
+            }
+            None if part == "rslora" => lora.rank_stabilised = true,
+            None if part.parse::<usize>().is_ok() => return Err(format!("say r={part}")),
+            _ => return Err(format!("`{part}` is none of r=, alpha=, targets=, rslora")),
+        }
+    }
+    lora.alpha = alpha.unwrap_or(2.0 * lora.rank as f64);
+    Ok(lora)
 }
 
 /// Counts and lists rows that cannot be learnt from, and refuses them unless they are to be skipped.
