@@ -14,6 +14,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod adapter;
 pub mod conversations;
 pub mod data;
 mod disk;

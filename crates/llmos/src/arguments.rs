@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, finetune, inspect, models, next, plan,
+    bench, completions, convert, data, doctor, dream, finetune, inspect, merge, models, next, plan,
     pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
 };
 
@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Plan(plan::Arguments),
     Pretrain(Box<pretrain::Arguments>),
     Finetune(Box<finetune::Arguments>),
+    Merge(merge::Arguments),
     Watch(watch::Arguments),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),

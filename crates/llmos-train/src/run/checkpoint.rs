@@ -173,6 +173,18 @@ fn write(
     disk::sync_folder(aside)
 }
 
+/// Writes the weights of a whole model into a folder.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn write_model(folder: &Path, layout: &Layout, weights: &[f32]) -> Result<(), Error> {
+    disk::write_whole(&folder.join(weights_name(layout)), |file| {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        safetensors::write(&mut out, &model_header(layout), &[weights])?;
+        out.flush()
+    })
+}
+
 /// Reads a checkpoint, every byte of which is checked before anything is changed.
 ///
 /// # Errors

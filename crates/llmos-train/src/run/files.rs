@@ -41,7 +41,7 @@ pub(super) fn tokenizer(dataset: &Dataset) -> Result<(Tokenizer, Files), Error> 
 }
 
 /// `config.json` in the words of transformers 4, which version 5 reads as well.
-pub(super) fn config(shape: &ModelShape, context: usize, tokenizer: &Tokenizer) -> Vec<u8> {
+pub(crate) fn config(shape: &ModelShape, context: usize, tokenizer: &Tokenizer) -> Vec<u8> {
     let (class, model_type) = match shape.qk_norm {
         true => ("Qwen3ForCausalLM", "qwen3"),
         false => ("LlamaForCausalLM", "llama"),

@@ -30,8 +30,10 @@ use crate::journal::{Dream, Row};
 use crate::recipe::Recipe;
 use crate::{Error, disk};
 
+pub(crate) use checkpoint::write_model;
 use checkpoint::{Files, Parent, State};
 pub use evaluate::Evaluation;
+pub(crate) use files::config;
 pub use folder::RunFolder;
 use guard::Guard;
 use log::Log;

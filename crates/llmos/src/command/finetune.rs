@@ -21,6 +21,7 @@ use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
 use crate::{Outcome, load, model_name, processors};
 use lesson::Order;
+pub(super) use lesson::shape;
 use llmos_train::model::Lora;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.

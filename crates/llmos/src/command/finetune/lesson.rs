@@ -246,7 +246,7 @@ fn say_faults(faults: &[(usize, Fault)], skip: bool, terminal: &Terminal) -> any
 }
 
 /// The shape of a base model.
-pub(super) fn shape(files: &ModelFiles) -> anyhow::Result<ModelShape> {
+pub(in crate::command) fn shape(files: &ModelFiles) -> anyhow::Result<ModelShape> {
     let config = files.config().map_err(load::explained)?;
     ModelShape::of(config).map_err(|what| {
         failure(
