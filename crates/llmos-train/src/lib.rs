@@ -24,6 +24,7 @@ pub mod model;
 pub mod optimizer;
 pub mod picture;
 pub mod plan;
+pub mod preference;
 pub mod recipe;
 mod rehearsal;
 pub mod run;
