@@ -19,7 +19,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 GOLDEN = Path(__file__).resolve().parent.parent / "finetune"
 BASE, CHATS = GOLDEN / "base", GOLDEN / "chats.jsonl"
@@ -138,6 +138,58 @@ def trl_first_loss(llmos, folder):
     return compare(got, [expected])
 
 
+PAIRS = [
+    ("Who are you? ", "A very small model.", "A person, of course."),
+    ("What is 12 times 7? ", "It is 84.", "It is 12."),
+    ("你是谁？", "我是一个很小的模型。", "我是一个人。"),
+    ("Say hello. ", "Hello!", "No, I will not do that, not today and not ever."),
+    ("What colour is grass? ", "Green.", "Blue."),
+    ("Count to five. ", "1, 2, 3, 4, 5.", "1, 5."),
+]
+
+
+def trl_curve(llmos, folder, loss, *more, smoothing=0.0):
+    """The losses of twenty steps, as TRL's DPOTrainer computes them."""
+    steps, batch, rate, beta = 20, 2, 1e-3, 0.3
+    rows = [dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in PAIRS]
+    data = folder / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    subprocess.run(
+        [llmos, "prefer", BASE, "--data", data, "--out", folder / "run", "--threads", "2", "--steps", str(steps),
+         "--batch", str(batch), "--no-shuffle", "--lr", str(rate), "--loss", loss, "--beta", str(beta),
+         "--label-smoothing", str(smoothing), "--set", "schedule.name=constant", "--set", "schedule.warmup=0", "--set",
+         "optimizer.beta2=0.999", "-q", *more],
+        check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    got = [json.loads(line) for line in lines]
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer.chat_template = None
+    config = DPOConfig(
+        output_dir=str(folder / "trl"), per_device_train_batch_size=batch, max_steps=steps, learning_rate=rate,
+        loss_type=[loss], beta=beta, label_smoothing=smoothing, logging_steps=1, report_to=[], use_cpu=True,
+        save_strategy="no", max_length=None, bf16=False, gradient_checkpointing=False, disable_tqdm=True,
+        lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=1.0, weight_decay=0.0,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+
+    class InOrder(DPOTrainer):
+        def _get_train_sampler(self, dataset=None):
+            return torch.utils.data.SequentialSampler(dataset or self.train_dataset)
+
+    trainer = InOrder(model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    worst = max(abs(a["loss"] - b["loss"]) for a, b in zip(got, log, strict=True))
+    if worst > 1e-3:
+        raise Failed(f"{[row['loss'] for row in got]} beside {[entry['loss'] for entry in log]}")
+    for ours, theirs in [("reward_margin", "rewards/margins"), ("reward_accuracy", "rewards/accuracies")]:
+        off = max(abs(a[ours] - b[theirs]) for a, b in zip(got, log, strict=True))
+        if off > 1e-3:
+            raise Failed(f"{ours} is off by {off}")
+    return f"{steps} losses from {got[0]['loss']:.4f} to {got[-1]['loss']:.4f} within {worst:.1e}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("llmos", type=Path)
@@ -152,6 +204,11 @@ def main():
         ("llmos's adapter in peft, and merged", lambda folder: merged(llmos, folder)),
         ("peft's adapter merged", lambda folder: peft_to_llmos(llmos, folder)),
         ("trl's first loss", lambda folder: trl_first_loss(llmos, folder)),
+        ("trl's curve, dpo", lambda folder: trl_curve(llmos, folder, "sigmoid")),
+        ("trl's curve, ipo, not packed", lambda folder: trl_curve(llmos, folder, "ipo", "--no-pack")),
+        ("trl's curve, robust", lambda folder: trl_curve(llmos, folder, "robust", smoothing=0.1)),
+        ("trl's curve, apo_down", lambda folder: trl_curve(llmos, folder, "apo_down")),
+        ("trl's curve, sigmoid_norm", lambda folder: trl_curve(llmos, folder, "sigmoid_norm")),
     ]:
         if arguments.only not in name:
             continue

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
     bench, completions, convert, data, doctor, dream, finetune, inspect, merge, models, next, plan,
-    pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
+    prefer, pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Plan(plan::Arguments),
     Pretrain(Box<pretrain::Arguments>),
     Finetune(Box<finetune::Arguments>),
+    Prefer(Box<prefer::Arguments>),
     Merge(merge::Arguments),
     Watch(watch::Arguments),
     Inspect(inspect::Arguments),

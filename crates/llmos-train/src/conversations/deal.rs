@@ -1,5 +1,7 @@
 //! Which rows a step learns from, and how they lie in the sequences that go through the model.
 
+use std::ops::Range;
+
 use super::Example;
 use crate::data::shuffle::{Permutation, hash};
 use crate::model::{Batch, IGNORE};
@@ -8,6 +10,8 @@ use crate::model::{Batch, IGNORE};
 #[derive(Debug)]
 pub struct Examples {
     examples: Vec<Example>,
+    /// Rows that go together: two of a pair.
+    group: usize,
     sha256: String,
 }
 
@@ -32,6 +36,10 @@ pub(crate) struct Sequences {
     pub(crate) targets: Vec<u32>,
     /// Where each token's row begins.
     pub(crate) starts: Vec<u32>,
+    /// What each token's gradient counts for; all the same where there are none.
+    pub(crate) weights: Vec<f32>,
+    /// Where the tokens of each row lie that was laid.
+    pub(crate) spans: Vec<Range<usize>>,
     /// Tokens without padding.
     pub(crate) tokens: u64,
 }
@@ -39,14 +47,26 @@ pub(crate) struct Sequences {
 impl Sequences {
     /// As the network takes it.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { inputs: &self.inputs, targets: &self.targets, starts: Some(&self.starts) }
+        let weights = Some(&self.weights[..]).filter(|weights| !weights.is_empty());
+        let starts = Some(&self.starts[..]);
+        Batch { inputs: &self.inputs, targets: &self.targets, starts, weights }
     }
 }
 
 impl Examples {
     /// Some rows; `sha256` is that of the files which they come from.
     pub fn new(examples: Vec<Example>, sha256: String) -> Examples {
-        Examples { examples, sha256 }
+        Examples { examples, group: 1, sha256 }
+    }
+
+    /// Pairs of rows, each better answer before its worse one.
+    pub fn pairs(examples: Vec<Example>, sha256: String) -> Examples {
+        Examples { examples, group: 2, sha256 }
+    }
+
+    /// Rows, or pairs of them.
+    pub fn n_group(&self) -> usize {
+        self.examples.len() / self.group
     }
 
     /// The rows.
@@ -64,24 +84,23 @@ impl Examples {
         self.examples.iter().map(|example| example.ids.len()).max().unwrap_or(0)
     }
 
-    /// The rows of batch `number`, from 0.
-    pub(crate) fn batch(&self, deal: Deal, number: u64) -> Vec<&Example> {
-        let n = self.examples.len() as u64;
-        let mut orders: Vec<(u64, Permutation)> = Vec::new();
-        (0..deal.batch as u64)
-            .map(|i| {
-                let at = number * deal.batch as u64 + i;
-                let (epoch, place) = (at / n, at % n);
-                if !deal.shuffle {
-                    return &self.examples[place as usize];
+    /// The rows of batch `number`, from 0, by their places; those of a pair side by side.
+    pub(crate) fn batch(&self, deal: Deal, number: u64) -> Vec<usize> {
+        let n = self.n_group() as u64;
+        let mut order: Option<(u64, Permutation)> = None;
+        let mut places = Vec::with_capacity(deal.batch * self.group);
+        for i in 0..deal.batch as u64 {
+            let at = number * deal.batch as u64 + i;
+            let (epoch, mut place) = (at / n, at % n);
+            if deal.shuffle {
+                if order.is_none_or(|(of, _)| of != epoch) {
+                    order = Some((epoch, Permutation::new(n, hash(&[deal.seed, epoch]))));
                 }
-                if orders.last().is_none_or(|(of, _)| *of != epoch) {
-                    orders.push((epoch, Permutation::new(n, hash(&[deal.seed, epoch]))));
-                }
-                let place = orders.last().map_or(place, |(_, order)| order.at(place));
-                &self.examples[place as usize]
-            })
-            .collect()
+                place = order.map_or(place, |(_, order)| order.at(place));
+            }
+            places.extend((0..self.group).map(|row| place as usize * self.group + row));
+        }
+        places
     }
 }
 
@@ -115,6 +134,8 @@ pub(crate) fn lay(rows: &[&Example], pack: bool, most: usize) -> Sequences {
         inputs: Vec::with_capacity(n),
         targets: Vec::with_capacity(n),
         starts: Vec::with_capacity(n),
+        weights: Vec::new(),
+        spans: vec![0..0; rows.len()],
         tokens: 0,
     };
     for (s, (_, rows_of)) in sequences.iter().enumerate() {
@@ -122,6 +143,7 @@ pub(crate) fn lay(rows: &[&Example], pack: bool, most: usize) -> Sequences {
             let row = rows[i];
             let start = (laid.inputs.len() - s * time) as u32;
             laid.tokens += row.ids.len() as u64;
+            laid.spans[i] = laid.inputs.len()..laid.inputs.len() + need(row);
             laid.inputs.extend(&row.ids[..need(row)]);
             let targets = row.ids[1..].iter().zip(&row.learnt[1..]);
             laid.targets.extend(targets.map(|(&id, &learnt)| if learnt { id } else { IGNORE }));
@@ -165,14 +187,17 @@ mod tests {
         let examples = Examples::new(rows, String::new());
         let deal = Deal { batch: 4, pack: true, shuffle: true, seed: 3 };
         let mut seen: Vec<u32> =
-            (0..5).flat_map(|n| examples.batch(deal, n)).map(|row| row.ids[0]).collect();
+            (0..5).flat_map(|n| examples.batch(deal, n)).map(|i| i as u32).collect();
         assert_ne!(seen[..10], seen[10..]);
         seen[..10].sort_unstable();
         seen[10..].sort_unstable();
         let all: Vec<u32> = (0..10).chain(0..10).collect();
         assert_eq!(seen, all);
         let plain = Deal { shuffle: false, ..deal };
-        let first: Vec<u32> = examples.batch(plain, 2).iter().map(|row| row.ids[0]).collect();
-        assert_eq!(first, [8, 9, 0, 1]);
+        assert_eq!(examples.batch(plain, 2), [8, 9, 0, 1]);
+        let pairs = (0..4).flat_map(|id| [example(&[id, 5]), example(&[id, 6])]).collect();
+        let pairs = Examples::pairs(pairs, String::new());
+        let plain = Deal { batch: 2, ..plain };
+        assert_eq!((pairs.n_group(), pairs.batch(plain, 1)), (4, vec![4, 5, 6, 7]));
     }
 }

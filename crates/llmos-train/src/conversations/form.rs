@@ -117,6 +117,89 @@ impl Form {
     }
 }
 
+/// The better and the worse answer of a row of [`Form::Preference`], each with what comes before it.
+///
+/// # Errors
+/// [`Fault::OtherForm`]; [`Fault::Broken`], also where both answers are the same.
+pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
+    let row = row.as_object().ok_or(Fault::OtherForm)?;
+    let (Some(chosen), Some(rejected)) = (row.get("chosen"), row.get("rejected")) else {
+        return Err(Fault::OtherForm);
+    };
+    if chosen == rejected {
+        return Err(Fault::Broken("both answers are the same".to_string()));
+    }
+    let both =
+        |of: &dyn Fn(&Value) -> Result<Conversation, Fault>| Ok((of(chosen)?, of(rejected)?));
+    // What comes before both: messages, turns of ShareGPT, or a text.
+    let before = match (row.get("prompt"), turns_of(row)) {
+        (Some(Value::Array(messages)), _) => Some(messages.clone()),
+        (_, Some(turns)) if turns.iter().any(|turn| turn.get("from").is_some()) => {
+            match share_gpt(row)? {
+                Conversation::Messages { messages, .. } => Some(messages),
+                Conversation::Plain { .. } => None,
+            }
+        }
+        (_, Some(turns)) => Some(turns.clone()),
+        _ => None,
+    };
+    let answer = |value: &Value| -> Result<Vec<Value>, Fault> {
+        match value {
+            Value::Array(messages) => Ok(messages.clone()),
+            Value::Object(turn) if turn.contains_key("from") => {
+                let turns = json!({ "conversations": [value] });
+                match turns.as_object().map(share_gpt) {
+                    Some(Ok(Conversation::Messages { messages, .. })) => Ok(messages),
+                    Some(Err(fault)) => Err(fault),
+                    _ => Err(Fault::OtherForm),
+                }
+            }
+            Value::Object(_) => Ok(vec![value.clone()]),
+            Value::String(text) => Ok(vec![json!({ "role": "assistant", "content": text })]),
+            _ => Err(Fault::Broken("an answer is a text or messages".to_string())),
+        }
+    };
+    let tools = tools(row)?;
+    if let Some(before) = before {
+        return both(&|value| {
+            let messages = before.iter().cloned().chain(answer(value)?).collect();
+            Ok(Conversation::Messages { messages, tools: tools.clone(), first: before.len() })
+        });
+    }
+    match (row.get("prompt"), chosen, rejected) {
+        (Some(Value::String(prompt)), Value::String(_), Value::String(_)) => both(&|value| {
+            let completion = value.as_str().unwrap_or_default().to_string();
+            Ok(Conversation::Plain { prompt: prompt.clone(), completion })
+        }),
+        (Some(Value::String(prompt)), ..) => both(&|value| {
+            let user = json!({ "role": "user", "content": prompt });
+            let messages = std::iter::once(user).chain(answer(value)?).collect();
+            Ok(Conversation::Messages { messages, tools: tools.clone(), first: 1 })
+        }),
+        // Whole conversations, alike up to where they part.
+        (_, Value::Array(a), Value::Array(b)) => {
+            let first = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+            both(&|value| {
+                let messages = answer(value)?;
+                Ok(Conversation::Messages { messages, tools: tools.clone(), first })
+            })
+        }
+        (_, Value::String(a), Value::String(b)) => {
+            let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
+            let same: usize = same.map(|(a, _)| a.len_utf8()).sum();
+            // Anthropic's: the answer is what follows the last speaker's name that both have.
+            const SPEAKER: &str = "\n\nAssistant:";
+            let end = a[..same].rfind(SPEAKER).map_or(0, |at| at + SPEAKER.len());
+            both(&|value| {
+                let text = value.as_str().unwrap_or_default();
+                let (prompt, completion) = text.split_at(end);
+                Ok(Conversation::Plain { prompt: prompt.into(), completion: completion.into() })
+            })
+        }
+        _ => Err(Fault::Broken("`chosen` and `rejected` are of two kinds".to_string())),
+    }
+}
+
 fn turns_of(row: &Map<String, Value>) -> Option<&Vec<Value>> {
     ["messages", "conversations", "conversation", "dialog"]
         .into_iter()
@@ -290,6 +373,41 @@ mod tests {
         assert_eq!(form(json!({"question": "a", "answer": "b"})), Some(Form::Completion));
         assert_eq!(form(json!({"text": "a"})), None);
         assert_eq!(form(json!("a")), None);
+    }
+
+    #[test]
+    fn pairs_share_what_comes_before_them() {
+        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+        let (user, good, bad) =
+            (message("user", "a"), message("assistant", "b"), message("assistant", "c"));
+        let check = |row: Value| {
+            let (chosen, rejected) = pair(&row).unwrap();
+            let messages = |answer: &Value| Conversation::Messages {
+                messages: vec![user.clone(), answer.clone()],
+                tools: None,
+                first: 1,
+            };
+            assert_eq!((chosen, rejected), (messages(&good), messages(&bad)), "{row}");
+        };
+        check(json!({"prompt": [user], "chosen": [good], "rejected": [bad]}));
+        check(json!({"prompt": "a", "chosen": [good], "rejected": [bad]}));
+        check(json!({"chosen": [user, good], "rejected": [user, bad]}));
+        check(json!({
+            "conversations": [{"from": "human", "value": "a"}],
+            "chosen": {"from": "gpt", "value": "b"}, "rejected": {"from": "gpt", "value": "c"},
+        }));
+        let plain = |prompt: &str, completion: &str| Conversation::Plain {
+            prompt: prompt.into(),
+            completion: completion.into(),
+        };
+        let row = json!({"prompt": "a", "chosen": "b", "rejected": "c"});
+        assert_eq!(pair(&row), Ok((plain("a", "b"), plain("a", "c"))));
+        let text = |answer: &str| format!("\n\nHuman: a\n\nAssistant: {answer}");
+        let row = json!({"chosen": text("b"), "rejected": text("c")});
+        let before = "\n\nHuman: a\n\nAssistant:";
+        assert_eq!(pair(&row), Ok((plain(before, " b"), plain(before, " c"))));
+        let same = json!({"prompt": "a", "chosen": "b", "rejected": "b"});
+        assert_eq!(pair(&same), Err(Fault::Broken("both answers are the same".into())));
     }
 
     #[test]

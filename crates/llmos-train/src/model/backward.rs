@@ -62,7 +62,10 @@ impl Network {
                 logits,
                 v,
                 &batch.targets[start..][..count],
-                Network::cross_entropy(objective),
+                Network::cross_entropy(
+                    objective,
+                    batch.weights.map(|weights| &weights[start..][..count]),
+                ),
                 &mut losses[start..][..count],
             );
             self.linear_weight_gradient(logits, input, c, slopes.of(&head));

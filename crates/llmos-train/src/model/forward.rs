@@ -57,7 +57,11 @@ impl Network {
         let time = std::mem::replace(&mut self.time, ids.len());
         let mut buffers = std::mem::take(&mut self.buffers);
         let weights = self.weights(weights);
-        self.forward(&mut buffers, weights, Batch { inputs: ids, targets: ids, starts: None });
+        self.forward(
+            &mut buffers,
+            weights,
+            Batch { inputs: ids, targets: ids, starts: None, weights: None },
+        );
         let c = self.shape.d_model;
         let x = &buffers.normed[(ids.len() - 1) * c..][..c];
         self.linear(x, &weights.model[self.layout.head.clone()], c, logits, false);

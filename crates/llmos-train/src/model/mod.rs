@@ -49,6 +49,8 @@ pub struct Batch<'a> {
     /// (B * T): the position in its row at which each token's document begins; none where a token
     /// sees all of its row.
     pub starts: Option<&'a [u32]>,
+    /// (B * T): what each token's gradient counts for besides, if not all the same.
+    pub weights: Option<&'a [f32]>,
 }
 
 impl<'a> Batch<'a> {
@@ -59,7 +61,8 @@ impl<'a> Batch<'a> {
             let piece = Batch {
                 inputs: &self.inputs[range.clone()],
                 targets: &self.targets[range.clone()],
-                starts: self.starts.map(|starts| &starts[range]),
+                starts: self.starts.map(|starts| &starts[range.clone()]),
+                weights: self.weights.map(|weights| &weights[range]),
             };
             (first, piece)
         })
@@ -262,13 +265,8 @@ impl Network {
         gemm(&self.device, self.precision, d_y, View::dense(x, n, n_in), d_w, true);
     }
 
-    fn cross_entropy(objective: Objective) -> CrossEntropy<'static> {
-        CrossEntropy {
-            ignore: IGNORE,
-            scale: objective.scale,
-            weights: None,
-            z_loss: objective.z_loss,
-        }
+    fn cross_entropy(objective: Objective, weights: Option<&[f32]>) -> CrossEntropy<'_> {
+        CrossEntropy { ignore: IGNORE, scale: objective.scale, weights, z_loss: objective.z_loss }
     }
 }
 

@@ -83,7 +83,7 @@ fn difference(got: &[f32], expected: &[f32]) -> f32 {
 fn logits_and_gradients_are_those_of_pytorch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     for isa in Isa::available() {
         let mut network = network(isa, 2, Precision::F32);
         let layout = network.layout().clone();
@@ -114,7 +114,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
 fn ten_steps_of_adamw_give_the_losses_of_pytorch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     let mut network = network(Isa::detect(), 1, Precision::F32);
     let device = Device::new(Isa::detect(), 1);
     let layout = network.layout().clone();
@@ -146,7 +146,7 @@ fn ten_steps_of_adamw_give_the_losses_of_pytorch() {
 fn threads_and_the_cut_of_a_batch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     let isa = Isa::detect();
     for precision in [Precision::F32, Precision::Bf16] {
         let gradients = |threads: usize, rows: usize| {
@@ -175,7 +175,7 @@ fn a_batch_that_goes_through_in_pieces_is_the_same_batch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
     let starts: Vec<u32> = (0..21).map(|i| if i % 7 < 4 { 0 } else { 4 }).collect();
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: Some(&starts) };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: Some(&starts), weights: None };
     let run = |at_once: usize| {
         let mut network = network(Isa::detect(), 2, Precision::F32);
         network.tokens = at_once * network.time;
@@ -200,7 +200,7 @@ fn a_batch_that_goes_through_in_pieces_is_the_same_batch() {
 fn bfloat16_stays_near_single_precision() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     let mut network = network(Isa::detect(), 2, Precision::Bf16);
     let weights = golden.parameters(network.layout(), "weight");
     let mut gradients = vec![0.0; weights.len()];
@@ -223,7 +223,7 @@ fn a_document_does_not_see_the_one_before_it() {
     let mut other = ids[..7].to_vec();
     other[0] = (other[0] + 1) % 40;
     let mut logits = |inputs: &[u32]| {
-        let batch = Batch { inputs, targets: inputs, starts: Some(&starts) };
+        let batch = Batch { inputs, targets: inputs, starts: Some(&starts), weights: None };
         let mut logits = vec![0.0; 7 * 40];
         network.logits(&weights, batch, &mut logits);
         logits
@@ -238,7 +238,7 @@ fn a_document_does_not_see_the_one_before_it() {
 fn an_adapter_learns_as_the_merged_model_does() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     let some = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect();
     for lora in [
         Lora::new(3),

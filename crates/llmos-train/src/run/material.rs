@@ -8,9 +8,10 @@ use llmos_tokenizer::Tokenizer;
 use super::checkpoint::Files;
 use super::files;
 use crate::Error;
-use crate::conversations::{Deal, Examples};
+use crate::conversations::{Deal, Example, Examples};
 use crate::data::Dataset;
 use crate::model::{Layout, Lora, Network, read_weights};
+use crate::preference::{Loss, Options};
 use crate::recipe::Recipe;
 
 /// What is learnt from.
@@ -41,6 +42,24 @@ pub struct Lesson {
     /// What learns beside the base, whose weights stay as they are; the whole base where there is
     /// none.
     pub lora: Option<Lora>,
+    /// How pairs are learnt from, where rows are pairs.
+    pub preference: Option<Preference>,
+}
+
+/// What a pair of answers costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Preference {
+    /// Which loss.
+    pub loss: Loss,
+    /// What it is adjusted by.
+    pub options: Options,
+}
+
+impl Lesson {
+    /// Rows by their places.
+    pub(super) fn rows(&self, places: &[usize]) -> Vec<&Example> {
+        places.iter().map(|&place| &self.train.rows()[place]).collect()
+    }
 }
 
 impl Material {

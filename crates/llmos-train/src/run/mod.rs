@@ -13,6 +13,7 @@ mod folder;
 mod guard;
 mod log;
 mod material;
+mod pairs;
 mod rows;
 mod safetensors;
 #[cfg(test)]
@@ -37,7 +38,7 @@ pub(crate) use files::config;
 pub use folder::RunFolder;
 use guard::Guard;
 use log::Log;
-pub use material::{Lesson, Material};
+pub use material::{Lesson, Material, Preference};
 pub(crate) use trainer::Trainer;
 
 /// What happens in a run, for whoever watches.

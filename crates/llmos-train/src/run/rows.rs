@@ -63,7 +63,7 @@ impl Pieces {
         let Pieces { inputs, targets, starts, documents, losses, .. } = self;
         let n = inputs.len();
         let starts = documents.then_some(&starts[..]);
-        (Batch { inputs, targets, starts }, &mut losses[..n])
+        (Batch { inputs, targets, starts, weights: None }, &mut losses[..n])
     }
 }
 

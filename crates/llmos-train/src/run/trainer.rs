@@ -10,6 +10,7 @@ use super::dream;
 use super::evaluate::{Evaluation, evaluate, evaluate_rows};
 use super::guard::Guard;
 use super::material::{Lesson, Material};
+use super::pairs::{self, Measured};
 use super::rows::Pieces;
 use crate::Error;
 use crate::conversations::{Sequences, lay};
@@ -51,8 +52,11 @@ enum Source {
     },
     Lesson {
         lesson: Arc<Lesson>,
-        /// The step's.
+        /// The step's rows, by their places, and how they lie.
+        rows: Vec<usize>,
         sequences: Sequences,
+        /// (rows): log-probabilities of pairs' answers by the model that was begun with.
+        reference: Vec<f64>,
         /// (tokens of the largest batch that was measured)
         losses: Vec<f32>,
     },
@@ -66,7 +70,9 @@ impl Source {
             Material::Lesson(lesson) => {
                 return Ok(Source::Lesson {
                     lesson: lesson.clone(),
+                    rows: Vec::new(),
                     sequences: Sequences::default(),
+                    reference: Vec::new(),
                     losses: Vec::new(),
                 });
             }
@@ -98,12 +104,23 @@ impl Source {
                 }
                 Ok(train.tokens_per_step())
             }
-            Source::Lesson { lesson, sequences, .. } => {
-                let rows = lesson.train.batch(lesson.deal, number);
-                *sequences = lay(&rows, lesson.deal.pack, train.context);
+            Source::Lesson { lesson, rows, sequences, .. } => {
+                *rows = lesson.train.batch(lesson.deal, number);
+                *sequences = lay(&lesson.rows(rows), lesson.deal.pack, train.context);
                 Ok(sequences.tokens)
             }
         }
+    }
+
+    /// Of pairs: measures them, and says what each token counts for.
+    fn weigh(&mut self, network: &mut Network, weights: &[f32]) -> Option<Measured> {
+        let Source::Lesson { lesson, rows, sequences, reference, losses } = self else {
+            return None;
+        };
+        let preference = lesson.preference?;
+        let now = pairs::log_probabilities(network, weights, sequences, losses);
+        let before: Vec<f64> = rows.iter().map(|&row| reference[row]).collect();
+        Some(pairs::weigh(preference, &lesson.rows(rows), (&now, &before), sequences))
     }
 
     /// What was brought together, and T.
@@ -140,12 +157,19 @@ impl Trainer {
         let network = Network::new(&recipe.model, device, precision, rows, train.context);
         let network = material.network(recipe, network)?;
         let weights = material.initial(recipe, network.layout())?;
+        let mut network = network;
+        let mut source = Source::new(recipe, material)?;
+        if let Source::Lesson { lesson, reference, losses, .. } = &mut source
+            && lesson.preference.is_some()
+        {
+            *reference = pairs::reference(&mut network, &weights, lesson, losses);
+        }
         Ok(Trainer {
             gradients: vec![0.0; weights.len()],
             optimizer: Optimizer::new(recipe.optimizer.name, network.layout()),
             weights,
             network,
-            source: Source::new(recipe, material)?,
+            source,
             device: device.clone(),
             step: 0,
             tokens: 0,
@@ -207,16 +231,18 @@ impl Trainer {
         let (train, optimizer) = (&self.recipe.train, &self.recipe.optimizer);
         let number = batch_number(&self.skipped, self.step);
         let tokens = self.source.fill(&self.recipe, number)?;
+        let measured = self.source.weigh(&mut self.network, &self.weights);
         let (batch, time) = self.source.batch();
         let n_target = batch.targets.iter().filter(|&&target| target != IGNORE).count().max(1);
         // Every piece counts by the tokens of the whole step, so that pieces add up to the batch.
-        let objective = Objective { scale: 1.0 / n_target as f32, z_loss: optimizer.z_loss as f32 };
+        let scale = if measured.is_some() { 1.0 } else { 1.0 / n_target as f32 };
+        let objective = Objective { scale, z_loss: optimizer.z_loss as f32 };
         self.gradients.fill(0.0);
         self.network.set_time(time);
         // Pieces are as large as there is room for: a micro-batch at most.
         let gradients = &mut self.gradients;
         let nats = self.network.gradients(&self.weights, batch, objective, gradients);
-        let loss = nats / n_target as f64;
+        let loss = measured.map_or(nats / n_target as f64, |measured| measured.loss);
         #[cfg(test)]
         let loss = if self.poison == Some(number) { f64::NAN } else { loss };
         let grad_norm = sum_of_squares(&self.device, &self.gradients).sqrt();
@@ -251,6 +277,9 @@ impl Trainer {
             skipped: (!self.skipped.is_empty()).then_some(self.skipped.len() as u64),
             val_loss: None,
             val_bits_per_byte: None,
+            reward_margin: measured.map(|measured| measured.margin),
+            reward_accuracy: measured.map(|measured| measured.accuracy),
+            kl: measured.map(|measured| measured.kl),
         }))
     }
 }

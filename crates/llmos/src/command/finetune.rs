@@ -11,7 +11,7 @@ use llmos_tensor::{Device, Isa};
 use llmos_train::Rehearsal;
 use llmos_train::journal::Row;
 use llmos_train::plan::amount;
-use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
+use llmos_train::recipe::{Draft, Dtype, Facts, Resolved};
 use llmos_train::run::{Ending, Lesson, Material, Run, RunFolder};
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
 use crate::{Outcome, load, model_name, processors};
 use lesson::Order;
-pub(super) use lesson::shape;
+pub(super) use lesson::{Pairwise, shape};
 use llmos_train::model::Lora;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
@@ -30,6 +30,7 @@ use llmos_train::model::Lora;
 /// of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
 /// learnt. RUN is a run's folder like that of `pretrain`, and a model in the end.
 #[derive(clap::Args, Debug)]
+#[group(id = "teaching")]
 pub(crate) struct Arguments {
     /// The model that is begun with: a name, a folder or a GGUF file.
     #[arg(value_name = "BASE")]
@@ -126,6 +127,15 @@ const ADAPTER: &str = "adapter_model.safetensors";
 const ORDER: &str = "finetune.json";
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    teach(arguments, None, terminal)
+}
+
+/// Finetunes, on pairs where `pairwise` says how.
+pub(super) fn teach(
+    arguments: Arguments,
+    pairwise: Option<Pairwise>,
+    terminal: &Terminal,
+) -> anyhow::Result<Outcome> {
     if let Some(data) = &arguments.show_mask {
         let model = arguments.model.as_ref().or(arguments.base.as_ref()).ok_or_else(|| {
             failure("--show-mask needs a model's template", "--model BASE names the model")
@@ -144,7 +154,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     }
     let folder = RunFolder::take(&out).map_err(explained)?;
     let begun = match is_begun {
-        false => begin(&arguments, &folder, &device, terminal).inspect_err(|_| ()),
+        false => begin(&arguments, pairwise.clone(), &folder, &device, terminal),
         true => go_on(&folder, terminal),
     };
     let (resolved, lesson) = match begun {
@@ -236,11 +246,15 @@ fn out(arguments: &Arguments) -> anyhow::Result<PathBuf> {
 /// A new run: conversations become tokens, and what was not given is derived.
 fn begin(
     arguments: &Arguments,
+    pairwise: Option<Pairwise>,
     folder: &RunFolder,
     device: &Arc<Device>,
     terminal: &Terminal,
 ) -> anyhow::Result<(Resolved, Lesson)> {
-    let usage = "llmos finetune BASE --data chats.jsonl";
+    let usage = match pairwise {
+        None => "llmos finetune BASE --data chats.jsonl",
+        Some(_) => "llmos prefer MODEL --data pairs.jsonl",
+    };
     let base = arguments
         .base
         .as_deref()
@@ -265,6 +279,7 @@ fn begin(
         held_out: arguments.held_out,
         skip_bad_rows: arguments.skip_bad_rows,
         lora: arguments.lora.clone(),
+        preference: pairwise,
     };
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
     let shape = lesson::shape(&files)?;
@@ -288,7 +303,7 @@ fn go_on(folder: &RunFolder, terminal: &Terminal) -> anyhow::Result<(Resolved, L
     let stored = Draft::read(&folder.join(RunFolder::RECIPE)).map_err(explained)?;
     let resolved = stored.resolve(&Facts::default()).map_err(explained)?;
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
-    let Recipe { train, .. } = &resolved.recipe;
+    let train = &resolved.recipe.train;
     let lesson = lesson::prepare(&order, files, train.batch, train.seed, terminal)?;
     Ok((resolved, lesson))
 }
@@ -338,7 +353,13 @@ fn resolve(
     draft.set("train.dtype", arguments.dtype.name(), "--dtype")?;
     draft.set("train.document_attention", true, "a row sees itself alone")?;
     draft.set("optimizer.name", "adamw", "finetuning")?;
-    let rate = if arguments.lora.is_some() { LORA_RATE } else { RATE };
+    let (rate, epochs) = match (arguments.lora.is_some(), lesson.preference.is_some()) {
+        (false, false) => (RATE, EPOCHS),
+        (true, false) => (LORA_RATE, EPOCHS),
+        // A preference is a small change of what is there already.
+        (false, true) => (RATE / 10.0, 1.0),
+        (true, true) => (LORA_RATE / 10.0, 1.0),
+    };
     draft.set("optimizer.lr", arguments.lr.unwrap_or(rate), "--lr")?;
     draft.set("optimizer.weight_decay", 0.0, "finetuning")?;
     draft.set("optimizer.final_weight_decay", 0.0, "finetuning")?;
@@ -355,12 +376,12 @@ fn resolve(
     for assignment in &arguments.assignments {
         draft.assign(assignment)?;
     }
-    let epoch = lesson.train.rows().len() as f64 / f64::from(arguments.batch);
+    let epoch = lesson.train.n_group() as f64 / f64::from(arguments.batch);
     let (steps, origin) = match (arguments.steps, arguments.minutes) {
         (Some(steps), _) => (steps, "--steps"),
         (None, Some(minutes)) => (steps_of(minutes, &draft, lesson, device)?, "--minutes"),
         (None, None) => {
-            ((arguments.epochs.unwrap_or(EPOCHS) * epoch).ceil().max(1.0) as u64, "--epochs")
+            ((arguments.epochs.unwrap_or(epochs) * epoch).ceil().max(1.0) as u64, "--epochs")
         }
     };
     draft.set("train.steps", steps as i64, origin)?;
@@ -385,7 +406,10 @@ fn steps_of(
         |of: fn(&llmos_train::Rehearsed) -> f64| steps.iter().map(of).fold(f64::MAX, f64::min);
     let rows = lesson.train.rows();
     let tokens: usize = rows.iter().map(|row| row.ids.len()).sum();
-    let per_step = tokens as f64 / rows.len() as f64 * recipe.train.batch as f64;
+    // Pairs are read once more, to be measured.
+    let readings = if lesson.preference.is_some() { 4.0 / 3.0 } else { 1.0 };
+    let of_group = readings * tokens as f64 / lesson.train.n_group() as f64;
+    let per_step = of_group * recipe.train.batch as f64;
     let seconds = best(|step| step.gradients) * per_step / recipe.train.context as f64
         + best(|step| step.update);
     Ok((60.0 * minutes / seconds).floor().max(1.0) as u64)

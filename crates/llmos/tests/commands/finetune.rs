@@ -161,3 +161,98 @@ fn rows_that_teach_nothing_are_named_and_refused() {
     let out = folder.join("pairs");
     llmos(&as_pytorch(&base, &pairs, &out, &[])).is_error("`llmos prefer` learns from pairs");
 }
+
+/// Pairs of answers as texts.
+fn pairs(folder: &Folder) -> String {
+    let rows = [
+        ("Who are you? ", "A very small model.", "A person, of course."),
+        ("What is 12 times 7? ", "It is 84.", "It is 12."),
+        ("Say hello. ", "Hello!", "No, I will not do that, not today and not ever."),
+        ("What colour is grass? ", "Green.", "Blue."),
+    ];
+    let row = |(prompt, chosen, rejected): (&str, &str, &str)| {
+        format!("{}\n", json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}))
+    };
+    let path = folder.join("pairs.jsonl");
+    std::fs::write(&path, rows.map(row).concat()).unwrap();
+    path
+}
+
+#[test]
+fn a_model_learns_which_answer_is_better_and_goes_on_to_the_same_bytes() {
+    let folder = Folder::new();
+    let (base, pairs) = (golden("base"), pairs(&folder));
+    let (whole, cut) = (folder.join("whole"), folder.join("cut"));
+    for (out, threads) in [(&whole, "2"), (&cut, "1")] {
+        llmos(&[
+            "prefer",
+            &base,
+            "--data",
+            &pairs,
+            "--out",
+            out,
+            "--threads",
+            threads,
+            "--steps",
+            "6",
+            "--batch",
+            "2",
+            "--lora",
+            "r=4",
+            "--lr",
+            "1e-2",
+            "--save-every",
+            "2",
+            "--beta",
+            "0.3",
+        ])
+        .text();
+    }
+    let rows: Vec<Value> = std::fs::read_to_string(Path::new(&whole).join("metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // At first the model is its reference, up to how rows lie beside each other.
+    assert!((rows[0]["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
+    for key in ["reward_margin", "kl"] {
+        assert!(rows[0][key].as_f64().unwrap().abs() < 1e-5, "{}", rows[0]);
+    }
+    let last = rows.last().unwrap();
+    assert!(last["loss"].as_f64().unwrap() < 0.3 && last["reward_accuracy"] == 1.0, "{last}");
+    for step in [4, 6] {
+        std::fs::remove_dir_all(Path::new(&cut).join(format!("checkpoints/step-{step}"))).unwrap();
+    }
+    let name = "adapter_model.safetensors";
+    std::fs::remove_file(Path::new(&cut).join(name)).unwrap();
+    llmos(&["prefer", "--resume", &cut, "--threads", "2"]).text();
+    let read = |run: &str| std::fs::read(Path::new(run).join(name)).unwrap();
+    assert!(read(&whole) == read(&cut), "the adapter differs");
+    // The adapter becomes part of its model, and not of another one.
+    let merged = folder.join("merged");
+    llmos(&["merge", &base, &whole, "--out", &merged]).text();
+    llmos(&["score", &merged, "--text", &pairs]).text();
+    llmos(&["merge", &base, &whole, "--out", &merged]).is_error("exists");
+    let other = repository("testdata/architectures/qwen3").display().to_string();
+    let out = folder.join("other");
+    llmos(&["merge", &other, &whole, "--out", &out]).is_error("of this base");
+}
+
+#[test]
+fn pairs_that_cannot_be_learnt_from_are_refused() {
+    let folder = Folder::new();
+    let (base, chats, out) = (golden("base"), golden("chats.jsonl"), folder.join("run"));
+    let prefer = |data: &str, more: &[&str]| {
+        let arguments = ["prefer", &base, "--data", data, "--out", &out, "--steps", "1"];
+        llmos(&[&arguments[..], more].concat())
+    };
+    prefer(&chats, &[]).is_error("the rows are no pairs, but messages");
+    let pairs = pairs(&folder);
+    prefer(&pairs, &["--loss", "best"]).is_error("there is no loss `best`");
+    prefer(&pairs, &["--beta", "-1"]).is_error("--beta -1");
+    prefer(&pairs, &["--label-smoothing", "0.5"]).is_error("--label-smoothing 0.5");
+    let same = folder.join("same.jsonl");
+    std::fs::write(&same, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"b\"}\n").unwrap();
+    prefer(&same, &[]).is_error("row 1: both answers are the same");
+    assert!(!Path::new(&out).exists());
+}

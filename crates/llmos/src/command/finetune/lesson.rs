@@ -6,12 +6,11 @@ use std::sync::Arc;
 use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 use llmos_tokenizer::chat::Extra;
-use llmos_train::conversations::{
-    self, Conversation, Deal, Example, Examples, Fault, Form, Learner,
-};
+use llmos_train::conversations::{self, Deal, Example, Examples, Fault, Form, Learner};
 use llmos_train::model::{Lora, TARGETS};
+use llmos_train::preference::{Loss, Options};
 use llmos_train::recipe::ModelShape;
-use llmos_train::run::Lesson;
+use llmos_train::run::{Lesson, Preference};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Explain, failure};
@@ -40,6 +39,40 @@ pub(super) struct Order {
     pub(super) skip_bad_rows: bool,
     /// What learns beside the base, instead of all of it.
     pub(super) lora: Option<Lora>,
+    /// How pairs are learnt from; rows are conversations where there is nothing.
+    pub(super) preference: Option<Pairwise>,
+}
+
+/// A loss of pairs, as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::command) struct Pairwise {
+    pub(in crate::command) loss: String,
+    pub(in crate::command) beta: f64,
+    pub(in crate::command) label_smoothing: f64,
+}
+
+impl Pairwise {
+    fn preference(&self) -> anyhow::Result<Preference> {
+        let names = Loss::ALL.map(Loss::name).join(", ");
+        let loss = Loss::from_name(&self.loss).ok_or_else(|| {
+            failure(format!("there is no loss `{}`", self.loss), format!("losses are dpo, {names}"))
+        })?;
+        let options = Options { beta: self.beta, label_smoothing: self.label_smoothing };
+        if !(self.beta > 0.0 && self.beta.is_finite()) {
+            return Err(failure(
+                format!("--beta {}", self.beta),
+                "beta is a number above 0, such as 0.1",
+            ));
+        }
+        if !(0.0..0.5).contains(&self.label_smoothing) {
+            return Err(failure(
+                format!("--label-smoothing {}", self.label_smoothing),
+                "a share is from 0 to below 0.5",
+            ));
+        }
+        Ok(Preference { loss, options })
+    }
 }
 
 /// Longest list of faulty rows that is shown.
@@ -94,8 +127,7 @@ impl Speech {
 /// Rows of one form.
 pub(super) struct Read {
     pub(super) form: Form,
-    /// What each says, or what is wrong with it.
-    pub(super) conversations: Vec<Result<Conversation, Fault>>,
+    pub(super) rows: Vec<serde_json::Value>,
     /// The files' hash.
     sha256: String,
 }
@@ -120,8 +152,7 @@ pub(super) fn read(data: &[PathBuf], format: Option<&str>) -> anyhow::Result<Rea
             )
         })?,
     };
-    let conversations = rows.rows.iter().map(|row| form.conversation(row)).collect();
-    Ok(Read { form, conversations, sha256: rows.sha256 })
+    Ok(Read { form, rows: rows.rows, sha256: rows.sha256 })
 }
 
 fn shortened(row: &serde_json::Value) -> String {
@@ -143,46 +174,68 @@ pub(super) fn prepare(
     let config = files.config().map_err(load::explained)?;
     let context = config.context_length;
     let speech = Speech::of(&files, order.template.as_deref())?;
-    let Read { form, conversations, sha256 } = read(&order.data, order.format.as_deref())?;
-    if form == Form::Preference {
-        return Err(failure(
-            "the rows are pairs of a better and a worse answer",
-            "`llmos prefer` learns from pairs",
-        ));
+    let preference = order.preference.as_ref().map(Pairwise::preference).transpose()?;
+    let Read { form, rows, sha256 } = read(&order.data, order.format.as_deref())?;
+    if (form == Form::Preference) != preference.is_some() {
+        return Err(match preference {
+            None => failure(
+                "the rows are pairs of a better and a worse answer",
+                "`llmos prefer` learns from pairs",
+            ),
+            Some(_) => failure(
+                format!("the rows are no pairs, but {}", form.name()),
+                "pairs are rows with `chosen` and `rejected`; `llmos finetune` learns from others",
+            ),
+        });
     }
     let learner = speech.learner(context);
-    let mut examples: Vec<Example> = Vec::new();
+    // One example of a conversation, two of a pair.
+    let examples = |row: &serde_json::Value| -> Result<Vec<Example>, Fault> {
+        if preference.is_none() {
+            return Ok(vec![learner.example(&form.conversation(row)?)?]);
+        }
+        let (chosen, rejected) = conversations::pair(row)?;
+        Ok(vec![learner.example(&chosen)?, learner.example(&rejected)?])
+    };
+    let mut learnable: Vec<Vec<Example>> = Vec::new();
     let mut faults: Vec<(usize, Fault)> = Vec::new();
-    for (i, conversation) in conversations.into_iter().enumerate() {
-        match conversation.and_then(|conversation| learner.example(&conversation)) {
-            Ok(example) => examples.push(example),
+    for (i, row) in rows.iter().enumerate() {
+        match examples(row) {
+            Ok(examples) => learnable.push(examples),
             Err(fault) => faults.push((i + 1, fault)),
         }
     }
+    drop(rows);
     say_faults(&faults, order.skip_bad_rows, terminal)?;
-    if examples.is_empty() {
+    if learnable.is_empty() {
         return Err(failure("no row is left to learn from", "give more rows, or others"));
     }
-    let tokens: usize = examples.iter().map(|example| example.ids.len()).sum();
-    let learnt: usize = examples.iter().map(Example::n_learnt).sum();
+    let all = || learnable.iter().flatten();
+    let tokens: usize = all().map(|example| example.ids.len()).sum();
+    let learnt: usize = all().map(Example::n_learnt).sum();
     terminal.say(format_args!(
         "{}: {}, {} tokens, of which {} are learnt ({:.0} %)",
         form.name(),
-        number_of(examples.len(), "row"),
+        number_of(learnable.len(), "row"),
         tokens,
         learnt,
         100.0 * learnt as f64 / tokens.max(1) as f64,
     ));
-    let n_held_out = (examples.len() as f64 * order.held_out).round() as usize;
-    let held_out = examples.split_off(examples.len() - n_held_out.min(examples.len() - 1));
+    let n_held_out = (learnable.len() as f64 * order.held_out).round() as usize;
+    let held_out = learnable.split_off(learnable.len() - n_held_out.min(learnable.len() - 1));
+    let examples = |groups: Vec<Vec<Example>>| match preference {
+        None => Examples::new(groups.into_iter().flatten().collect(), sha256.clone()),
+        Some(_) => Examples::pairs(groups.into_iter().flatten().collect(), sha256.clone()),
+    };
     Ok(Lesson {
         context,
         tokenizer: speech.tokenizer.clone(),
         files: speech.files,
-        train: Examples::new(examples, sha256.clone()),
-        held_out: Examples::new(held_out, sha256),
+        train: examples(learnable),
+        held_out: examples(held_out),
         deal: Deal { batch, pack: order.pack, shuffle: order.shuffle, seed },
         lora: order.lora.clone(),
+        preference,
         base: files,
     })
 }

@@ -32,11 +32,11 @@ pub(super) fn show(
     let files = load::open(model, terminal)?;
     let context = files.config().map_err(load::explained)?.context_length;
     let speech = Speech::of(&files, template)?;
-    let Read { form, conversations, .. } = read(&[data.to_path_buf()], format)?;
+    let Read { form, rows, .. } = read(&[data.to_path_buf()], format)?;
     let learner = speech.learner(context);
-    let (mut faulty, n_row) = (false, conversations.len());
-    for (i, conversation) in conversations.into_iter().enumerate().take(most) {
-        match conversation.and_then(|conversation| learner.example(&conversation)) {
+    let (mut faulty, n_row) = (false, rows.len());
+    for (i, row) in rows.iter().enumerate().take(most) {
+        match form.conversation(row).and_then(|conversation| learner.example(&conversation)) {
             Ok(example) if json => terminal.json(&shown(&speech, i + 1, &example))?,
             Ok(example) => {
                 let n_learnt = example.n_learnt();
