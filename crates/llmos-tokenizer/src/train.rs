@@ -4,10 +4,14 @@
 //! and options give the same vocabulary, whatever the parts and the number of threads.
 
 mod blocks;
+mod cells;
 mod characters;
 mod file;
+mod memory;
 mod merges;
+mod pairs;
 mod queue;
+mod tokens;
 mod words;
 
 use std::num::NonZero;
@@ -17,7 +21,9 @@ use crate::added::{AddedToken, AddedTokens, Fragment};
 use crate::split::{Behavior, Pattern, PreTokenizer, Step, named};
 use crate::{Error, Special, Tokenizer, alphabet};
 use blocks::Blocks;
+use cells::Words;
 pub use characters::{CharOptions, CharTrainer};
+use memory::Budget;
 use words::WordTable;
 
 const OPERATION: &str = "tokenizer training";
@@ -35,14 +41,19 @@ pub struct BpeOptions {
     pub special: Vec<String>,
     /// Threads that count words.
     pub threads: NonZero<usize>,
-    /// Memory at the peak, in bytes; less than [`LEAST_MEMORY`] is taken as that. If the distinct
-    /// words need more, rare ones are counted in parts of nine bytes, as whole characters: pairs
-    /// within the parts still count, and the vocabulary hardly changes.
+    /// Memory of the process at its peak, in bytes; at least [`BpeOptions::least_memory`]. If the
+    /// distinct words need more, rare ones are counted in parts of nine bytes, as whole
+    /// characters: pairs within the parts still count, and the vocabulary hardly changes. Where
+    /// parts are no fewer than words, half of the rare ones stand for all.
     pub memory: usize,
 }
 
-/// The least memory that a training is given, in bytes.
-pub const LEAST_MEMORY: usize = 128 << 20;
+impl BpeOptions {
+    /// The least memory with which so many ids are learnt, in bytes.
+    pub fn least_memory(vocab_size: usize) -> usize {
+        Budget::least(vocab_size)
+    }
+}
 
 /// What came out of a training.
 #[derive(Debug)]
@@ -65,6 +76,7 @@ pub struct Trained {
 #[derive(Debug)]
 pub struct BpeTrainer {
     options: BpeOptions,
+    budget: Budget,
     pre_tokenizer: PreTokenizer,
     added: AddedTokens,
     blocks: Blocks,
@@ -78,13 +90,6 @@ const LONGEST_WORD: usize = 1024;
 
 /// How often a pair must occur: a token of one place in the text is never learnt by a model.
 const LEAST_COUNT: u64 = 2;
-
-/// What training holds at its peak beside words, in bytes: the program, the text of a round and
-/// the words of one.
-const FIXED: usize = 64 << 20;
-
-/// Bytes at the peak for each byte that words cost: up to 7.6 were measured, on Chinese.
-const PEAK: usize = 8;
 
 impl BpeTrainer {
     /// A trainer that has seen no text.
@@ -115,11 +120,21 @@ impl BpeTrainer {
                 options.vocab_size.to_string(),
             ));
         }
+        let least_memory = BpeOptions::least_memory(options.vocab_size);
+        if options.memory < least_memory {
+            return Err(Error::malformed(
+                OPERATION,
+                format!("memory of {} MiB or more", least_memory.div_ceil(1 << 20)),
+                format!("{} MiB", options.memory >> 20),
+            ));
+        }
+        let budget = Budget::new(options.memory, options.vocab_size);
         Ok(BpeTrainer {
+            budget,
             pre_tokenizer: pre_tokenizer(&options.pattern)?,
             added: added_tokens(&options.special)?,
-            blocks: Blocks::new(options.special.clone()),
-            tables: (0..options.threads.get()).map(|_| WordTable::new()).collect(),
+            blocks: Blocks::new(budget.round(), options.special.clone()),
+            tables: vec![WordTable::new(); options.threads.get().min(budget.threads())],
             is_cut: false,
             options,
         })
@@ -148,22 +163,26 @@ impl BpeTrainer {
     pub fn train(mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<Trained, Error> {
         self.count(true);
         merge_tables(&mut self.tables);
-        let words = self.tables.swap_remove(0);
+        let BpeTrainer { options, budget, pre_tokenizer, mut tables, is_cut, .. } = self;
+        let apart = tables[1..].iter().map(WordTable::memory).sum();
+        let words = tables.swap_remove(0);
+        drop(tables);
         let n_byte: u64 = words.iter().map(|(word, count)| word.len() as u64 * count).sum();
         if n_byte == 0 {
             return Err(Error::malformed(OPERATION, "a text", "none"));
         }
-        let special = &self.options.special;
-        let n_merge = self.options.vocab_size - 256 - special.len();
-        let cells = merges::Words::new(&words);
+        let special = &options.special;
+        let n_merge = options.vocab_size - 256 - special.len();
+        let cells = Words::new(&words);
         drop(words);
-        let learnt = merges::learn(cells, n_merge, LEAST_COUNT, progress);
-        let json = file::of_bpe(special, &learnt, &self.pre_tokenizer);
+        let room = budget.room(cells.cells.len(), apart);
+        let learnt = merges::learn(cells, n_merge, LEAST_COUNT, room, progress);
+        let json = file::of_bpe(special, &learnt, &pre_tokenizer);
         Ok(Trained {
             tokenizer: file::read(&json, special)?,
             json,
             bytes_per_token: n_byte as f64 / learnt.n_token as f64,
-            is_cut: self.is_cut,
+            is_cut,
         })
     }
 
@@ -186,11 +205,11 @@ impl BpeTrainer {
             first.iter_mut().for_each(work);
         });
         blocks.drop_front(len);
-        let limit = (self.options.memory.max(LEAST_MEMORY) - FIXED) / PEAK;
+        let limit = self.budget.words();
         let cost = |tables: &[WordTable]| tables.iter().map(WordTable::cost).sum::<usize>();
         // Tables of threads have words in common. Merging them changes nothing; cutting does, and
         // so it is decided by their union, after rounds that end at the same places always.
-        if cost(&self.tables) > limit {
+        if cost(&self.tables) > limit || cost(&self.tables[1..]) > self.budget.apart() {
             merge_tables(&mut self.tables);
             if cost(&self.tables) > limit {
                 self.tables[0].shrink(limit / 2);
@@ -215,14 +234,22 @@ fn count_words(block: &str, added: &AddedTokens, pre: &PreTokenizer, table: &mut
 
 /// Puts the counts of all tables into the first; neighbours are merged at the same time.
 fn merge_tables(tables: &mut [WordTable]) {
+    let merge = |group: &mut [WordTable], step: usize| {
+        let (into, from) = group.split_at_mut(step);
+        into[0].merge(&from[0]);
+        from[0].clear();
+    };
     let mut step = 1;
     while step < tables.len() {
         std::thread::scope(|scope| {
-            for group in tables.chunks_mut(2 * step).filter(|group| group.len() > step) {
-                let (into, from) = group.split_at_mut(step);
-                let from = std::mem::replace(&mut from[0], WordTable::new());
-                scope.spawn(move || into[0].merge(&from));
+            let mut groups = tables.chunks_mut(2 * step).filter(|group| group.len() > step);
+            let first = groups.next();
+            for group in groups {
+                scope.spawn(move || merge(group, step));
             }
+            // The table that grows grows on one thread: memory that a thread frees goes to others
+            // late or never.
+            first.into_iter().for_each(|group| merge(group, step));
         });
         step *= 2;
     }

@@ -6,9 +6,7 @@
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use llmos_tokenizer::train::{
-    BpeOptions, BpeTrainer, CharOptions, CharTrainer, LEAST_MEMORY, Trained,
-};
+use llmos_tokenizer::train::{BpeOptions, BpeTrainer, CharOptions, CharTrainer, Trained};
 use llmos_tokenizer::{Error, Special, Tokenizer};
 use serde_json::Value;
 
@@ -119,13 +117,12 @@ fn sentences(n: usize) -> String {
 
 #[test]
 fn neither_threads_nor_parts_change_the_vocabulary() {
-    // More than a round, and more distinct words than the least memory holds.
+    // More than a round, and more distinct words than the memory holds.
     let text = sentences(120_000);
     let special = &["<|endoftext|>"];
     let with = |threads: usize, part: usize| {
         let threads = NonZero::new(threads).expect("not zero");
-        let options =
-            BpeOptions { threads, memory: LEAST_MEMORY, ..options(700, "qwen2", special) };
+        let options = BpeOptions { threads, memory: 128 << 20, ..options(700, "qwen2", special) };
         let mut trainer = BpeTrainer::new(options).unwrap();
         let mut rest = text.as_str();
         while !rest.is_empty() {
@@ -255,6 +252,10 @@ fn what_cannot_be_is_an_error() {
     malformed(bpe(options(500, "qwen3000", &[])), "qwen3000");
     malformed(bpe(options(500, "", &[])), "pattern");
     malformed(bpe(options(500, "(", &[])), "regular expression");
+    let least = BpeOptions::least_memory(500);
+    let with = |memory| BpeOptions { memory, ..options(500, "qwen2", &[]) };
+    malformed(bpe(with(least - 1)), "memory of 41 MiB or more");
+    assert!(bpe(with(least)).is_ok());
     malformed(bpe(options(500, "gemma4", &[])), "gemma4");
     malformed(bpe(options(500, "qwen2", &[""])), "not empty");
     malformed(bpe(options(500, "qwen2", &["<a>", "<a>"])), "<a>");
@@ -273,6 +274,25 @@ fn what_cannot_be_is_an_error() {
     malformed(characters(Some(4), &["<unk>"], "abcd"), "4 different characters, 1 special");
     malformed(characters(None, &["x"], "abc"), "more than one character");
     assert!(characters(Some(5), &["<unk>"], "abcd").is_ok());
+}
+
+#[test]
+fn of_words_that_occur_once_some_stand_for_all() {
+    // One word, which is counted in parts of a kilobyte: many times what the memory holds.
+    let mut state = 1u64;
+    let letters = (0..12 << 20).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005);
+        state = state.wrapping_add(1_442_695_040_888_963_407);
+        // The square favours some letters.
+        char::from(b'a' + (((state >> 56).pow(2) * 26) >> 16) as u8)
+    });
+    let text: String = letters.collect();
+    let all = train(options(1000, "qwen2", &[]), &text);
+    let memory = BpeOptions::least_memory(1000);
+    let some = train(BpeOptions { memory, ..options(1000, "qwen2", &[]) }, &text);
+    assert_eq!((all.is_cut, some.is_cut), (false, true));
+    let loss = all.bytes_per_token / some.bytes_per_token;
+    assert!((0.99..1.01).contains(&loss), "{} and {}", all.bytes_per_token, some.bytes_per_token);
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod sampling;
 mod settings;
 mod step_line;
 mod terminal;
+mod trainer;
 mod training_text;
 mod vocabulary;
 

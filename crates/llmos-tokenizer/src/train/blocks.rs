@@ -7,12 +7,11 @@
 /// Longest block, in bytes.
 pub(super) const BLOCK: usize = 256 << 10;
 
-/// Text that is counted between two looks at the size of the table, in bytes.
-pub(super) const ROUND: usize = 8 << 20;
-
 /// Text that has arrived and has not been counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Blocks {
+    /// Bytes of a round.
+    round: usize,
     text: String,
     /// Ends of texts, ascending places in `text`.
     text_ends: Vec<usize>,
@@ -21,13 +20,13 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new(special: Vec<String>) -> Blocks {
-        Blocks { special, ..Blocks::default() }
+    pub(super) fn new(round: usize, special: Vec<String>) -> Blocks {
+        Blocks { round, text: String::new(), text_ends: Vec::new(), special }
     }
 
     /// Takes as much of `text` as there is room for, and returns the rest.
     pub(super) fn fill<'t>(&mut self, text: &'t str) -> &'t str {
-        let room = (ROUND + BLOCK).saturating_sub(self.text.len());
+        let room = (self.round + BLOCK).saturating_sub(self.text.len());
         // A character more than there is room for, rather than none.
         let len = if text.len() <= room { text.len() } else { text.ceil_char_boundary(room) };
         self.text.push_str(&text[..len]);
@@ -43,7 +42,7 @@ impl Blocks {
 
     /// Whether there is enough for a round.
     pub(super) fn is_full(&self) -> bool {
-        self.text.len() >= ROUND + BLOCK
+        self.text.len() >= self.round + BLOCK
     }
 
     /// The blocks of the next round, in order; with `all`, of everything that is there.
@@ -51,7 +50,7 @@ impl Blocks {
         let mut blocks = Vec::new();
         let mut text_ends = self.text_ends.iter().copied().peekable();
         let mut start = 0;
-        while start < self.text.len() && (all || start < ROUND) {
+        while start < self.text.len() && (all || start < self.round) {
             while text_ends.next_if(|&end| end <= start).is_some() {}
             let end = text_ends.peek().copied().unwrap_or(self.text.len());
             let rest = &self.text[start..end];
@@ -112,9 +111,11 @@ impl Blocks {
 mod tests {
     use super::*;
 
+    const ROUND: usize = 1 << 20;
+
     /// All blocks of a text that arrives in chunks of `chunk` bytes.
     fn blocks(text: &str, chunk: usize, special: &[&str]) -> Vec<String> {
-        let mut stream = Blocks::new(special.iter().map(|&text| text.to_owned()).collect());
+        let mut stream = Blocks::new(ROUND, special.iter().map(|&text| text.to_owned()).collect());
         let mut list = Vec::new();
         let mut take = |stream: &mut Blocks, all: bool| {
             let round = stream.next_round(all);
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn texts_end_blocks() {
-        let mut stream = Blocks::default();
+        let mut stream = Blocks::new(ROUND, Vec::new());
         for text in ["one", "", "two", "three"] {
             assert!(stream.fill(text).is_empty());
             stream.end_text();

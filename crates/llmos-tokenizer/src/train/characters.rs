@@ -16,6 +16,9 @@ pub struct CharOptions {
     pub special: Vec<String>,
 }
 
+/// Text that is counted at once, in bytes.
+const ROUND: usize = 1 << 20;
+
 /// Collects the characters of texts.
 #[derive(Debug)]
 pub struct CharTrainer {
@@ -39,7 +42,7 @@ impl CharTrainer {
         }
         Ok(CharTrainer {
             added: added_tokens(&options.special)?,
-            blocks: Blocks::new(options.special.clone()),
+            blocks: Blocks::new(ROUND, options.special.clone()),
             counts: vec![0; 0x11_0000],
             options,
         })

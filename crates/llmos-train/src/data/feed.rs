@@ -64,6 +64,7 @@ pub(super) fn list(
             field: source.field.clone().unwrap_or_else(|| preparation.field.clone()),
             separator: preparation.separator.clone().filter(|separator| !separator.is_empty()),
             lossy: preparation.lossy,
+            longest_row: preparation.longest_row,
             chosen: None,
         };
         let source = source.clone();
@@ -172,6 +173,7 @@ pub(super) fn read_evaluation(
                 field,
                 separator: preparation.separator.clone().filter(|text| !text.is_empty()),
                 lossy: preparation.lossy,
+                longest_row: preparation.longest_row,
                 chosen: None,
             };
             let mut opened = read::open(file, 0, &reading, &Arc::default())?;

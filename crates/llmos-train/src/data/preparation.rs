@@ -39,6 +39,8 @@ pub struct Preparation {
     pub licence: Option<String>,
     /// The token after each document, by name; by default the vocabulary's own.
     pub end: Option<String>,
+    /// Longest row of JSON, in bytes: it is held in memory as a whole.
+    pub longest_row: usize,
     /// Threads.
     pub threads: NonZero<usize>,
     /// Most memory for what duplicates are found by, in bytes.
@@ -62,6 +64,7 @@ impl Preparation {
             held_out: HeldOut::Default,
             licence: None,
             end: None,
+            longest_row: 64 << 20,
             threads: NonZero::<usize>::MIN,
             memory: 1 << 30,
         }

@@ -170,7 +170,8 @@ pub fn read_texts(
         progress(Progress { done, total, ..Progress::default() });
     };
     let (sources, total) = list(preparation, &done, &mut tick)?;
-    let (sender, events) = sync_channel(2);
+    // No row waits but the one that is read ahead: memory is counted by whoever learns.
+    let (sender, events) = sync_channel(0);
     std::thread::scope(|scope| {
         let (sources, done) = (&sources, &done);
         spawn_reader(scope, move || feed(sources, done, &sender))?;

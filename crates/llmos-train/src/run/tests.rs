@@ -32,7 +32,7 @@ impl Ground {
             pattern: "qwen2".into(),
             special: vec!["<|endoftext|>".into()],
             threads: std::num::NonZero::<usize>::MIN,
-            memory: 0,
+            memory: BpeOptions::least_memory(280),
         })
         .unwrap();
         trainer.push(&story());

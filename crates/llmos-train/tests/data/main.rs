@@ -33,7 +33,7 @@ fn bytes() -> Tokenizer {
         pattern: "qwen2".into(),
         special: vec!["<|endoftext|>".into()],
         threads: NonZero::<usize>::MIN,
-        memory: 0,
+        memory: BpeOptions::least_memory(300),
     })
     .unwrap();
     trainer.push(&"once upon a time there was a little girl ".repeat(20));

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Subcommand;
 use indicatif::ProgressBar;
-use llmos_tokenizer::train::{BpeOptions, BpeTrainer, CharOptions, CharTrainer, Trained};
+use llmos_tokenizer::train::{BpeOptions, CharOptions, Trained};
 use llmos_train::data::{Preparation, Source};
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ use crate::load::parse_size;
 use crate::processors;
 use crate::registry::write_whole;
 use crate::terminal::{Terminal, size};
+use crate::trainer::Trainer;
 
 /// Make tokenizers.
 #[derive(clap::Args, Debug)]
@@ -67,7 +68,8 @@ struct Train {
     /// Threads that count words.
     #[arg(long, short, value_name = "N")]
     threads: Option<NonZero<usize>>,
-    /// Most memory to use; where distinct words need more, rare ones are counted in parts.
+    /// Most memory to use; where distinct words need more, rare ones are counted in parts, or half
+    /// of them for all. Too little is refused.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
     memory: usize,
     /// Replace a tokenizer that is there.
@@ -89,7 +91,7 @@ struct Report<'a> {
     texts: usize,
     text_bytes: u64,
     bytes_per_token: f64,
-    /// Whether rare words were counted in parts.
+    /// Whether rare words were counted in parts or left out.
     words_cut: bool,
     threads: usize,
     seconds: f64,
@@ -110,18 +112,15 @@ fn train(arguments: &Train, terminal: &Terminal) -> anyhow::Result<Outcome> {
         true => Vec::new(),
         false => vec!["<|endoftext|>".into()],
     });
-    let mut trainer = Trainer::new(arguments, &special, threads)?;
+    let mut trainer = trainer_of(arguments, &special, threads, files.is_none())?;
     let place = Place::new(&arguments.out, arguments.force)?;
     let (mut texts, mut text_bytes) = (0, 0);
-    let mut take = |part: Option<&str>| match part {
-        Some(text) => {
-            text_bytes += text.len() as u64;
-            trainer.push(text);
+    let mut take = |part: Option<&str>| {
+        match part {
+            Some(text) => text_bytes += text.len() as u64,
+            None => texts += 1,
         }
-        None => {
-            texts += 1;
-            trainer.end_text();
-        }
+        trainer.take(part);
     };
     let bar = terminal.byte_bar(Some(1), "counting");
     match &files {
@@ -129,9 +128,10 @@ fn train(arguments: &Train, terminal: &Terminal) -> anyhow::Result<Outcome> {
         None => read_rows(arguments, threads, &bar, &mut take)?,
     }
     bar.finish_and_clear();
-    let bar = terminal.step_bar(Some(0), "merging");
-    let trained = trainer.train(&bar)?;
-    bar.finish_and_clear();
+    let trained = trainer.train(terminal).explain(
+        || "these texts make no tokenizer".into(),
+        || "check RAW and --field; with --char, give --vocab more, or leave it out".into(),
+    )?;
     place.write(&trained)?;
     let report = Report {
         out: &arguments.out,
@@ -173,7 +173,7 @@ fn warn(arguments: &Train, trained: &Trained, report: &Report<'_>, terminal: &Te
     }
     if trained.is_cut {
         terminal.warn(format_args!(
-            "rare words were counted in parts, since --memory {} holds no more",
+            "rare words were counted in parts, or half of them, since --memory {} holds no more",
             size(arguments.memory as u64)
         ));
     }
@@ -183,64 +183,49 @@ fn warn(arguments: &Train, trained: &Trained, report: &Report<'_>, terminal: &Te
     }
 }
 
-enum Trainer {
-    Bpe(BpeTrainer),
-    Characters(CharTrainer),
-}
+/// The share of --memory that is left for reading rows: some of the longest, as JSON and as text.
+const READING: usize = 4;
 
-impl Trainer {
-    fn new(
-        arguments: &Train,
-        special: &[String],
-        threads: NonZero<usize>,
-    ) -> anyhow::Result<Trainer> {
-        let special = special.to_vec();
-        let trainer = if arguments.characters {
-            let options = CharOptions { vocab_size: arguments.vocab, special };
-            CharTrainer::new(options).map(Trainer::Characters)
-        } else {
-            let options = BpeOptions {
-                vocab_size: arguments.vocab.unwrap_or(0),
-                pattern: arguments.pattern.clone(),
-                special,
-                threads,
-                memory: arguments.memory,
-            };
-            BpeTrainer::new(options).map(Trainer::Bpe)
-        };
-        trainer.explain(
-            || "there can be no such tokenizer".into(),
-            || "check --vocab, --pattern and --special".into(),
-        )
-    }
+/// The memory that characters are counted in, and some more.
+const CHARACTERS: usize = 32 << 20;
 
-    fn push(&mut self, text: &str) {
-        match self {
-            Trainer::Bpe(trainer) => trainer.push(text),
-            Trainer::Characters(trainer) => trainer.push(text),
-        }
+/// The trainer that was asked for; `rows` are read ahead.
+fn trainer_of(
+    arguments: &Train,
+    special: &[String],
+    threads: NonZero<usize>,
+    rows: bool,
+) -> anyhow::Result<Trainer> {
+    let vocab_size = arguments.vocab.unwrap_or(0);
+    let least = match arguments.characters {
+        true => CHARACTERS,
+        false => BpeOptions::least_memory(vocab_size),
+    };
+    let least = if rows { least.div_ceil(READING - 1) * READING } else { least };
+    if arguments.memory < least {
+        let (asked, least) = (arguments.memory >> 20, least.div_ceil(1 << 20));
+        return Err(failure(
+            format!("--memory {asked}M is too little: this takes {least}M at least"),
+            format!("--memory {least}M, or a smaller --vocab"),
+        ));
     }
-
-    fn end_text(&mut self) {
-        match self {
-            Trainer::Bpe(trainer) => trainer.end_text(),
-            Trainer::Characters(trainer) => trainer.end_text(),
-        }
-    }
-
-    fn train(self, bar: &ProgressBar) -> anyhow::Result<Trained> {
-        let trained = match self {
-            Trainer::Bpe(trainer) => trainer.train(&mut |done, total| {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
-            }),
-            Trainer::Characters(trainer) => trainer.train(),
-        };
-        trained.explain(
-            || "these texts make no tokenizer".into(),
-            || "check RAW and --field; with --char, give --vocab more, or leave it out".into(),
-        )
-    }
+    let special = special.to_vec();
+    let trainer = if arguments.characters {
+        Trainer::characters(CharOptions { vocab_size: arguments.vocab, special })
+    } else {
+        let reading = if rows { arguments.memory / READING } else { 0 };
+        Trainer::bpe(BpeOptions {
+            vocab_size,
+            pattern: arguments.pattern.clone(),
+            special,
+            threads,
+            memory: arguments.memory - reading,
+        })
+    };
+    trainer.explain(
+        || "there can be no such tokenizer".into(),
+        || "check --vocab, --pattern and --special".into(),
+    )
 }
 
 /// Endings of files that hold more than their text.
@@ -305,6 +290,8 @@ fn read_rows(
         field: arguments.field.clone(),
         separator: None,
         normalize: false,
+        // The longest is held as JSON and as text, and the one before it still as text.
+        longest_row: (arguments.memory / 32).min(64 << 20),
         threads,
         ..Preparation::new(sources)
     };
@@ -314,6 +301,9 @@ fn read_rows(
     });
     read.map_err(|error| {
         let hint = match &error {
+            llmos_train::Error::Text { problem, .. } if problem.contains("longer than") => {
+                "more --memory takes longer rows; or cut it into several"
+            }
             llmos_train::Error::Text { .. } => NO_TEXT,
             llmos_train::Error::Format { what, .. } if what == "columns" => {
                 "--field NAME takes another column"

@@ -210,34 +210,80 @@ fn a_full_disk_leaves_nothing() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Letters drawn from `letters`, with a space after each `word` of them.
+#[cfg(target_os = "linux")]
+fn random(letters: &[char], word: usize, n_letter: usize) -> String {
+    let mut state = 1u64;
+    let mut text = String::new();
+    for number in 1..=n_letter {
+        // A linear congruence (Knuth's MMIX constants).
+        state = state.wrapping_mul(6_364_136_223_846_793_005);
+        state = state.wrapping_add(1_442_695_040_888_963_407);
+        // The square favours some letters, as languages do.
+        let place = ((state >> 48).pow(2) * letters.len() as u64) >> 32;
+        text.push(letters[place as usize]);
+        if number % word == 0 {
+            text.push(' ');
+        }
+    }
+    text
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_bounded_by_what_was_asked() {
-    use std::io::Write;
     let home = Folder::new();
-    let text = home.join("text");
-    let mut file = std::io::BufWriter::new(std::fs::File::create(&text).unwrap());
-    // Runs of Chinese letters of which hardly two are equal: 80 MB of distinct words.
-    let mut state = 1u64;
-    for _ in 0..2_000_000 {
-        let mut run = String::new();
-        for _ in 0..12 {
-            // A linear congruence (Knuth's MMIX constants).
-            state = state.wrapping_mul(6_364_136_223_846_793_005);
-            state = state.wrapping_add(1_442_695_040_888_963_407);
-            // The square favours some letters, as languages do.
-            let place = (state >> 54).pow(2) >> 11;
-            run.push(char::from_u32(0x4e00 + place as u32).unwrap());
-        }
-        writeln!(file, "{run}。").unwrap();
-    }
-    file.flush().unwrap();
+    let latin: Vec<char> = ('a'..='z').collect();
+    let chinese: Vec<char> = ('一'..='\u{5dff}').collect();
+    let any: Vec<char> = ('!'..='\u{ffff}').collect();
     let out = home.join("t.json");
-    let arguments = ["tokenizer", "train", &text, "--vocab", "2000", "--memory", "192M"];
-    let report = llmos(&[&arguments[..], &["--threads", "2", "--out", &out, "--json"]].concat());
-    let report = report.json();
-    assert_eq!(report["words_cut"], true);
-    assert_eq!(report["vocab_size"], 2000);
-    let peak = report["peak_memory_bytes"].as_u64().unwrap();
-    assert!(peak < 192 << 20, "{peak} bytes at the peak");
+    let check = |name: &str, text: &str, threads: &str| {
+        let file = home.join(name);
+        std::fs::write(&file, text).unwrap();
+        let train = ["tokenizer", "train", &file, "--vocab", "2000", "--memory", "64M"];
+        let more = ["--threads", threads, "--out", &out, "--force", "--json"];
+        let report = llmos(&[&train[..], &more].concat()).json();
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(report["words_cut"], true, "{name}");
+        assert_eq!(report["vocab_size"], 2000, "{name}");
+        let peak = report["peak_memory_bytes"].as_u64().unwrap();
+        assert!(peak <= 64 << 20, "{name}: {peak} bytes at the peak");
+    };
+    check("one-line.txt", &random(&latin, usize::MAX, 30 << 20), "2");
+    check("words.txt", &random(&latin, 9, 20 << 20), "2");
+    check("words-by-more.txt", &random(&latin, 9, 20 << 20), "8");
+    check("chinese.txt", &random(&chinese, 12, 10 << 20), "2");
+    check("characters.txt", &random(&any, usize::MAX, 10 << 20), "2");
+    let row = |text: &str| serde_json::json!({ "text": text }).to_string();
+    let one_line = random(&latin, usize::MAX, 20 << 20);
+    let rows: Vec<String> =
+        (0..20).map(|number| row(&one_line[number << 20..][..1 << 20])).collect();
+    check("rows.jsonl", &rows.join("\n"), "2");
+}
+
+#[test]
+fn too_little_memory_is_refused_with_what_is_enough() {
+    let home = Folder::new();
+    let out = home.join("t.json");
+    let train =
+        |more: &[&str]| llmos(&[&["tokenizer", "train", &corpus(), "--out", &out], more].concat());
+    let short = train(&["--vocab", "8192", "--memory", "40M"]);
+    short.is_error("--memory 40M is too little: this takes 50M at least");
+    train(&["--char", "--memory", "1M"]).is_error("this takes 32M at least");
+    assert!(!Path::new(&out).exists());
+    assert_eq!(train(&["--vocab", "8192", "--memory", "50M"]).code, Some(0));
+    // Rows of data files are read ahead.
+    let rows = home.join("rows.jsonl");
+    std::fs::write(&rows, "{\"text\": \"ab ab ab\"}\n").unwrap();
+    let train = |memory: &str| {
+        let train = ["tokenizer", "train", &rows, "--vocab", "300", "--memory", memory];
+        llmos(&[&train[..], &["--out", &home.join("rows.json"), "--force"]].concat())
+    };
+    train("50M").is_error("this takes 54M at least");
+    assert_eq!(train("54M").code, Some(0));
+    let long = serde_json::json!({ "text": "ab ".repeat(1 << 20) }).to_string();
+    std::fs::write(&rows, long).unwrap();
+    let long = train("54M");
+    long.is_error("line 1: longer than");
+    assert!(long.stderr.contains("--memory"), "{}", long.stderr);
 }

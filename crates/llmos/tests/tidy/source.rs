@@ -30,7 +30,11 @@ pub(crate) fn files(folder: &str) -> Vec<String> {
             let name = entry.file_name().into_string().expect("names are UTF-8");
             let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             let kind = entry.file_type().expect("an entry has a type");
-            if kind.is_dir() && !NOT_OURS.contains(&name.as_str()) {
+            // In a further work tree of git `.git` is a file.
+            if NOT_OURS.contains(&name.as_str()) {
+                continue;
+            }
+            if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() {
                 found.push(path);

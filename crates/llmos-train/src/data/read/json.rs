@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 
 use super::input::Stream;
-use super::{Document, LONGEST_ROW, Location, Reading, Row, Rows, text_of};
+use super::{Document, Location, Reading, Row, Rows, text_of};
 use crate::Error;
 use crate::data::files::RawFile;
 use crate::data::removal::Reason;
@@ -16,6 +16,7 @@ pub(super) struct Values {
     number: u32,
     field: String,
     lossy: bool,
+    longest: usize,
     state: State,
     row: u64,
     offset: u64,
@@ -81,6 +82,7 @@ impl Values {
             number,
             field: reading.field.clone(),
             lossy: reading.lossy,
+            longest: reading.longest_row,
             state: State::Start,
             row: 0,
             offset: 0,
@@ -182,11 +184,11 @@ impl Values {
             let n = end.unwrap_or(block.len());
             let is_over = end.is_some() || block.is_empty();
             let value = &mut self.value;
-            let room = LONGEST_ROW - value.len().min(LONGEST_ROW);
+            let room = self.longest.saturating_sub(value.len());
             value.extend_from_slice(&self.stream.buffer()[..n.min(room)]);
             self.skip(n);
             length += n as u64;
-            if is_over || length > LONGEST_ROW as u64 && !self.lossy {
+            if is_over || length > self.longest as u64 && !self.lossy {
                 return Ok(length);
             }
         }
@@ -205,12 +207,12 @@ impl Rows for Values {
         if let State::Array { is_comma_due } = &mut self.state {
             *is_comma_due = true;
         }
-        if length > LONGEST_ROW as u64 {
+        if length > self.longest as u64 {
             if self.lossy {
                 self.row += 1;
                 return refused(Reason::Unreadable);
             }
-            let limit = LONGEST_ROW >> 20;
+            let limit = self.longest >> 20;
             return Err(self.refuse(offset, format_args!("longer than {limit} MiB")));
         }
         let value = match serde_json::from_slice(&self.value) {

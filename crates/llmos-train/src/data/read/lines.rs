@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 
 use super::input::Stream;
-use super::{Document, LONGEST_ROW, Location, Reading, Row, Rows, text_of};
+use super::{Document, Location, Reading, Row, Rows, text_of};
 use crate::Error;
 use crate::data::files::RawFile;
 use crate::data::removal::Reason;
@@ -16,6 +16,7 @@ pub(super) struct Lines {
     number: u32,
     field: String,
     lossy: bool,
+    longest: usize,
     row: u64,
     /// Lines read, blank ones too.
     n_line: u64,
@@ -41,6 +42,7 @@ impl Lines {
             number,
             field: reading.field.clone(),
             lossy: reading.lossy,
+            longest: reading.longest_row,
             row: 0,
             n_line: 0,
             offset: 0,
@@ -61,19 +63,19 @@ impl Lines {
             };
             let n = block.iter().position(|&byte| byte == b'\n').map_or(block.len(), |at| at + 1);
             let has_ended = block[..n].ends_with(b"\n") || block.is_empty();
-            let room = LONGEST_ROW - self.line.len().min(LONGEST_ROW);
+            let room = self.longest.saturating_sub(self.line.len());
             self.line.extend_from_slice(&block[..n.min(room)]);
             self.stream.consume(n);
             length += n as u64;
             if has_ended {
                 let ending = match length {
                     0 => Ending::File,
-                    n if n > LONGEST_ROW as u64 => Ending::TooLong,
+                    n if n > self.longest as u64 => Ending::TooLong,
                     _ => Ending::Line,
                 };
                 return Ok((ending, length));
             }
-            if length > LONGEST_ROW as u64 && !self.lossy {
+            if length > self.longest as u64 && !self.lossy {
                 return Ok((Ending::TooLong, length));
             }
         }
@@ -101,7 +103,7 @@ impl Rows for Lines {
                     return refused(Reason::Unreadable);
                 }
                 Ending::TooLong => {
-                    let limit = LONGEST_ROW >> 20;
+                    let limit = self.longest >> 20;
                     return Err(self.refuse(offset, format_args!("longer than {limit} MiB")));
                 }
                 Ending::Line => {}

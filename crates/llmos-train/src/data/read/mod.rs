@@ -74,13 +74,12 @@ pub(super) struct Reading {
     pub(super) separator: Option<String>,
     /// Leave out what cannot be read, rather than stop.
     pub(super) lossy: bool,
+    /// Longest row of JSON, in bytes.
+    pub(super) longest_row: usize,
     /// Of a file that is one text, which a person named: the character at which the held-out rest
     /// begins.
     pub(super) chosen: Option<u64>,
 }
-
-/// Longest row of JSON, in bytes: it is held in memory as a whole.
-pub(super) const LONGEST_ROW: usize = 64 << 20;
 
 /// Longest part of a document, in bytes: what is longer is cut, at a line's end where there is one.
 pub(super) const LONGEST_PART: usize = 4 << 20;
@@ -216,6 +215,7 @@ mod testing {
             field: "text".into(),
             separator: Some("<|endoftext|>".into()),
             lossy: false,
+            longest_row: 64 << 20,
             chosen: None,
         }
     }

@@ -1,14 +1,13 @@
 //! The tokenizer of texts that come without one.
 
 use llmos_tokenizer::Tokenizer;
-use llmos_tokenizer::train::{
-    BpeOptions, BpeTrainer, CharOptions, CharTrainer, LEAST_MEMORY, Trained,
-};
+use llmos_tokenizer::train::{BpeOptions, CharOptions, Trained};
 use llmos_train::data::{Preparation, TokenizerFiles, read_texts};
 
 use super::{explained, show};
 use crate::failure::Explain;
 use crate::terminal::{Terminal, size};
+use crate::trainer::Trainer;
 
 /// What ends a document.
 const END: &str = "<|endoftext|>";
@@ -27,36 +26,29 @@ pub(super) fn learn(
 ) -> anyhow::Result<(Tokenizer, TokenizerFiles)> {
     let hint = || "check RAW, --vocab and --char; or give --tokenizer".to_string();
     let what = || "no tokenizer can be learnt from these texts".to_string();
-    let trained = if characters {
-        let options = CharOptions { vocab_size, ..CharOptions::default() };
-        let mut trainer = CharTrainer::new(options).explain(what, hint)?;
-        read(preparation, characters, terminal, &mut |part| match part {
-            Some(text) => trainer.push(text),
-            None => trainer.end_text(),
-        })?;
-        trainer.train().explain(what, hint)?
+    let trainer = if characters {
+        Trainer::characters(CharOptions { vocab_size, ..CharOptions::default() })
     } else {
-        let chosen = vocab_size.map_or_else(|| size_of(preparation, terminal), Ok)?;
-        let options = BpeOptions {
-            vocab_size: chosen,
+        let vocab_size = vocab_size.map_or_else(|| size_of(preparation, terminal), Ok)?;
+        Trainer::bpe(BpeOptions {
+            vocab_size,
             pattern: "qwen2".into(),
             special: vec![END.into()],
             threads: preparation.threads,
-            memory: (preparation.memory / 2).max(LEAST_MEMORY),
-        };
-        let mut trainer = BpeTrainer::new(options).explain(what, hint)?;
-        read(preparation, characters, terminal, &mut |part| match part {
-            Some(text) => trainer.push(text),
-            None => trainer.end_text(),
-        })?;
-        let bar = terminal.step_bar(Some(0), "merging");
-        let trained = trainer.train(&mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        });
-        bar.finish_and_clear();
-        trained.explain(what, hint)?
+            memory: (preparation.memory / 2).max(BpeOptions::least_memory(vocab_size)),
+        })
     };
+    let mut trainer = trainer.explain(what, hint)?;
+    // A vocabulary of characters has no token that ends a document.
+    let line_ends = characters;
+    let bar = terminal.byte_bar(Some(1), "learning words");
+    let read =
+        read_texts(preparation, line_ends, &mut |part| trainer.take(part), &mut |progress| {
+            show(&bar, progress)
+        });
+    bar.finish_and_clear();
+    read.map_err(explained)?;
+    let trained = trainer.train(terminal).explain(what, hint)?;
     let Trained { tokenizer, json, .. } = trained;
     terminal.say(format_args!("tokenizer: {} ids, learnt from the texts", tokenizer.vocab_size()));
     let config = tokenizer.to_json_config().into_bytes();
@@ -65,18 +57,6 @@ pub(super) fn learn(
         ("tokenizer_config.json".to_string(), config),
     ];
     Ok((tokenizer, files))
-}
-
-fn read(
-    preparation: &Preparation,
-    line_ends: bool,
-    terminal: &Terminal,
-    take: &mut dyn FnMut(Option<&str>),
-) -> anyhow::Result<()> {
-    let bar = terminal.byte_bar(Some(1), "learning words");
-    let read = read_texts(preparation, line_ends, take, &mut |progress| show(&bar, progress));
-    bar.finish_and_clear();
-    read.map_err(explained)
 }
 
 /// The number of ids for so much text, which is said.
