@@ -25,6 +25,7 @@ pub mod plan;
 pub mod recipe;
 mod rehearsal;
 pub mod run;
+pub mod synthetic;
 
 pub use error::Error;
 pub use rehearsal::{Rehearsal, Rehearsed};
