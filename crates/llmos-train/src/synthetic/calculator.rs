@@ -85,6 +85,10 @@ impl Number {
     fn fraction(over: i128, under: i128) -> Option<Number> {
         let divisor = i128::try_from(common_divisor(over.unsigned_abs(), under.unsigned_abs()));
         let divisor = divisor.ok()?.checked_mul(under.signum())?;
+        // The lowest number has no opposite, so that it would be one that cannot be read back.
+        if over == i128::MIN {
+            return None;
+        }
         Some(Exact { over: over.checked_div(divisor)?, under: under.checked_div(divisor)? })
     }
 
@@ -378,6 +382,8 @@ mod tests {
         check("0 ^ -1", "error: division by zero");
         check("5 % 0", "error: division by zero");
         check("9 ^ 9 ^ 9", "error: the number is too large");
+        check("(0 - 2) ^ 127", "error: the number is too large");
+        check("2 ^ 126", "85070591730234615865843651857942052864");
         check(&"9".repeat(60), "error: the number is too large");
         check(&"(".repeat(200), "error: the expression is nested too deep");
         check(&"-".repeat(200), "error: the expression is nested too deep");

@@ -8,6 +8,9 @@ use super::Split;
 /// Numbers below this are in both splits: there are too few of them to share out.
 const SMALL: i64 = 13;
 
+/// Of wider ranges hardly a short number would come if all numbers were as likely.
+const WIDE: i64 = 100;
+
 /// Of the others each test number is one of this many.
 const PARTS: i64 = 7;
 
@@ -40,8 +43,8 @@ impl Draw {
         items[self.below(items.len())]
     }
 
-    /// A number of a range that is asked about in this split. In ranges over several lengths each
-    /// comes, longer ones more often.
+    /// A number of a range that is asked about in this split. In wide ranges numbers of each length
+    /// come, longer ones more often.
     pub(super) fn number(&mut self, low: i64, high: i64, split: Split) -> i64 {
         // A short range may hold no number of the split: then it is any.
         let mut number = 0;
@@ -59,9 +62,12 @@ impl Draw {
     }
 
     fn of_any_length(&mut self, low: i64, high: i64) -> i64 {
+        if high - low < WIDE {
+            return low + self.below((high - low + 1) as usize) as i64;
+        }
         let length = |n: i64| n.max(1).ilog10();
         let (shortest, longest) = (length(low), length(high));
-        // The longer of two draws: short numbers are few, and would come again and again.
+        // The longer of two draws: there are few short numbers, which would come again and again.
         let n_length = (longest - shortest + 1) as usize;
         let chosen = shortest + self.below(n_length).max(self.below(n_length)) as u32;
         let (low, high) = (low.max(if chosen == 0 { 0 } else { 10i64.pow(chosen) }), high);
