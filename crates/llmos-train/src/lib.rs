@@ -28,6 +28,7 @@ pub mod preference;
 pub mod recipe;
 mod rehearsal;
 pub mod run;
+pub mod synthetic;
 
 pub use error::Error;
 pub use rehearsal::{Rehearsal, Rehearsed};

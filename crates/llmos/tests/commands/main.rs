@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod chats;
 mod convert;
 mod data;
 mod finetune;
