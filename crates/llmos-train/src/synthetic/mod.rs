@@ -6,8 +6,8 @@
 //! meaning is known: what a calculator says is computed, what a story tells is remembered.
 //!
 //! **Where the sentences come from.** Every sentence, pattern, plot and word list in `text/` was
-//! written for llmos and is part of it, under its licence. Nothing was taken from a data set, a
-//! model's output, or a book.
+//! written for llmos and is part of it, under its licence. Nothing was taken from a data set or
+//! a book.
 //!
 //! **Two splits.** Rows to learn from and rows to measure by come from different patterns, names,
 //! things, places and numbers. What is in one split alone is marked in `text/`, and tests check
