@@ -36,7 +36,26 @@ fn translate(request: &str, is_to_chinese: bool, scope: &Scope<'_>, draw: &mut D
     for target in &mut targets {
         *target = target.trim_end_matches(['.', '。', '?', '？', '!', '！']).to_string();
     }
+    if !is_to_chinese {
+        targets.extend(english_variants(&targets[0]));
+    }
     Exchange::plain(user, answer, targets)
+}
+
+/// Other good English sentences: Chinese tells older from younger brothers and sisters where English
+/// need not, and English has short forms.
+fn english_variants(sentence: &str) -> Vec<String> {
+    const OTHER: [(&str, &str); 7] = [
+        ("older ", ""),
+        ("younger ", ""),
+        ("y sister", "y older sister"),
+        ("y brother", "y older brother"),
+        ("oes not", "oesn't"),
+        ("o not", "on't"),
+        ("t is", "t's"),
+    ];
+    let fitting = OTHER.iter().filter(|(usual, _)| sentence.contains(usual));
+    fitting.map(|(usual, other)| sentence.replace(usual, other)).collect()
 }
 
 /// A sentence in English, and in Chinese in the ways that are good.
