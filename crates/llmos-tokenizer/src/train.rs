@@ -163,10 +163,10 @@ impl BpeTrainer {
     pub fn train(mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<Trained, Error> {
         self.count(true);
         merge_tables(&mut self.tables);
-        let BpeTrainer { options, budget, pre_tokenizer, mut tables, is_cut, .. } = self;
+        let BpeTrainer { options, budget, pre_tokenizer, blocks, mut tables, is_cut, .. } = self;
         let apart = tables[1..].iter().map(WordTable::memory).sum();
         let words = tables.swap_remove(0);
-        drop(tables);
+        drop((tables, blocks));
         let n_byte: u64 = words.iter().map(|(word, count)| word.len() as u64 * count).sum();
         if n_byte == 0 {
             return Err(Error::malformed(OPERATION, "a text", "none"));

@@ -13,7 +13,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
-use crate::failure::{Explain, failure};
+use crate::failure::{Explain, failure, is_full};
 use crate::registry::{Digest, Registry, hexadecimal};
 use crate::terminal::Terminal;
 
@@ -248,7 +248,7 @@ enum Stop {
 }
 
 fn not_written(error: &std::io::Error) -> anyhow::Error {
-    let hint = if error.kind() == std::io::ErrorKind::StorageFull {
+    let hint = if is_full(error) {
         "make room (`llmos rm`), then run the same pull again: it goes on here"
     } else {
         "set LLMOS_HOME to a folder that can be written"

@@ -78,6 +78,12 @@ pub(crate) fn message_of(error: &anyhow::Error) -> String {
     text
 }
 
+/// Whether there was no room for what was written.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
+}
+
 /// The hint that belongs to an error: its own, or one for its kind.
 pub(crate) fn hint_of(error: &anyhow::Error) -> String {
     for cause in error.chain() {
@@ -87,14 +93,16 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> String {
     }
     for cause in error.chain() {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::NotFound => "check the path".into(),
-                std::io::ErrorKind::PermissionDenied => "check who may read or write there".into(),
-                std::io::ErrorKind::StorageFull => {
-                    "the disk is full: make room (`llmos rm`) or write elsewhere".into()
+            let hint = match io.kind() {
+                _ if is_full(io) => {
+                    "the disk is full, or a limit on files is reached: make room (`llmos rm`) or \
+                     write elsewhere"
                 }
-                _ => "`llmos doctor` shows what llmos finds on this machine".into(),
+                std::io::ErrorKind::NotFound => "check the path",
+                std::io::ErrorKind::PermissionDenied => "check who may read or write there",
+                _ => "`llmos doctor` shows what llmos finds on this machine",
             };
+            return hint.into();
         }
     }
     "`llmos help COMMAND` shows what a command takes".into()

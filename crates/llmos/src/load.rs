@@ -10,7 +10,7 @@ use llmos_model::{Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::{Special, Tokenizer};
 
-use crate::failure::{Explain, failure, hint_of, message_of};
+use crate::failure::{Explain, failure, hint_of, is_full, message_of};
 use crate::terminal::{Terminal, number_of, size};
 use crate::{model_name, processors, vocabulary};
 
@@ -155,8 +155,8 @@ pub(crate) fn explained(error: llmos_model::Error) -> anyhow::Error {
         other => other,
     };
     let hint = match kind {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            "the disk is full: make room (`llmos rm`) or write elsewhere"
+        Error::Io { source, .. } if is_full(source) => {
+            "the disk is full, or a limit on files is reached: make room (`llmos rm`) or write elsewhere"
         }
         Error::Io { .. } => "check the path, and who may read or write there",
         Error::Format { .. } => {

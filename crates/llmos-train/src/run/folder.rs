@@ -105,9 +105,37 @@ fn is_run_or_empty(path: &Path) -> bool {
     if path.symlink_metadata().is_err() || path.join(RunFolder::RECIPE).is_file() {
         return true;
     }
-    let ours = [LOCK, RunFolder::DATA, ".data.partial", ".recipe.toml.partial"];
+    // A process that was killed may have left what comes before the recipe.
+    let ours = [
+        LOCK,
+        RunFolder::DATA,
+        RunFolder::FORECAST,
+        ".data.partial",
+        ".forecast.json.partial",
+        ".recipe.toml.partial",
+    ];
     let is_ours = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.is_ok_and(|entry| ours.iter().any(|name| entry.file_name() == *name))
     };
     std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(is_ours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::scratch::Scratch;
+
+    #[test]
+    fn what_a_process_left_before_its_recipe_is_no_obstacle() {
+        let check = |names: &[&str], is_ours: bool| {
+            let scratch = Scratch::new();
+            names.iter().for_each(|name| drop(scratch.write(name, b"x")));
+            assert_eq!(RunFolder::take(scratch.path()).is_ok(), is_ours, "{names:?}");
+        };
+        check(&[], true);
+        check(&[LOCK, "data/tokenizer.json", RunFolder::FORECAST], true);
+        check(&[".forecast.json.partial", ".recipe.toml.partial"], true);
+        check(&[RunFolder::FORECAST, "notes.txt"], false);
+        check(&[RunFolder::RECIPE, "notes.txt"], true);
+    }
 }

@@ -14,6 +14,8 @@ use crate::{Error, disk};
 pub(super) struct Log {
     path: PathBuf,
     file: File,
+    /// Bytes of its lines.
+    len: u64,
 }
 
 impl Log {
@@ -31,15 +33,22 @@ impl Log {
         }
         disk::write_bytes(path, &text)?;
         let file = File::options().append(true).open(path).map_err(Error::io("open", path))?;
-        Ok((Log { path: path.to_path_buf(), file }, entries))
+        Ok((Log { path: path.to_path_buf(), file, len: text.len() as u64 }, entries))
     }
 
-    /// Adds an entry.
+    /// Adds an entry, whole or not at all.
     pub(super) fn push(&mut self, entry: &impl Serialize) -> Result<(), Error> {
         let mut text = Vec::new();
         line(entry, &mut text)
-            .and_then(|()| self.file.write_all(&text))
-            .map_err(Error::io("write", &self.path))
+            .and_then(|()| {
+                self.file.write_all(&text).inspect_err(|_| {
+                    // A disk that is full may have taken a part.
+                    let _ = self.file.set_len(self.len);
+                })
+            })
+            .map_err(Error::io("write", &self.path))?;
+        self.len += text.len() as u64;
+        Ok(())
     }
 
     /// Brings the entries to the disk.

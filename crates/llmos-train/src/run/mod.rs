@@ -113,11 +113,11 @@ impl Run {
     ) -> Result<Run, Error> {
         let start = Instant::now();
         let train = &recipe.train;
+        disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
         let checkpoints = folder.join(RunFolder::CHECKPOINTS);
         std::fs::create_dir_all(&checkpoints)
             .map_err(Error::io("make the folder", &checkpoints))?;
         checkpoint::tidy(&checkpoints)?;
-        disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
         let (tokenizer, mut files) = material.tokenizer()?;
         let config = files::config(&recipe.model, material.context(recipe), &tokenizer);
         match material.lora() {

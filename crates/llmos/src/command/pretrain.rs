@@ -14,7 +14,7 @@ use llmos_train::plan::{Forecast, Law, RunPlan, derive};
 use llmos_train::recipe::{Draft, Facts, Recipe, Resolved, Text};
 use llmos_train::run::{Ending, Event, Material, Run, RunFolder};
 
-use crate::failure::failure;
+use crate::failure::{failure, is_full};
 use crate::recipe::RecipeArguments;
 use crate::step_line::step_line;
 use crate::terminal::{Style, Terminal};
@@ -220,8 +220,9 @@ pub(super) fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Diverged { .. } => {
             "a lower --set optimizer.lr or muon_lr, or a longer --set schedule.warmup, is steadier"
         }
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            "the disk is full: make room, then --resume goes on from the last checkpoint"
+        Error::Io { source, .. } if is_full(source) => {
+            "the disk is full, or a limit on files is reached: make room, then --resume goes on from \
+             the last checkpoint"
         }
         Error::Io { .. } => "check the path, and who may read or write there",
         Error::Locked { .. } => "wait until it has ended, or take another folder with --out",

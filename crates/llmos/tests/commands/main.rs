@@ -7,6 +7,7 @@ mod chats;
 mod convert;
 mod data;
 mod finetune;
+mod full_disk;
 mod generate;
 mod inspect;
 mod interrupt;

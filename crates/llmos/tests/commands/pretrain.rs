@@ -14,7 +14,7 @@ fn story() -> String {
 }
 
 /// A folder with the text and a recipe for a model that is trained in a moment.
-fn ground(steps: usize) -> Folder {
+pub(crate) fn ground(steps: usize) -> Folder {
     let folder = Folder::new();
     std::fs::write(folder.join("story.txt"), story()).unwrap();
     let recipe = format!(
@@ -26,12 +26,12 @@ fn ground(steps: usize) -> Folder {
     folder
 }
 
-fn begin<'a>(recipe: &'a str, text: &'a str, out: &'a str) -> Vec<&'a str> {
+pub(crate) fn begin<'a>(recipe: &'a str, text: &'a str, out: &'a str) -> Vec<&'a str> {
     vec!["pretrain", recipe, "--data", text, "--out", out, "--threads", "2"]
 }
 
 /// Runs to the end in a home that stays.
-fn run(home: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(home: &Path, arguments: &[&str]) -> Output {
     finish(command(home, arguments), b"")
 }
 
@@ -48,7 +48,7 @@ fn rows(run: &str) -> Vec<Value> {
     text.lines().map(row).collect()
 }
 
-fn assert_same(one: &str, other: &str, step: usize) {
+pub(crate) fn assert_same(one: &str, other: &str, step: usize) {
     for name in [
         "model.safetensors".to_string(),
         "dreams.jsonl".to_string(),

@@ -76,6 +76,19 @@ impl Output {
 /// The binary with these arguments, and a home of its own.
 pub(crate) fn command(home: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llmos"));
+    command.args(arguments);
+    at_home(command, home)
+}
+
+/// As [`command`], started by a script of sh: `"$@"` is the binary with its arguments.
+#[cfg(unix)]
+pub(crate) fn scripted(home: &Path, script: &[&str], arguments: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(script[0]);
+    command.args(&script[1..]).args(["sh", env!("CARGO_BIN_EXE_llmos")]).args(arguments);
+    at_home(command, home)
+}
+
+fn at_home(mut command: Command, home: &Path) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("LLMOS_")
@@ -86,7 +99,7 @@ pub(crate) fn command(home: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
         }
     }
     command.env("LLMOS_HOME", home).env("XDG_CONFIG_HOME", home).env("HOME", home);
-    command.current_dir(home).args(arguments);
+    command.current_dir(home);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

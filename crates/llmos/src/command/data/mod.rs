@@ -17,7 +17,7 @@ use llmos_train::data::{
 };
 
 use crate::Outcome;
-use crate::failure::failure;
+use crate::failure::{failure, is_full};
 use crate::interrupt::Unfinished;
 use crate::load::parse_size;
 use crate::terminal::{Terminal, count};
@@ -332,8 +332,9 @@ pub(super) fn quieten_reader() {
 pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
     use llmos_train::Error;
     let hint = match &error {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            "the disk is full: make room or write elsewhere; nothing was left behind"
+        Error::Io { source, .. } if is_full(source) => {
+            "the disk is full, or a limit on files is reached: make room or write elsewhere; nothing \
+             was left behind"
         }
         Error::Io { .. } => "check the path, and who may read or write there",
         Error::Text { .. } => {
