@@ -272,7 +272,7 @@ pub struct Summary {
     pub skills: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
 }
 
-/// The hidden name under which [`write`] writes a file until it is whole.
+/// The hidden name under which [`write()`] writes a file until it is whole.
 pub fn partial(path: &Path) -> PathBuf {
     disk::aside(path)
 }
