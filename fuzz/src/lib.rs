@@ -4,12 +4,14 @@
 //! without bound. The test `damaged` of the `llmos` crate includes this file and runs the same
 //! bodies over mutated seeds on the stable toolchain.
 
+mod calculator;
 mod data;
 mod files;
 mod recipe;
 mod scratch;
 mod text;
 
+pub use calculator::calculator;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
 pub use recipe::recipe;
@@ -26,7 +28,8 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
+    Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
     Target { name: "dequantize", body: dequantize, seeds: files::dequantize_seeds },

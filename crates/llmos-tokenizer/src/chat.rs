@@ -5,14 +5,20 @@
 //! on strings and mappings. A template comes from a model file, so it is not trusted: steps and
 //! memory, recursion and output are bounded.
 
+mod generation;
 mod json;
 mod time;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
 
 use crate::Error;
+use generation::Marks;
 
 /// What a template is given besides the messages.
 #[derive(Debug, Clone, Default)]
@@ -47,13 +53,39 @@ pub fn render(
     add_generation_prompt: bool,
     extra: &Extra,
 ) -> Result<String, Error> {
+    Ok(render_marked(template, messages, tools, add_generation_prompt, extra)?.text)
+}
+
+/// A rendering, and what of it the assistant wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// The whole text.
+    pub text: String,
+    /// The stretches inside `{% generation %}`, in bytes of the text, in order; `None` where the
+    /// template has no such blocks.
+    pub generated: Option<Vec<Range<usize>>>,
+}
+
+/// As [`render`]; says also what lies in the template's `{% generation %}` blocks.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_marked(
+    template: &str,
+    messages: &serde_json::Value,
+    tools: Option<&serde_json::Value>,
+    add_generation_prompt: bool,
+    extra: &Extra,
+) -> Result<Marked, Error> {
     if template.len() > TEMPLATE_BYTES {
         return Err(Error::Template {
             message: format!("{} bytes are over the limit of {TEMPLATE_BYTES}", template.len()),
         });
     }
-    let source = without_generation_tags(template);
+    let (source, has_marks) = generation::replace_tags(template);
+    let marks = Marks::default();
     let mut environment = environment(extra.now).map_err(describe)?;
+    marks.add_to(&mut environment);
     environment.add_template("chat", &source).map_err(describe)?;
     let base = context! {
         messages => Value::from(Serde(messages)),
@@ -62,25 +94,32 @@ pub fn render(
         add_generation_prompt,
     };
     let variables = Value::from(Serde(&extra.variables));
-    let mut output = Bounded(Vec::new());
+    let mut output = Bounded { bytes: Vec::new(), written: marks.written() };
     environment
         .get_template("chat")
         .and_then(|chat| {
             chat.render_captured_to(context! { ..variables, ..base }, &mut output).map(drop)
         })
         .map_err(describe)?;
-    String::from_utf8(output.0).map_err(|_| Error::Template { message: "no UTF-8".into() })
+    let text = String::from_utf8(output.bytes)
+        .map_err(|_| Error::Template { message: "no UTF-8".into() })?;
+    Ok(Marked { generated: has_marks.then(|| marks.ranges(text.len())), text })
 }
 
 /// A writer that refuses to grow over the limit.
-struct Bounded(Vec<u8>);
+struct Bounded {
+    bytes: Vec<u8>,
+    /// Their number, for who marks places.
+    written: Arc<AtomicUsize>,
+}
 
 impl std::io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > OUTPUT_BYTES {
+        if self.bytes.len() + bytes.len() > OUTPUT_BYTES {
             return Err(std::io::Error::other(format!("over {OUTPUT_BYTES} bytes of output")));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
+        self.written.store(self.bytes.len(), Ordering::Relaxed);
         Ok(bytes.len())
     }
 
@@ -164,35 +203,6 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     Ok(style.write(&value))
 }
 
-/// `{% generation %}` marks what the assistant wrote, for training; to a rendering it is a block
-/// that always holds.
-fn without_generation_tags(template: &str) -> String {
-    let mut out = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start + 2..].find("%}").map(|len| len + 2) else { break };
-        let tag = &rest[start + 2..start + len];
-        let trimmed = tag.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
-        let replacement = match trimmed.trim() {
-            "generation" => Some("if true"),
-            "endgeneration" => Some("endif"),
-            _ => None,
-        };
-        out.push_str(&rest[..start + 2]);
-        match replacement {
-            Some(word) => {
-                let left = &tag[..tag.len() - tag.trim_start_matches(['-', '+']).len()];
-                let right = &tag[tag.trim_end_matches(['-', '+']).len()..];
-                out.push_str(&format!("{left} {word} {right}"));
-            }
-            None => out.push_str(tag),
-        }
-        rest = &rest[start + len..];
-    }
-    out.push_str(rest);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -244,6 +254,27 @@ mod tests {
         );
         check("{{ \"<'a'>\" | e }}", "&lt;&#39;a&#39;&gt;");
         check("{{ add_generation_prompt and tools is not none }}", "True");
+    }
+
+    #[test]
+    fn what_the_assistant_wrote_is_marked() {
+        let messages = json!([
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Yö"},
+            {"role": "user", "content": "And?"},
+            {"role": "assistant", "content": "No."},
+        ]);
+        let template = "{%- for m in messages %}\n<{{ m.role }}>\n\
+            {%- if m.role == 'assistant' %}\n    {% generation %}\n{{ m.content }}</s>\n    \
+            {%- endgeneration %}\n{% else %}{{ m.content }}\n{% endif %}\n{% endfor %}";
+        let marked = render_marked(template, &messages, None, false, &Extra::default()).unwrap();
+        let ranges = marked.generated.unwrap();
+        let learnt: Vec<&str> = ranges.into_iter().map(|range| &marked.text[range]).collect();
+        assert_eq!(learnt, ["Yö</s>", "No.</s>"]);
+        let plain = render(template, &messages, None, false, &Extra::default()).unwrap();
+        assert_eq!(plain, marked.text);
+        let without = render_marked("{{ 1 }}", &messages, None, false, &Extra::default()).unwrap();
+        assert_eq!(without, Marked { text: "1".into(), generated: None });
     }
 
     #[test]

@@ -49,6 +49,15 @@ pub struct Row {
     /// Bits a byte of held-out text, after an evaluation.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub val_bits_per_byte: Option<f64>,
+    /// Of pairs: how much more the better answer gained beside the reference than the worse one.
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub reward_margin: Option<f64>,
+    /// Of pairs: the share with a margin above zero.
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub reward_accuracy: Option<f64>,
+    /// Of pairs: nats a token by which the better answers moved from the reference.
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
     /// Seconds of the run so far, its interruptions left out.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,

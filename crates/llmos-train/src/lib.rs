@@ -14,6 +14,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod adapter;
+pub mod conversations;
 pub mod data;
 mod disk;
 mod error;
@@ -22,9 +24,11 @@ pub mod model;
 pub mod optimizer;
 pub mod picture;
 pub mod plan;
+pub mod preference;
 pub mod recipe;
 mod rehearsal;
 pub mod run;
+pub mod synthetic;
 
 pub use error::Error;
 pub use rehearsal::{Rehearsal, Rehearsed};

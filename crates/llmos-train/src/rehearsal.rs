@@ -63,7 +63,8 @@ impl Rehearsal {
     pub fn step(&mut self) -> Rehearsed {
         let n = self.ids.len() - 1;
         let options = &self.recipe.optimizer;
-        let data = Batch { inputs: &self.ids[..n], targets: &self.ids[1..], starts: None };
+        let data =
+            Batch { inputs: &self.ids[..n], targets: &self.ids[1..], starts: None, weights: None };
         let objective = Objective { scale: 1.0 / n as f32, z_loss: options.z_loss as f32 };
         let clock = Instant::now();
         self.gradients.fill(0.0);

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, inspect, models, next, plan, pretrain, pull,
-    rm, run, score, tokenize, tokenizer, watch,
+    bench, completions, convert, data, doctor, dream, finetune, inspect, merge, models, next, plan,
+    prefer, pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Data(data::Arguments),
     Plan(plan::Arguments),
     Pretrain(Box<pretrain::Arguments>),
+    Finetune(Box<finetune::Arguments>),
+    Prefer(Box<prefer::Arguments>),
+    Merge(merge::Arguments),
     Watch(watch::Arguments),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),

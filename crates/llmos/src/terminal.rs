@@ -26,6 +26,8 @@ pub(crate) enum Style {
     Red,
     /// Warnings.
     Yellow,
+    /// What counts.
+    Green,
     /// Hints and bars.
     Cyan,
     /// What can be overlooked.
@@ -39,6 +41,7 @@ impl Style {
         match self {
             Style::Red => "1;31",
             Style::Yellow => "33",
+            Style::Green => "32",
             Style::Cyan => "36",
             Style::Dim => "2",
             Style::Bold => "1",
@@ -126,6 +129,11 @@ impl Terminal {
     /// Text for stderr, coloured where stderr is a terminal.
     pub(crate) fn talk_style(&self, style: Style, text: impl Display) -> String {
         paint(self.color_talk, style, text)
+    }
+
+    /// True where text for stdout is coloured.
+    pub(crate) fn has_colour(&self) -> bool {
+        self.color_data
     }
 
     /// True where stdout is a terminal.

@@ -99,6 +99,51 @@ pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokeniz
     tokenizer.ok_or_else(|| failure(format!("{} has no vocabulary", path.display()), hint()))
 }
 
+/// A chat template in a folder of its own file.
+pub(crate) const TEMPLATE: &str = "chat_template.jinja";
+
+/// A model's vocabulary with all that belongs into a folder of the same one.
+pub(crate) struct Whole {
+    pub(crate) tokenizer: Tokenizer,
+    /// The chat template, which may lie in a file of its own.
+    pub(crate) template: Option<String>,
+    /// The files of a Hugging Face folder.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+}
+
+/// The vocabulary of a model and its files; none for ids alone.
+///
+/// # Errors
+/// The vocabulary cannot be read or is not sound.
+pub(crate) fn whole(files: &ModelFiles) -> anyhow::Result<Option<Whole>> {
+    let own = files.vocabulary().map_err(load::explained)?;
+    let Some(tokenizer) = read(&own)? else { return Ok(None) };
+    let mut texts: Vec<(&str, String)> = Vec::new();
+    let mut template = None;
+    match own {
+        Vocabulary::HuggingFace {
+            tokenizer_json,
+            tokenizer_config,
+            chat_template,
+            generation_config,
+            ..
+        } => {
+            texts.push(("tokenizer.json", tokenizer_json));
+            texts.extend(tokenizer_config.map(|text| ("tokenizer_config.json", text)));
+            texts.extend(generation_config.map(|text| ("generation_config.json", text)));
+            template = chat_template;
+        }
+        _ => {
+            texts.push(("tokenizer.json", tokenizer.to_json()));
+            texts.push(("tokenizer_config.json", tokenizer.to_json_config()));
+        }
+    }
+    texts.extend(template.clone().map(|text| (TEMPLATE, text)));
+    let template = template.or_else(|| tokenizer.chat_template().map(str::to_string));
+    let files = texts.into_iter().map(|(name, text)| (name.into(), text.into_bytes())).collect();
+    Ok(Some(Whole { tokenizer, template, files }))
+}
+
 /// The two crates' types hold the same words under the same names; a word that one lacks does not
 /// compile.
 macro_rules! same_words {

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::View;
 use super::ahead::Ahead;
-use super::kernel::{STRIDE, Tile};
-use super::pack::{SLACK, WORDS, transpose};
-use crate::ops::lanes::{Avx512, MAX_LANES};
+use super::kernel::{STRIDE, Strip};
+use super::pack::{BLOCK, SLACK, WORDS};
+use crate::ops::lanes::{Avx512, MAX_LANES, transpose};
 
 /// Rows and columns of the tile.
 const ROWS: usize = 12;
@@ -22,24 +22,31 @@ pub(super) unsafe fn pack_a(a: View<'_>, rows: Range<usize>, k: Range<usize>, ou
     let (k, n_k) = (k.start, k.len());
     let n_word = n_k.div_ceil(2);
     assert!(out.len() >= rows.len().next_multiple_of(ROWS) * WORDS + SLACK, "room for rows");
-    assert!(n_word <= WORDS, "a block at a time");
-    for (index, first) in rows.clone().step_by(ROWS).enumerate() {
-        let out = out[index * ROWS * WORDS..].as_mut_ptr();
-        // SAFETY: a vector that begins within a tile ends within the next or the slack; what it
-        // writes of the next is written later.
-        unsafe {
-            if a.transposed {
-                for word in 0..n_word {
-                    let to = out.add(word * ROWS);
+    assert!(n_word <= BLOCK, "a block at a time");
+    let tiles = || rows.clone().step_by(ROWS).enumerate();
+    let out = out.as_mut_ptr();
+    if a.transposed {
+        // All tiles of a word at once: they lie side by side in memory, and the next word does not.
+        for word in 0..n_word {
+            for (tile, first) in tiles() {
+                // SAFETY: the room was looked at. What is written behind a word is written again with
+                // the next one, or lies behind the block.
+                unsafe {
+                    let to = out.add(tile * ROWS * WORDS + word * ROWS);
                     _mm512_storeu_si512(to.cast(), pairs(a, first, (k, n_k), word));
                 }
-            } else {
-                for row in first..rows.end.min(first + ROWS) {
-                    let from = &a.data[a.at(row, k)..][..n_k];
-                    for i in (0..n_word).step_by(16) {
-                        let to = out.add((row - first) * WORDS + i);
-                        _mm512_storeu_si512(to.cast(), round(&from[2 * i..]));
-                    }
+            }
+        }
+        return;
+    }
+    for (tile, first) in tiles() {
+        for row in first..rows.end.min(first + ROWS) {
+            let from = &a.data[a.at(row, k)..][..n_k];
+            for i in (0..n_word).step_by(16) {
+                // SAFETY: a row has room for its words in whole vectors.
+                unsafe {
+                    let to = out.add(tile * ROWS * WORDS + (row - first) * WORDS + i);
+                    _mm512_storeu_si512(to.cast(), round(&from[2 * i..]));
                 }
             }
         }
@@ -125,57 +132,77 @@ fn pairs(of: View<'_>, first: usize, (k, n_k): (usize, usize), word: usize) -> _
 /// # Safety
 /// As [`super::kernel::multiply_f32`], on a CPU with these instructions.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) unsafe fn multiply(tile: Tile, ahead: &mut Ahead) {
-    // SAFETY: given by the caller.
-    unsafe {
-        match (tile.transposed, tile.rows) {
-            (false, 9..) => multiply_tile::<12, WORDS, 1>(tile, ahead),
-            (false, 5..) => multiply_tile::<8, WORDS, 1>(tile, ahead),
-            (false, _) => multiply_tile::<4, WORDS, 1>(tile, ahead),
-            (true, 9..) => multiply_tile::<12, 1, ROWS>(tile, ahead),
-            (true, 5..) => multiply_tile::<8, 1, ROWS>(tile, ahead),
-            (true, _) => multiply_tile::<4, 1, ROWS>(tile, ahead),
+pub(super) unsafe fn multiply(strip: Strip, ahead: &mut Ahead) {
+    for row in (0..strip.rows).step_by(ROWS) {
+        let tile = strip.tile(row);
+        // SAFETY: given by the caller.
+        unsafe {
+            match (tile.transposed, tile.rows) {
+                (false, 9..) => one::<12, WORDS, 1>(tile, ahead),
+                (false, 5..) => one::<8, WORDS, 1>(tile, ahead),
+                (false, _) => one::<4, WORDS, 1>(tile, ahead),
+                (true, 9..) => one::<12, 1, ROWS>(tile, ahead),
+                (true, 5..) => one::<8, 1, ROWS>(tile, ahead),
+                (true, _) => one::<4, 1, ROWS>(tile, ahead),
+            }
         }
     }
 }
 
-/// R rows of `a`, ROW words apart, while words of a row are STEP words apart.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn multiply_tile<const R: usize, const ROW: usize, const STEP: usize>(
-    tile: Tile,
+unsafe fn one<const R: usize, const ROW: usize, const STEP: usize>(tile: Strip, ahead: &mut Ahead) {
+    // SAFETY: given by the caller.
+    unsafe {
+        if tile.cols > 16 {
+            multiply_tile::<R, ROW, STEP, 2>(tile, ahead);
+        } else {
+            multiply_tile::<R, ROW, STEP, 1>(tile, ahead);
+        }
+    }
+}
+
+/// R rows of `a`, ROW words apart while words of a row are STEP words apart, by V vectors.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn multiply_tile<const R: usize, const ROW: usize, const STEP: usize, const V: usize>(
+    tile: Strip,
     ahead: &mut Ahead,
 ) {
-    let Tile { a, b, words, c, stride, add, .. } = tile;
+    let Strip { a, b, words, c, stride, rows, cols, add, .. } = tile;
     // SAFETY: given by the caller. Registers of 512 bits are the same bits whatever their type.
     unsafe {
-        let mut sums = [[_mm512_setzero_ps(); 2]; R];
-        for (step, first) in (0..words).step_by(STRIDE).enumerate() {
-            if step < R {
-                _mm_prefetch::<_MM_HINT_T0>(c.add(step * stride).cast());
-                _mm_prefetch::<_MM_HINT_T0>(c.add(step * stride + COLS - 1).cast());
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        for (i, first) in (0..words).step_by(STRIDE).enumerate() {
+            if i < R {
+                _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(i * stride).cast());
+                _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(i * stride + 16 * V - 1).cast());
             }
             for _ in 0..ahead.at_once {
                 let Some(line) = ahead.next() else { break };
                 _mm_prefetch::<_MM_HINT_T1>(line.cast());
             }
             for k in first..words.min(first + STRIDE) {
-                let b = b.add(k * COLS);
-                let b = [0, 16].map(|half| {
-                    std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.add(half).cast()))
-                });
-                for r in 0..R {
-                    let a = _mm512_set1_epi32(*a.add(k * STEP + r * ROW) as i32);
-                    let a = std::mem::transmute::<__m512i, __m512bh>(a);
-                    sums[r][0] = _mm512_dpbf16_ps(sums[r][0], a, b[0]);
-                    sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, b[1]);
+                let mut of_b =
+                    [std::mem::transmute::<__m512i, __m512bh>(_mm512_setzero_si512()); V];
+                for (v, of_b) in of_b.iter_mut().enumerate() {
+                    let word = _mm512_loadu_si512(b.add(k * COLS + 16 * v).cast());
+                    *of_b = std::mem::transmute::<__m512i, __m512bh>(word);
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let of_a = _mm512_set1_epi32(*a.add(k * STEP + r * ROW) as i32);
+                    let of_a = std::mem::transmute::<__m512i, __m512bh>(of_a);
+                    for (sum, of_b) in sums.iter_mut().zip(of_b) {
+                        *sum = _mm512_dpbf16_ps(*sum, of_a, of_b);
+                    }
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (half, sum) in sums.iter().enumerate() {
-                let out = c.add(r * stride + half * 16);
-                let sum = if add { _mm512_add_ps(_mm512_loadu_ps(out), *sum) } else { *sum };
-                _mm512_storeu_ps(out, sum);
+        for (r, sums) in sums.iter().enumerate().take(rows) {
+            for (v, sum) in sums.iter().enumerate() {
+                let (out, n) = (c.add(r * stride + v * 16), cols - v * 16);
+                let mask = if n >= 16 { u16::MAX } else { (1 << n) - 1 };
+                let before = _mm512_maskz_loadu_ps(if add { mask } else { 0 }, out);
+                let sum = if add { _mm512_add_ps(before, *sum) } else { *sum };
+                _mm512_mask_storeu_ps(out, mask, sum);
             }
         }
     }

@@ -1,10 +1,9 @@
 //! General matrix products, for training: `c = a b` or `c += a b` with either operand transposed.
 //!
-//! Weights that change every step cannot be packed once, so both operands are packed on the way:
+//! Weights that change every step cannot be packed for good, so both operands are packed on the way:
 //! `b` to panels of two vectors' width, `a` to tiles of as many rows as the registers hold (Goto and
-//! van de Geijn, 2008), each task for itself while it asks memory for what it packs next. In single
-//! precision, or with operands rounded to bfloat16 and sums in single precision where the CPU has
-//! instructions for it: twice as fast.
+//! van de Geijn, 2008). In single precision, or with operands rounded to bfloat16 and sums in single
+//! precision where the CPU has instructions for it: twice as fast.
 //!
 //! An element's sum is taken over `k` in order, in blocks of a fixed size, by one thread: results
 //! depend neither on the number of threads nor on how tasks were cut. Error: 2e-6 of the sum of the
@@ -17,7 +16,7 @@ mod kernel;
 mod pack;
 mod product;
 
-pub use product::{gemm, gemm_serial};
+pub use product::{gemm, packed_bytes};
 
 use crate::Device;
 

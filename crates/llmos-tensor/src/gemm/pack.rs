@@ -9,10 +9,14 @@ use std::ops::Range;
 
 use super::View;
 use crate::Isa;
-use crate::ops::lanes::{Kernel, Lanes, MAX_LANES, run};
+use crate::ops::lanes::{Kernel, Lanes, MAX_LANES, run, transpose};
 
-/// Words along `k` in a block: a panel of 32 columns takes 32 KiB of the first-level cache.
-pub(super) const WORDS: usize = 256;
+/// Words along `k` in a block, at most: tiles of twelve rows take 18 KiB.
+pub(super) const BLOCK: usize = 384;
+
+/// Words from a packed row of `a` to the next: some more, that packing may write to, and an odd number
+/// of cache lines, so that rows do not compete for the same places of a cache.
+pub(super) const WORDS: usize = BLOCK + MAX_LANES;
 
 /// Words behind a packed operand that packing may write to.
 pub(super) const SLACK: usize = MAX_LANES;
@@ -28,7 +32,7 @@ pub(super) fn pack_a_f32(
     out: &mut [u32],
 ) {
     assert!(out.len() >= rows.len().next_multiple_of(tile) * WORDS + SLACK, "room for rows");
-    assert!(k.len() <= WORDS, "a block at a time");
+    assert!(k.len() <= BLOCK, "a block at a time");
     run(isa, PackA { a, tile, rows, k, out });
 }
 
@@ -41,7 +45,7 @@ pub(super) fn pack_b_f32(
     k: Range<usize>,
     out: &mut [u32],
 ) {
-    assert!(out.len() >= k.len() * width + SLACK, "room for a panel");
+    assert!(out.len() >= k.len() * width, "room for a panel");
     run(isa, PackB { b, width, col, k, out });
 }
 
@@ -84,16 +88,17 @@ impl Kernel for PackA<'_> {
             return self.scalar();
         }
         let PackA { a, tile, rows, k, out } = self;
-        let (k, n_k) = (k.start, k.len());
-        for (t, first) in rows.step_by(tile).enumerate() {
-            let out = out[t * tile * WORDS..].as_mut_ptr().cast::<f32>();
-            for i in 0..n_k {
+        let out = out.as_mut_ptr().cast::<f32>();
+        // All tiles of a value of k at once: they lie side by side in memory, and the next value of
+        // k does not.
+        for (i, k) in k.enumerate() {
+            for (t, first) in rows.clone().step_by(tile).enumerate() {
                 for lane in (0..tile).step_by(L::N) {
-                    // SAFETY: a vector that begins within a tile ends within the next or the slack,
-                    // which `pack_a_f32` checked; what it writes of the next is written later.
+                    // SAFETY: `pack_a_f32` checked the room. What is written behind a value of k is
+                    // written again with the next one, or lies behind the block.
                     unsafe {
-                        let from = load_within::<L>(a.data, a.at(first, k + i) + lane);
-                        L::store(out.add(i * tile + lane), from);
+                        let from = load_within::<L>(a.data, a.at(first, k) + lane);
+                        L::store(out.add(t * tile * WORDS + i * tile + lane), from);
                     }
                 }
             }
@@ -170,22 +175,5 @@ unsafe fn load_within<L: Lanes>(data: &[f32], at: usize) -> L::V {
         }
         let rest = data.get(at..).unwrap_or(&[]);
         L::load_part(rest.as_ptr(), rest.len(), 0.0)
-    }
-}
-
-/// The transpose of the first N vectors: log2(N) times, the vectors are shuffled like two halves of
-/// a pack of cards, lane by lane.
-///
-/// # Safety
-/// The CPU has the instructions of `L`.
-#[inline(always)]
-pub(super) unsafe fn transpose<L: Lanes>(rows: &mut [L::V; MAX_LANES]) {
-    for _ in 0..L::N.ilog2() {
-        let before = *rows;
-        for i in 0..L::N / 2 {
-            // SAFETY: the caller's.
-            let (low, high) = unsafe { L::zip(before[i], before[i + L::N / 2]) };
-            (rows[2 * i], rows[2 * i + 1]) = (low, high);
-        }
     }
 }

@@ -1,33 +1,27 @@
-//! The loops around the register tile, on one thread or on all of a device's.
+//! The loops around the register tile, on all threads of a device.
 //!
-//! `c` is cut into parts, and a part's task packs what it reads by itself, piece by piece into
-//! scratch that fits the second-level cache: nothing is shared, and there is one parallel region. An
-//! operand is packed once for each part that it meets, which parts are chosen to keep rare.
+//! `b` is packed as a whole first, by all. Then threads claim rows of `c`, fewer at a time towards the
+//! end, and pack the rows of `a` that they need for themselves.
 
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::ahead::Ahead;
-use super::kernel::{self, STRIDE, Tile};
-use super::pack::{SLACK, WORDS, pack_a_f32, pack_b_f32};
+use super::kernel::{self, STRIDE, Strip};
+use super::pack::{BLOCK, SLACK, WORDS, pack_a_f32, pack_b_f32};
 use super::{Precision, View, ViewMut};
+use crate::buffer::Room;
 use crate::matrix::Shared;
 use crate::{Device, Isa};
 
-/// Rows of `a` that are packed together, four tiles of twelve: 48 KiB.
+/// Rows of `a` that are packed together, four tiles of twelve: 72 KiB of the second-level cache.
 const CHUNK_ROWS: usize = 48;
 
-/// The widest part: a block of `b` takes 384 KiB of the second-level cache, packed, and as much again
-/// while the next is asked for.
-const PART_COLS: usize = 384;
-
-/// Room for the largest tile.
-const EDGE: usize = 12 * 32;
-
 thread_local! {
-    /// Packed pieces of `a` and of `b`.
-    static SCRATCH: RefCell<(Vec<u32>, Vec<u32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    /// Packed rows of `a`.
+    static ROWS: RefCell<Room<u32>> = const { RefCell::new(Room::EMPTY) };
+    /// Packed `b`, on the thread that asks for a product.
+    static COLUMNS: RefCell<Room<u32>> = const { RefCell::new(Room::EMPTY) };
 }
 
 /// How a product is carried out.
@@ -37,21 +31,52 @@ struct Plan {
     bf16: bool,
     /// Rows and columns of the register tile.
     tile: (usize, usize),
-    /// Values of `k` in a block.
+    /// Values of `k` in a block, but for the last.
     block: usize,
 }
 
 impl Plan {
-    fn new(isa: Isa, precision: Precision) -> Plan {
+    fn new(isa: Isa, precision: Precision, n_k: usize) -> Plan {
         let bf16 = precision == Precision::Bf16;
         assert!(!bf16 || isa.has_bf16(), "bfloat16 products need their instructions");
-        let block = if bf16 { 2 * WORDS } else { WORDS };
-        Plan { isa, bf16, tile: kernel::shape(isa), block }
+        let most = if bf16 { 2 * BLOCK } else { BLOCK };
+        // Blocks of one size: a short last one would pay for sums that are loaded and stored.
+        let block = n_k.div_ceil(n_k.div_ceil(most).max(1)).next_multiple_of(2 * STRIDE);
+        Plan { isa, bf16, tile: kernel::shape(isa), block: block.max(1) }
     }
 
     /// Words of a block.
     fn words(self, n_k: usize) -> usize {
         if self.bf16 { n_k.div_ceil(2) } else { n_k }
+    }
+
+    /// The block that begins at `k`.
+    fn block(self, k: usize, n_k: usize) -> Range<usize> {
+        k..n_k.min(k + self.block)
+    }
+
+    /// Where a panel of a packed matrix (K, N) lies.
+    fn place(self, (n_k, n): (usize, usize), block: usize, panel: usize) -> Range<usize> {
+        let (width, n_panel) = (self.tile.1, n.div_ceil(self.tile.1));
+        let words = self.words(self.block(block * self.block, n_k).len());
+        let start = block * self.words(self.block) * n_panel * width + panel * words * width;
+        start..start + words * width
+    }
+
+    /// Packs all of `b` in the order in which it is read: blocks of `k`, of each its panels, of each its
+    /// words.
+    fn pack(self, device: &Device, b: View<'_>, room: &mut Room<u32>) {
+        let (n_block, n_panel) = (b.rows.div_ceil(self.block), b.cols.div_ceil(self.tile.1));
+        let place = |i: usize| self.place(b.shape(), i / n_panel, i % n_panel);
+        let last = n_block * n_panel - 1;
+        let to = Shared(room.of(place(last).end).as_mut_ptr());
+        device.threads().for_each(last + 1, &|i| {
+            let (place, k) = (place(i), self.block(i / n_panel * self.block, b.rows));
+            // SAFETY: panels are disjoint and end within the room.
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(to.get().add(place.start), place.len()) };
+            self.pack_b(b, i % n_panel * self.tile.1, k, out);
+        });
     }
 
     fn pack_a(self, a: View<'_>, rows: Range<usize>, k: Range<usize>, out: &mut [u32]) {
@@ -76,153 +101,75 @@ impl Plan {
 
     /// # Safety
     /// As [`kernel::multiply_f32`].
-    unsafe fn multiply(self, tile: Tile, ahead: &mut Ahead) {
+    unsafe fn multiply(self, strip: Strip, ahead: &mut Ahead) {
         // SAFETY: the caller's; `new` asked for the instructions.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if self.bf16 {
-                super::bf16::multiply(tile, ahead);
+                super::bf16::multiply(strip, ahead);
                 return;
             }
-            kernel::multiply_f32(self.isa, tile, ahead);
+            kernel::multiply_f32(self.isa, strip, ahead);
         }
-    }
-
-    /// Rows `rows` and columns `cols` of the product; the latter begin a panel.
-    ///
-    /// # Safety
-    /// `c` points to a matrix (a.rows, b.cols) whose rows stand `stride` apart, of which nobody else
-    /// touches these rows and columns.
-    unsafe fn part(
-        self,
-        (a, b): (View<'_>, View<'_>),
-        (rows, cols): (Range<usize>, Range<usize>),
-        (c, stride): (*mut f32, usize),
-        accumulate: bool,
-    ) {
-        let (n_panel, panel_len) = (cols.len().div_ceil(self.tile.1), WORDS * self.tile.1);
-        let n_chunk = rows.len().div_ceil(CHUNK_ROWS);
-        let chunk = |i: usize| {
-            let first = rows.start + i * CHUNK_ROWS;
-            first..rows.end.min(first + CHUNK_ROWS)
-        };
-        let block = |k: usize| k..a.cols.min(k + self.block);
-        let (mut packed_a, mut packed_b) = SCRATCH.take();
-        for (packed, len) in [
-            (&mut packed_a, CHUNK_ROWS.next_multiple_of(self.tile.0) * WORDS),
-            (&mut packed_b, n_panel * panel_len),
-        ] {
-            packed.resize(packed.len().max(len + SLACK), 0);
-        }
-        for k in (0..a.cols).step_by(self.block) {
-            let words = self.words(block(k).len());
-            for (panel, col) in cols.clone().step_by(self.tile.1).enumerate() {
-                self.pack_b(b, col, block(k), &mut packed_b[panel * panel_len..]);
-            }
-            // Meanwhile a share of the next block of `b` is asked for, and the next rows of `a`.
-            let next_k = block(k + self.block);
-            for i in 0..n_chunk {
-                self.pack_a(a, chunk(i), block(k), &mut packed_a);
-                let (next_rows, next_cols) = if i + 1 < n_chunk {
-                    (chunk(i + 1), block(k))
-                } else {
-                    (chunk(0), next_k.clone())
-                };
-                let share = |i: usize| next_k.start + next_k.len() * i / n_chunk;
-                let steps = n_panel * chunk(i).len().div_ceil(self.tile.0) * words.div_ceil(STRIDE);
-                let mut ahead = Ahead::new(
-                    (a, next_rows, next_cols),
-                    (b, share(i)..share(i + 1), cols.clone()),
-                    steps,
-                );
-                for (panel, col) in cols.clone().step_by(self.tile.1).enumerate() {
-                    let of_panel = Tile {
-                        a: packed_a.as_ptr(),
-                        transposed: a.transposed,
-                        b: packed_b[panel * panel_len..].as_ptr(),
-                        words,
-                        c: c.wrapping_add(col),
-                        stride,
-                        rows: 0,
-                        add: accumulate || k > 0,
-                    };
-                    let n_col = self.tile.1.min(cols.end - col);
-                    // SAFETY: the caller's; the chunk and the panel are packed.
-                    unsafe { self.chunk(of_panel, chunk(i), n_col, &mut ahead) };
-                }
-            }
-        }
-        SCRATCH.replace((packed_a, packed_b));
-    }
-
-    /// A chunk of rows by a panel, of which `n_col` columns are wanted.
-    ///
-    /// # Safety
-    /// As [`Plan::part`]; `of_panel` has both operands and the panel's first column of `c`.
-    unsafe fn chunk(self, of_panel: Tile, rows: Range<usize>, n_col: usize, ahead: &mut Ahead) {
-        let (tile_rows, tile_cols) = self.tile;
-        for (t, row) in rows.clone().step_by(tile_rows).enumerate() {
-            let tile = Tile {
-                a: of_panel.a.wrapping_add(t * tile_rows * WORDS),
-                c: of_panel.c.wrapping_add(row * of_panel.stride),
-                rows: tile_rows.min(rows.end - row),
-                ..of_panel
-            };
-            // SAFETY: the tile lies within the caller's matrix, or in `edge`.
-            unsafe {
-                if n_col == tile_cols && kernel::computed_rows(self.isa, tile.rows) == tile.rows {
-                    self.multiply(tile, ahead);
-                    continue;
-                }
-                let mut edge = MaybeUninit::<[f32; EDGE]>::uninit();
-                let sums = edge.as_mut_ptr().cast::<f32>();
-                self.multiply(Tile { c: sums, stride: tile_cols, add: false, ..tile }, ahead);
-                for r in 0..tile.rows {
-                    for n in 0..n_col {
-                        let (sum, to) =
-                            (*sums.add(r * tile_cols + n), tile.c.add(r * tile.stride + n));
-                        *to = if tile.add { *to + sum } else { sum };
-                    }
-                }
-            }
-        }
-    }
-
-    /// Rows and columns of a part of a product (rows, cols), such that all threads have work, little
-    /// is packed twice, and none waits long for the last.
-    fn part_shape(self, rows: usize, cols: usize, threads: usize) -> (usize, usize) {
-        /// Packing of a tile's rows or of a panel beside a tile's product, in thousandths: a quarter
-        /// of a cycle for each number, where the product of a tile takes 24 cycles (Zen 4).
-        const PACKING: (usize, usize) = (120, 300);
-        /// Parts of a thread, at most.
-        const PARTS: usize = 8;
-        let (tile_rows, tile_cols) = self.tile;
-        let (n_tile, n_panel) = (rows.div_ceil(tile_rows), cols.div_ceil(tile_cols));
-        let most = PARTS * threads;
-        let least_across = cols.div_ceil(PART_COLS);
-        let grids = (least_across..=least_across.max(most).min(n_panel)).flat_map(|across| {
-            (1..=(most / across).clamp(1, n_tile)).map(move |down| (down, across))
-        });
-        let shapes = grids.map(|(down, across)| (n_tile.div_ceil(down), n_panel.div_ceil(across)));
-        let cost = |&(tiles, panels): &(usize, usize)| {
-            let n_part = n_tile.div_ceil(tiles) * n_panel.div_ceil(panels);
-            let part = 1000 * tiles * panels + PACKING.0 * tiles + PACKING.1 * panels;
-            // Half of the threads wait for half of a part.
-            part * (4 * n_part.div_ceil(threads) + usize::from(threads > 1))
-        };
-        let (tiles, panels) = shapes.min_by_key(cost).unwrap_or((n_tile, n_panel));
-        (tiles * tile_rows, panels * tile_cols)
     }
 }
 
-/// Checks the shapes; true if there is nothing to multiply, and `c` is what it should be.
-fn is_nothing(a: View<'_>, b: View<'_>, c: &mut ViewMut<'_>, accumulate: bool) -> bool {
-    assert_eq!(a.cols, b.rows, "the columns of a are the rows of b");
-    assert_eq!((a.rows, b.cols), (c.rows, c.cols), "c is (rows of a, columns of b)");
-    if a.cols == 0 && !accumulate {
-        c.clear();
+/// A product's operands and where it goes.
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    plan: Plan,
+    a: View<'a>,
+    /// Packed, of this shape.
+    b: (&'a [u32], (usize, usize)),
+    /// Rows `stride` apart.
+    c: Shared<f32>,
+    stride: usize,
+    accumulate: bool,
+}
+
+impl Product<'_> {
+    /// Rows `rows` of the product.
+    ///
+    /// # Safety
+    /// Nobody else touches these rows of `c`.
+    unsafe fn rows(self, rows: Range<usize>) {
+        let Product { plan, a, b: (b, shape), .. } = self;
+        let n_panel = shape.1.div_ceil(plan.tile.1);
+        let mut room = ROWS.take();
+        let packed = room.of(CHUNK_ROWS.next_multiple_of(plan.tile.0) * WORDS + SLACK);
+        let chunk = |first: usize| first..rows.end.min(first + CHUNK_ROWS);
+        for first in rows.clone().step_by(CHUNK_ROWS) {
+            for k in (0..a.cols).step_by(plan.block) {
+                let (rows, of_k) = (chunk(first), plan.block(k, a.cols));
+                plan.pack_a(a, rows.clone(), of_k.clone(), packed);
+                let (next_rows, next_k) = if of_k.end < a.cols {
+                    (rows.clone(), plan.block(of_k.end, a.cols))
+                } else {
+                    (chunk(rows.end), plan.block(0, a.cols))
+                };
+                let words = plan.words(of_k.len());
+                let steps = n_panel * rows.len().div_ceil(plan.tile.0) * words.div_ceil(STRIDE);
+                let mut ahead = Ahead::new(a, next_rows, next_k, steps);
+                for panel in 0..n_panel {
+                    let col = panel * plan.tile.1;
+                    let strip = Strip {
+                        a: packed.as_ptr(),
+                        transposed: a.transposed,
+                        b: b[plan.place(shape, k / plan.block, panel)].as_ptr(),
+                        words,
+                        c: self.c.get().wrapping_add(rows.start * self.stride + col),
+                        stride: self.stride,
+                        rows: rows.len(),
+                        cols: plan.tile.1.min(shape.1 - col),
+                        add: self.accumulate || k > 0,
+                    };
+                    // SAFETY: the rows and the panel are packed, and the caller's rows of `c`.
+                    unsafe { plan.multiply(strip, &mut ahead) };
+                }
+            }
+        }
+        ROWS.replace(room);
     }
-    a.rows == 0 || b.cols == 0 || a.cols == 0
 }
 
 /// `c = a b`, or `c += a b` if `accumulate`, on all threads: a (M, K), b (K, N), c (M, N).
@@ -237,40 +184,36 @@ pub fn gemm(
     mut c: ViewMut<'_>,
     accumulate: bool,
 ) {
-    if is_nothing(a, b, &mut c, accumulate) {
+    assert_eq!(a.cols, b.rows, "the columns of a are the rows of b");
+    assert_eq!((a.rows, b.cols), (c.rows, c.cols), "c is (rows of a, columns of b)");
+    if a.cols == 0 && !accumulate {
+        c.clear();
+    }
+    if a.rows == 0 || b.cols == 0 || a.cols == 0 {
         return;
     }
-    let plan = Plan::new(device.isa(), precision);
-    let (rows, cols) = plan.part_shape(a.rows, b.cols, device.threads().count());
-    let (down, across) = (a.rows.div_ceil(rows), b.cols.div_ceil(cols));
-    let (out, stride) = (Shared(c.data.as_mut_ptr()), c.stride);
-    device.threads().for_each(down * across, &|i| {
-        let (row, col) = (i / across * rows, i % across * cols);
-        let part = (row..a.rows.min(row + rows), col..b.cols.min(col + cols));
-        // SAFETY: `c` is borrowed for the whole call, and parts are disjoint.
-        unsafe { plan.part((a, b), part, (out.get(), stride), accumulate) };
+    let plan = Plan::new(device.isa(), precision, a.cols);
+    let mut room = COLUMNS.take();
+    plan.pack(device, b, &mut room);
+    let product = Product {
+        plan,
+        a,
+        b: (room.get(), b.shape()),
+        c: Shared(c.data.as_mut_ptr()),
+        stride: c.stride,
+        accumulate,
+    };
+    device.threads().for_ranges(a.rows, plan.tile.0, &|rows| {
+        // SAFETY: `c` is borrowed for the whole call, and ranges are disjoint.
+        unsafe { product.rows(rows) };
     });
+    COLUMNS.replace(room);
 }
 
-/// As [`gemm`], on the calling thread alone: for the small products inside a task.
-///
-/// # Panics
-/// As [`gemm`].
-pub fn gemm_serial(
-    isa: Isa,
-    precision: Precision,
-    a: View<'_>,
-    b: View<'_>,
-    mut c: ViewMut<'_>,
-    accumulate: bool,
-) {
-    if is_nothing(a, b, &mut c, accumulate) {
-        return;
-    }
-    let plan = Plan::new(isa, precision);
-    for col in (0..b.cols).step_by(PART_COLS) {
-        let part = (0..a.rows, col..b.cols.min(col + PART_COLS));
-        // SAFETY: `c` is borrowed for the whole call.
-        unsafe { plan.part((a, b), part, (c.data.as_mut_ptr(), c.stride), accumulate) };
-    }
+/// Bytes that the packed second operand (K, N) of a product takes, at most; they stay with the thread
+/// that asked for the product.
+pub fn packed_bytes(k: usize, n: usize) -> usize {
+    /// The widest panel of any instruction set.
+    const PANEL: usize = 32;
+    4 * k * n.next_multiple_of(PANEL)
 }

@@ -49,20 +49,8 @@ fn products_match_plain_arithmetic() {
                     let a = if transpose_a { a.transposed() } else { a };
                     let b = if transpose_b { b.transposed() } else { b };
                     let before = noise(3, m * (n + 2), 1.0);
-                    let (mut c, mut serial) = (before.clone(), before.clone());
+                    let mut c = before.clone();
                     gemm(&device, precision, a, b, ViewMut::new(&mut c, m, n, n + 2), accumulate);
-                    gemm_serial(
-                        isa,
-                        precision,
-                        a,
-                        b,
-                        ViewMut::new(&mut serial, m, n, n + 2),
-                        accumulate,
-                    );
-                    assert_eq!(
-                        c, serial,
-                        "{isa} {precision:?} {m}x{n}x{k}: threads change nothing"
-                    );
                     for row in 0..m {
                         for col in 0..n + 2 {
                             let (got, was) = (c[row * (n + 2) + col], before[row * (n + 2) + col]);

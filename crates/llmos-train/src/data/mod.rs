@@ -38,7 +38,7 @@ mod manifest;
 mod batches;
 mod dataset;
 mod packing;
-mod shuffle;
+pub(crate) mod shuffle;
 
 #[cfg(test)]
 pub(crate) mod scratch;

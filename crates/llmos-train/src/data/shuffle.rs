@@ -3,7 +3,7 @@
 use super::words::scramble;
 
 /// A number that depends on all of `words` and looks like none of them.
-pub(super) fn hash(words: &[u64]) -> u64 {
+pub(crate) fn hash(words: &[u64]) -> u64 {
     // The golden ratio's bits part equal words in a row.
     words.iter().fold(0, |hash, &word| {
         scramble(hash ^ word.wrapping_add(0x9e37_79b9_7f4a_7c15)).wrapping_add(hash << 1)
@@ -19,21 +19,21 @@ pub(super) fn below(n: u64, random: u64) -> u64 {
 /// at once: a Feistel network over the next even power of two, walked until it hits the range
 /// (Black and Rogaway 2002).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Permutation {
+pub(crate) struct Permutation {
     n: u64,
     half: u32,
     keys: [u64; 4],
 }
 
 impl Permutation {
-    pub(super) fn new(n: u64, key: u64) -> Permutation {
+    pub(crate) fn new(n: u64, key: u64) -> Permutation {
         let bits = 64 - n.saturating_sub(1).leading_zeros();
         let half = bits.div_ceil(2).max(1);
         Permutation { n, half, keys: std::array::from_fn(|round| hash(&[key, round as u64])) }
     }
 
     /// The number at a place below `n`.
-    pub(super) fn at(&self, place: u64) -> u64 {
+    pub(crate) fn at(&self, place: u64) -> u64 {
         let mask = (1u64 << self.half) - 1;
         let mut x = place;
         loop {

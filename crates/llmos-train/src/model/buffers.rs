@@ -59,6 +59,8 @@ pub(super) struct Buffers {
     /// (N, F)
     pub(super) d_inner: Floats,
     pub(super) partial: Floats,
+    /// Both (N, 3 rank): inputs and gradients of an adapter's B.
+    pub(super) low: [Floats; 2],
 }
 
 /// Tokens whose logits are held at once.
@@ -99,7 +101,14 @@ impl Buffers {
             d_attention: zeros(n * h * d),
             d_inner: zeros(n * f),
             partial: zeros(rmsnorm_partial_len(n, c.max(d))),
+            low: Default::default(),
         }
+    }
+
+    /// Room for an adapter.
+    pub(super) fn make_low(&mut self, len: usize) {
+        let arena = Arena::default();
+        self.low = [arena.floats(len), arena.floats(len)];
     }
 
     /// Numbers that [`Buffers::new`] makes room for.

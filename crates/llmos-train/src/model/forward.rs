@@ -6,15 +6,16 @@ use llmos_tensor::ops::train::{
 };
 use llmos_tensor::self_attention::{Heads, HeadsMut, attention_forward};
 
+use super::adapter::Place;
 use super::buffers::{Buffers, head_rows};
-use super::{Batch, IGNORE, Network};
+use super::{Batch, IGNORE, Network, Weights};
 
 impl Network {
     /// The loss of each token (B * T) in nats, 0 where nothing is learnt.
     pub fn losses(&mut self, weights: &[f32], batch: Batch<'_>, losses: &mut [f32]) {
         assert_eq!(losses.len(), batch.inputs.len(), "a loss for each token");
         let mut buffers = std::mem::take(&mut self.buffers);
-        let c = self.shape.d_model;
+        let (c, weights) = (self.shape.d_model, self.weights(weights));
         for (first, piece) in self.pieces(batch) {
             self.forward(&mut buffers, weights, piece);
             let n = piece.inputs.len();
@@ -23,7 +24,7 @@ impl Network {
                 let count = rows.min(n - start);
                 let logits = &mut buffers.logits[..count * self.shape.vocab_size];
                 let x = &buffers.normed[start * c..][..count * c];
-                self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+                self.linear(x, &weights.model[self.layout.head.clone()], c, logits, false);
                 cross_entropy_forward(
                     &self.device,
                     logits,
@@ -41,28 +42,34 @@ impl Network {
     pub fn logits(&mut self, weights: &[f32], batch: Batch<'_>, logits: &mut [f32]) {
         let mut buffers = std::mem::take(&mut self.buffers);
         let (c, v) = (self.shape.d_model, self.shape.vocab_size);
+        let weights = self.weights(weights);
         for (first, piece) in self.pieces(batch) {
             self.forward(&mut buffers, weights, piece);
             let n = piece.inputs.len();
             let (x, logits) = (&buffers.normed[..n * c], &mut logits[first * v..][..n * v]);
-            self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
+            self.linear(x, &weights.model[self.layout.head.clone()], c, logits, false);
         }
         self.buffers = buffers;
     }
 
     /// The logits (V) of what comes after `ids`, of which there are T at most.
     pub fn next_logits(&mut self, weights: &[f32], ids: &[u32], logits: &mut [f32]) {
-        let size = std::mem::replace(&mut self.size, (1, ids.len()));
+        let time = std::mem::replace(&mut self.time, ids.len());
         let mut buffers = std::mem::take(&mut self.buffers);
-        self.forward(&mut buffers, weights, Batch { inputs: ids, targets: ids, starts: None });
+        let weights = self.weights(weights);
+        self.forward(
+            &mut buffers,
+            weights,
+            Batch { inputs: ids, targets: ids, starts: None, weights: None },
+        );
         let c = self.shape.d_model;
         let x = &buffers.normed[(ids.len() - 1) * c..][..c];
-        self.linear(x, &weights[self.layout.head.clone()], c, logits, false);
-        (self.buffers, self.size) = (buffers, size);
+        self.linear(x, &weights.model[self.layout.head.clone()], c, logits, false);
+        (self.buffers, self.time) = (buffers, time);
     }
 
     /// All blocks; leaves the normed output of the last in `normed`, and what the way back needs.
-    pub(super) fn forward(&self, buffers: &mut Buffers, weights: &[f32], batch: Batch<'_>) {
+    pub(super) fn forward(&self, buffers: &mut Buffers, weights: Weights<'_>, batch: Batch<'_>) {
         let (b, time) = self.batch_size(batch);
         let n = b * time;
         let s = &self.shape;
@@ -71,9 +78,14 @@ impl Network {
         let qkv_width = qk_width + s.n_kv_head * d;
         let eps = s.norm_eps as f32;
         let device = &*self.device;
-        let Buffers { layers, x: last, normed, inner, inverse, .. } = buffers;
+        let Buffers { layers, x: last, normed, inner, inverse, low: [low, _], .. } = buffers;
+        let mut adapt = |at: (usize, Place), x: &[f32], n_in: usize, y: &mut [f32]| {
+            if let Some((adapter, values)) = weights.adapter {
+                adapter.forward(at, self.work(values, low), x, n_in, y);
+            }
+        };
         if let Some(first) = layers.first_mut() {
-            let table = &weights[self.layout.embedding.clone()];
+            let table = &weights.model[self.layout.embedding.clone()];
             embedding_forward(device, batch.inputs, table, c, &mut first.x[..n * c]);
         }
         let normed = &mut normed[..n * c];
@@ -83,12 +95,13 @@ impl Network {
             let x = &layer.x[..n * c];
             self.norm(
                 x,
-                &weights[at.attention_norm.clone()],
+                &weights.model[at.attention_norm.clone()],
                 normed,
                 &mut layer.attention_inverse[..n],
             );
             let qkv = &mut layer.qkv[..n * qkv_width];
-            self.linear(normed, &weights[at.qkv.clone()], c, qkv, false);
+            self.linear(normed, &weights.model[at.qkv.clone()], c, qkv, false);
+            adapt((l, Place::Qkv), normed, c, qkv);
             let qk = &mut layer.qk[..n * qk_width];
             match &at.qk_norm {
                 Some([q_norm, k_norm]) => {
@@ -102,7 +115,7 @@ impl Network {
                     rmsnorm_forward(
                         device,
                         q,
-                        Some(&weights[q_norm.clone()]),
+                        Some(&weights.model[q_norm.clone()]),
                         eps,
                         q_out,
                         q_inverse,
@@ -110,7 +123,7 @@ impl Network {
                     rmsnorm_forward(
                         device,
                         k,
-                        Some(&weights[k_norm.clone()]),
+                        Some(&weights.model[k_norm.clone()]),
                         eps,
                         k_out,
                         k_inverse,
@@ -125,7 +138,6 @@ impl Network {
             rope_forward(device, &self.rope, time, heads);
             attention_forward(
                 device,
-                self.precision,
                 self.attention(b),
                 Heads { data: qk, stride: qk_width },
                 Heads { data: &qk[q_width..], stride: qk_width },
@@ -137,10 +149,17 @@ impl Network {
             let middle = &mut layer.middle[..n * c];
             copy_forward(device, Rows::packed(x, c), RowsMut::packed(middle, c));
             let attention = &layer.attention[..n * q_width];
-            self.linear(attention, &weights[at.output.clone()], q_width, middle, true);
-            self.norm(middle, &weights[at.mlp_norm.clone()], normed, &mut layer.mlp_inverse[..n]);
+            self.linear(attention, &weights.model[at.output.clone()], q_width, middle, true);
+            adapt((l, Place::Output), attention, q_width, middle);
+            self.norm(
+                middle,
+                &weights.model[at.mlp_norm.clone()],
+                normed,
+                &mut layer.mlp_inverse[..n],
+            );
             let gate_up = &mut layer.gate_up[..n * 2 * f];
-            self.linear(normed, &weights[at.gate_up.clone()], c, gate_up, false);
+            self.linear(normed, &weights.model[at.gate_up.clone()], c, gate_up, false);
+            adapt((l, Place::GateUp), normed, c, gate_up);
             let inner = &mut inner[..n * f];
             self.gate(gate_up, inner);
             let out = match next.first_mut() {
@@ -148,9 +167,15 @@ impl Network {
                 None => &mut last[..n * c],
             };
             copy_forward(device, Rows::packed(middle, c), RowsMut::packed(out, c));
-            self.linear(inner, &weights[at.down.clone()], f, out, true);
+            self.linear(inner, &weights.model[at.down.clone()], f, out, true);
+            adapt((l, Place::Down), inner, f, out);
         }
-        self.norm(&last[..n * c], &weights[self.layout.norm.clone()], normed, &mut inverse[..n]);
+        self.norm(
+            &last[..n * c],
+            &weights.model[self.layout.norm.clone()],
+            normed,
+            &mut inverse[..n],
+        );
     }
 
     /// `out` (N, C) `= x` (N, C) normed.

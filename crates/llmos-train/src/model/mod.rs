@@ -5,12 +5,15 @@
 //! [`llmos_tensor::gemm`], attention [`llmos_tensor::self_attention`], all between them
 //! [`llmos_tensor::ops::train`].
 
+mod adapter;
 mod backward;
 mod buffers;
 mod forward;
 mod parameters;
+mod pretrained;
 mod products;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use llmos_tensor::Device;
@@ -20,8 +23,11 @@ use llmos_tensor::ops::train::{CrossEntropy, RopeTable};
 use llmos_tensor::self_attention::SelfAttention;
 
 use crate::recipe::ModelShape;
+use adapter::{Adapter, Work};
+pub use adapter::{Lora, TARGETS};
 use buffers::Buffers;
 pub use parameters::{Kind, Layout, Tensor};
+pub(crate) use pretrained::read_weights;
 pub use products::products_seconds;
 
 /// A target that is not learnt from.
@@ -43,6 +49,8 @@ pub struct Batch<'a> {
     /// (B * T): the position in its row at which each token's document begins; none where a token
     /// sees all of its row.
     pub starts: Option<&'a [u32]>,
+    /// (B * T): what each token's gradient counts for besides, if not all the same.
+    pub weights: Option<&'a [f32]>,
 }
 
 impl<'a> Batch<'a> {
@@ -53,7 +61,8 @@ impl<'a> Batch<'a> {
             let piece = Batch {
                 inputs: &self.inputs[range.clone()],
                 targets: &self.targets[range.clone()],
-                starts: self.starts.map(|starts| &starts[range]),
+                starts: self.starts.map(|starts| &starts[range.clone()]),
+                weights: self.weights.map(|weights| &weights[range]),
             };
             (first, piece)
         })
@@ -69,18 +78,47 @@ pub struct Objective {
     pub z_loss: f32,
 }
 
-/// A decoder of one shape, for batches of up to (B, T).
+/// A decoder of one shape.
 pub struct Network {
     shape: ModelShape,
     layout: Layout,
     device: Arc<Device>,
     precision: Precision,
-    /// B and T.
-    size: (usize, usize),
-    /// Rows that go through the network at once.
-    at_once: usize,
+    /// Tokens that there is room for.
+    tokens: usize,
+    /// T at most, and T.
+    longest: usize,
+    time: usize,
     rope: RopeTable,
     buffers: Buffers,
+    adapted: Option<Adapted>,
+}
+
+/// A frozen model beside which an adapter learns.
+struct Adapted {
+    /// (parameters of the model)
+    frozen: Vec<f32>,
+    adapter: Adapter,
+}
+
+/// The numbers of a model, and of an adapter where there is one.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    model: &'a [f32],
+    adapter: Option<(&'a Adapter, &'a [f32])>,
+}
+
+/// Gradients of what learns: of the model, or of its adapter.
+struct Slopes<'a> {
+    model: Option<&'a mut [f32]>,
+    adapter: Option<&'a mut [f32]>,
+}
+
+impl Slopes<'_> {
+    /// Those of a tensor of the model, where it learns.
+    fn of(&mut self, range: &Range<usize>) -> Option<&mut [f32]> {
+        self.model.as_mut().map(|gradients| &mut gradients[range.clone()])
+    }
 }
 
 /// Rows of [`AT_ONCE`] tokens, at least one.
@@ -89,7 +127,8 @@ fn rows_at_once(batch: usize, time: usize) -> usize {
 }
 
 impl Network {
-    /// A decoder for batches of `batch` rows of `time` tokens. Its buffers are made here; nothing is
+    /// A decoder for rows of up to `time` tokens, and of `time` until [`Network::set_time`] says
+    /// otherwise. Its buffers are made here, for no more than `batch` such rows at once; nothing is
     /// allocated afterwards.
     pub fn new(
         shape: &ModelShape,
@@ -105,43 +144,95 @@ impl Network {
             layout: Layout::new(shape),
             device: device.clone(),
             precision: precision.on(device),
-            size: (batch, time),
-            at_once,
+            tokens: at_once * time,
+            longest: time,
+            time,
             rope: RopeTable::new(frequencies, 1.0, time, Pairing::Halves),
             buffers: Buffers::new(shape, at_once, time),
+            adapted: None,
             shape: shape.clone(),
         }
     }
 
-    /// Where each tensor lies in the parameters.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    /// The same decoder with frozen weights, beside which an adapter learns: from now on parameters
+    /// are the adapter's.
+    pub fn with_adapter(mut self, frozen: Vec<f32>, lora: &Lora) -> Network {
+        assert_eq!(frozen.len(), self.layout.len(), "the parameters of this shape");
+        let adapter = Adapter::new(&self.shape, lora);
+        self.buffers.make_low(Adapter::low_len(lora.rank, self.tokens));
+        self.adapted = Some(Adapted { frozen, adapter });
+        self
     }
 
-    /// Bytes that the buffers of such a decoder take.
+    /// The weights of a decoder whose adapter, `values`, has become part of it; as they are where it
+    /// has none.
+    pub fn merged(self, values: Vec<f32>) -> Vec<f32> {
+        match self.adapted {
+            None => values,
+            Some(Adapted { mut frozen, adapter }) => {
+                adapter.merge(&values, &self.layout, &mut frozen, &self.device);
+                frozen
+            }
+        }
+    }
+
+    fn weights<'a>(&'a self, given: &'a [f32]) -> Weights<'a> {
+        assert_eq!(given.len(), self.layout().len(), "the parameters of this shape");
+        match &self.adapted {
+            None => Weights { model: given, adapter: None },
+            Some(Adapted { frozen, adapter }) => {
+                Weights { model: frozen, adapter: Some((adapter, given)) }
+            }
+        }
+    }
+
+    fn work<'a>(&'a self, values: &'a [f32], low: &'a mut [f32]) -> Work<'a> {
+        Work { device: &self.device, precision: self.precision, values, low }
+    }
+
+    /// Where each tensor lies in the parameters: those that learn.
+    pub fn layout(&self) -> &Layout {
+        self.adapted.as_ref().map_or(&self.layout, |adapted| &adapted.adapter.layout)
+    }
+
+    /// Bytes that the buffers of such a decoder take, and what its products pack.
     pub fn buffer_bytes(shape: &ModelShape, batch: usize, time: usize) -> u64 {
-        4 * Buffers::numbers(shape, rows_at_once(batch, time), time)
+        let rows = rows_at_once(batch, time);
+        4 * Buffers::numbers(shape, rows, time) + products::packed_bytes(shape, rows * time)
+    }
+
+    /// Takes rows of `time` tokens from now on.
+    ///
+    /// # Panics
+    /// If that is more than there is room for.
+    pub fn set_time(&mut self, time: usize) {
+        assert!(time > 0 && time <= self.longest, "rows of up to {} tokens", self.longest);
+        self.time = time;
+    }
+
+    /// The longest rows that there is room for.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// What goes through the network at once, of a batch of whole rows.
     fn pieces<'a>(&self, batch: Batch<'a>) -> impl Iterator<Item = (usize, Batch<'a>)> + use<'a> {
-        let (most, time) = self.size;
+        let time = self.time;
         let rows = batch.inputs.len() / time;
         assert_eq!(batch.inputs.len(), rows * time, "a batch is (B, T) with T = {time}");
-        assert!(rows <= most, "a batch has at most {most} rows");
         assert_eq!(batch.targets.len(), batch.inputs.len(), "each input has a target");
-        batch.pieces(self.at_once * time)
+        batch.pieces((self.tokens / time).max(1) * time)
     }
 
     /// B and T of a piece.
     fn batch_size(&self, piece: Batch<'_>) -> (usize, usize) {
-        (piece.inputs.len() / self.size.1, self.size.1)
+        (piece.inputs.len() / self.time, self.time)
     }
 
     fn attention(&self, batch: usize) -> SelfAttention {
         SelfAttention {
             batch,
-            time: self.size.1,
+            time: self.time,
             n_head: self.shape.n_head,
             n_kv_head: self.shape.n_kv_head,
             head_dim: self.shape.head_dim,
@@ -165,21 +256,17 @@ impl Network {
         gemm(&self.device, self.precision, d_y, w, ViewMut::dense(d_x, n, n_in), false);
     }
 
-    /// `d_w` (out, in) `+=` the transpose of `d_y` (N, out) times `x` (N, in).
-    fn linear_weight_gradient(&self, d_y: &[f32], x: &[f32], n_in: usize, d_w: &mut [f32]) {
+    /// `d_w` (out, in) `+=` the transpose of `d_y` (N, out) times `x` (N, in), where that learns.
+    fn linear_weight_gradient(&self, d_y: &[f32], x: &[f32], n_in: usize, d_w: Option<&mut [f32]>) {
+        let Some(d_w) = d_w else { return };
         let (n, n_out) = (x.len() / n_in, d_w.len() / n_in);
         let d_y = View::dense(d_y, n, n_out).transposed();
         let d_w = ViewMut::dense(d_w, n_out, n_in);
         gemm(&self.device, self.precision, d_y, View::dense(x, n, n_in), d_w, true);
     }
 
-    fn cross_entropy(objective: Objective) -> CrossEntropy<'static> {
-        CrossEntropy {
-            ignore: IGNORE,
-            scale: objective.scale,
-            weights: None,
-            z_loss: objective.z_loss,
-        }
+    fn cross_entropy(objective: Objective, weights: Option<&[f32]>) -> CrossEntropy<'_> {
+        CrossEntropy { ignore: IGNORE, scale: objective.scale, weights, z_loss: objective.z_loss }
     }
 }
 

@@ -23,6 +23,10 @@ pub enum Kind {
     Output,
     /// (1, n)
     Norm,
+    /// LoRA's A: (rank, in).
+    AdapterIn,
+    /// LoRA's B: (out, rank).
+    AdapterOut,
 }
 
 /// A tensor's name and place.
@@ -132,6 +136,13 @@ impl Layout {
         Layout { tensors, layers, embedding, norm, head, len }
     }
 
+    /// Tensors that are no whole model, `len` numbers in all.
+    pub(super) fn of(tensors: Vec<Tensor>, len: usize) -> Layout {
+        let nothing = 0..0;
+        let (embedding, norm, head) = (nothing.clone(), nothing.clone(), nothing);
+        Layout { tensors, layers: Vec::new(), embedding, norm, head, len }
+    }
+
     /// All tensors, in the order in which they lie.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
@@ -158,7 +169,9 @@ impl Layout {
             let deviation = match tensor.kind {
                 Kind::Embedding | Kind::Head => 0.02,
                 Kind::Matrix => (1.0 / tensor.cols as f64).sqrt(),
-                Kind::Output => 0.0,
+                // PEFT draws evenly up to 1 / sqrt(in), which has this deviation.
+                Kind::AdapterIn => (1.0 / (3.0 * tensor.cols as f64)).sqrt(),
+                Kind::Output | Kind::AdapterOut => 0.0,
                 Kind::Norm => {
                     values[tensor.range()].fill(1.0);
                     continue;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use llmos_tensor::Device;
-use llmos_tensor::gemm::{Precision, View, ViewMut, gemm};
+use llmos_tensor::gemm::{self, Precision, View, ViewMut, gemm};
 
 use crate::recipe::ModelShape;
 
@@ -29,6 +29,14 @@ fn linears(shape: &ModelShape) -> [Linear; 5] {
         Linear { n_out: c, n_in: f, count: l },
         Linear { n_out: shape.vocab_size, n_in: c, count: 1 },
     ]
+}
+
+/// Bytes of the largest packed operand of a step's products, `tokens` of which go through at once.
+pub(super) fn packed_bytes(shape: &ModelShape, tokens: usize) -> u64 {
+    let largest = linears(shape).into_iter().flat_map(|Linear { n_out, n_in, .. }| {
+        [(n_in, n_out), (n_out, n_in), (tokens, n_in)].map(|(k, n)| gemm::packed_bytes(k, n) as u64)
+    });
+    largest.max().unwrap_or(0)
 }
 
 /// Seconds that the products of a step of `tokens` take by themselves: of each size forward, input's

@@ -83,7 +83,7 @@ fn difference(got: &[f32], expected: &[f32]) -> f32 {
 fn logits_and_gradients_are_those_of_pytorch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     for isa in Isa::available() {
         let mut network = network(isa, 2, Precision::F32);
         let layout = network.layout().clone();
@@ -114,7 +114,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
 fn ten_steps_of_adamw_give_the_losses_of_pytorch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     let mut network = network(Isa::detect(), 1, Precision::F32);
     let device = Device::new(Isa::detect(), 1);
     let layout = network.layout().clone();
@@ -146,7 +146,7 @@ fn ten_steps_of_adamw_give_the_losses_of_pytorch() {
 fn threads_and_the_cut_of_a_batch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     let isa = Isa::detect();
     for precision in [Precision::F32, Precision::Bf16] {
         let gradients = |threads: usize, rows: usize| {
@@ -175,10 +175,10 @@ fn a_batch_that_goes_through_in_pieces_is_the_same_batch() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
     let starts: Vec<u32> = (0..21).map(|i| if i % 7 < 4 { 0 } else { 4 }).collect();
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: Some(&starts) };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: Some(&starts), weights: None };
     let run = |at_once: usize| {
         let mut network = network(Isa::detect(), 2, Precision::F32);
-        network.at_once = at_once;
+        network.tokens = at_once * network.time;
         let weights = golden.parameters(network.layout(), "weight");
         let (mut gradients, mut losses) = (vec![0.0; weights.len()], vec![0.0; 21]);
         let mut logits = vec![0.0; 21 * 40];
@@ -200,7 +200,7 @@ fn a_batch_that_goes_through_in_pieces_is_the_same_batch() {
 fn bfloat16_stays_near_single_precision() {
     let golden = Golden::read();
     let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
-    let batch = Batch { inputs: &inputs, targets: &targets, starts: None };
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
     let mut network = network(Isa::detect(), 2, Precision::Bf16);
     let weights = golden.parameters(network.layout(), "weight");
     let mut gradients = vec![0.0; weights.len()];
@@ -223,7 +223,7 @@ fn a_document_does_not_see_the_one_before_it() {
     let mut other = ids[..7].to_vec();
     other[0] = (other[0] + 1) % 40;
     let mut logits = |inputs: &[u32]| {
-        let batch = Batch { inputs, targets: inputs, starts: Some(&starts) };
+        let batch = Batch { inputs, targets: inputs, starts: Some(&starts), weights: None };
         let mut logits = vec![0.0; 7 * 40];
         network.logits(&weights, batch, &mut logits);
         logits
@@ -231,4 +231,66 @@ fn a_document_does_not_see_the_one_before_it() {
     let (first, second) = (logits(&ids[..7]), logits(&other));
     assert_ne!(first[..3 * 40], second[..3 * 40]);
     assert_eq!(first[3 * 40..], second[3 * 40..]);
+}
+
+/// With `W = W0 + s B A`, the chain rule gives `dA = s B^T dW` and `dB = s dW A^T`, and `dW` is PyTorch's.
+#[test]
+fn an_adapter_learns_as_the_merged_model_does() {
+    let golden = Golden::read();
+    let (inputs, targets) = (golden.ids("inputs"), golden.ids("targets"));
+    let batch = Batch { inputs: &inputs, targets: &targets, starts: None, weights: None };
+    let some = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect();
+    for lora in [
+        Lora::new(3),
+        Lora { targets: some(&["k_proj", "down_proj", "up_proj"]), ..Lora::new(1) },
+        Lora { rank_stabilised: true, alpha: 5.0, ..Lora::new(4) },
+    ] {
+        let frozen =
+            golden.parameters(network(Isa::detect(), 2, Precision::F32).layout(), "weight");
+        let adapted =
+            || network(Isa::detect(), 2, Precision::F32).with_adapter(frozen.clone(), &lora);
+        let mut decoder = adapted();
+        let layout = decoder.layout().clone();
+        // B is not zero, as it would be at the beginning.
+        let values: Vec<f32> =
+            (0..layout.len()).map(|i| ((i * 37 % 101) as f32 - 50.0) / 200.0).collect();
+        let mut gradients = vec![0.0; layout.len()];
+        let loss = decoder.gradients(&values, batch, objective(21), &mut gradients);
+        let mut whole = network(Isa::detect(), 2, Precision::F32);
+        let whole_layout = whole.layout().clone();
+        let merged = adapted().merged(values.clone());
+        let mut d_w = vec![0.0; whole_layout.len()];
+        let merged_loss = whole.gradients(&merged, batch, objective(21), &mut d_w);
+        assert!((loss - merged_loss).abs() < 1e-4, "{lora:?}: {loss} and {merged_loss}");
+        let scale = lora.scale() as f32;
+        for a in layout.tensors().iter().filter(|tensor| tensor.kind == Kind::AdapterIn) {
+            let name = a.name.replace("lora_A", "lora_B");
+            let b = layout.tensors().iter().find(|tensor| tensor.name == name).expect("its pair");
+            let name = a.name.trim_start_matches("base_model.model.").replace("lora_A.", "");
+            let w =
+                whole_layout.tensors().iter().find(|tensor| tensor.name == name).expect("a matrix");
+            let (out, n_in, rank) = (w.rows, w.cols, lora.rank);
+            assert_eq!((a.rows, a.cols, b.rows, b.cols), (rank, n_in, out, rank), "{}", a.name);
+            let (d_w, a_values, b_values) =
+                (&d_w[w.range()], &values[a.range()], &values[b.range()]);
+            let d_a: Vec<f32> = (0..rank * n_in)
+                .map(|i| {
+                    (0..out)
+                        .map(|o| scale * b_values[o * rank + i / n_in] * d_w[o * n_in + i % n_in])
+                        .sum()
+                })
+                .collect();
+            let d_b: Vec<f32> = (0..out * rank)
+                .map(|i| {
+                    (0..n_in)
+                        .map(|j| scale * d_w[i / rank * n_in + j] * a_values[i % rank * n_in + j])
+                        .sum()
+                })
+                .collect();
+            for (tensor, expected) in [(a, d_a), (b, d_b)] {
+                let error = difference(&gradients[tensor.range()], &expected);
+                assert!(error < 1e-4, "{lora:?}: gradient of {} is off by {error}", tensor.name);
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::law::Size;
 use crate::Error;
 use crate::data::{Dataset, Split};
 use crate::recipe::{Draft, Facts, Recipe, Text};
-use crate::run::Trainer;
+use crate::run::{Material, Trainer};
 
 /// What a small model ended with, in two runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -62,7 +62,7 @@ fn end(
 ) -> Result<Option<(Size, f64)>, Error> {
     let text = Text::from(&**dataset);
     let recipe = recipe(&text, tokens)?;
-    let mut trainer = Trainer::new(&recipe, dataset, device)?;
+    let mut trainer = Trainer::new(&recipe, &Material::Text(dataset.clone()), device)?;
     for _ in 0..recipe.train.steps {
         if trainer.train_step()?.is_err() {
             return Ok(None);

@@ -13,12 +13,23 @@ use sha2::{Digest, Sha256};
 use super::safetensors;
 use crate::data::hex;
 use crate::journal::Row;
-use crate::model::Layout;
+use crate::model::{Kind, Layout};
 use crate::optimizer::Optimizer;
 use crate::{Error, disk};
 
 /// The weights' name.
 pub(super) const MODEL: &str = "model.safetensors";
+
+/// The weights of an adapter, as PEFT names them.
+pub(super) const ADAPTER: &str = "adapter_model.safetensors";
+
+/// The name of the weights of a layout: an adapter's have a name of their own.
+pub(super) fn weights_name(layout: &Layout) -> &'static str {
+    match layout.tensors().first() {
+        Some(tensor) if tensor.kind == Kind::AdapterIn => ADAPTER,
+        _ => MODEL,
+    }
+}
 /// The name of what the optimizer remembers.
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// The name of everything else that a run remembers.
@@ -163,7 +174,7 @@ fn write(
         file(name, &|out| out.write_all(contents))?;
     }
     let (mean, square) = optimizer.state();
-    file(MODEL, &|out| safetensors::write(out, &model_header(layout), &[weights]))?;
+    file(weights_name(layout), &|out| safetensors::write(out, &model_header(layout), &[weights]))?;
     file(OPTIMIZER, &|out| safetensors::write(out, &optimizer_header(optimizer), &[mean, square]))?;
     let state = serde_json::to_vec_pretty(state)?;
     file(STATE, &|out| out.write_all(&state))?;
@@ -171,6 +182,18 @@ fn write(
     out.write_all(sums.as_bytes())?;
     out.finish()?;
     disk::sync_folder(aside)
+}
+
+/// Writes the weights of a whole model into a folder.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn write_model(folder: &Path, layout: &Layout, weights: &[f32]) -> Result<(), Error> {
+    disk::write_whole(&folder.join(weights_name(layout)), |file| {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        safetensors::write(&mut out, &model_header(layout), &[weights])?;
+        out.flush()
+    })
 }
 
 /// Reads a checkpoint, every byte of which is checked before anything is changed.
@@ -183,7 +206,7 @@ pub(super) fn load(
     weights: &mut [f32],
     optimizer: &mut Optimizer,
 ) -> Result<State, Error> {
-    verify(path)?;
+    verify(path, weights_name(layout))?;
     let name = path.join(STATE);
     let bytes = std::fs::read(&name).map_err(Error::io("read", &name))?;
     let state: State = serde_json::from_slice(&bytes).map_err(|error| Error::Format {
@@ -192,7 +215,7 @@ pub(super) fn load(
         expected: "that of a run of this version".into(),
         got: error.to_string(),
     })?;
-    safetensors::read(&path.join(MODEL), &model_header(layout), &mut [weights])?;
+    safetensors::read(&path.join(weights_name(layout)), &model_header(layout), &mut [weights])?;
     let (mean, square) = optimizer.state_len();
     let (mut mean, mut square) = (vec![0.0; mean], vec![0.0; square]);
     let header = optimizer_header(optimizer);
@@ -202,7 +225,7 @@ pub(super) fn load(
 }
 
 /// Compares the sum of every file with the list.
-fn verify(path: &Path) -> Result<(), Error> {
+fn verify(path: &Path, weights: &str) -> Result<(), Error> {
     let format = |what: &str, expected: &str, got: String| Error::Format {
         path: path.to_path_buf(),
         what: what.to_string(),
@@ -223,7 +246,7 @@ fn verify(path: &Path) -> Result<(), Error> {
             return Err(format(name, &format!("the sum {expected}"), got));
         }
     }
-    for name in [MODEL, OPTIMIZER, STATE] {
+    for name in [weights, OPTIMIZER, STATE] {
         if !text.lines().any(|line| line.ends_with(&format!("  {name}"))) {
             return Err(format(SUMS, &format!("a sum of {name}"), "none".into()));
         }
@@ -247,9 +270,9 @@ fn sum(path: &Path) -> Result<String, Error> {
 
 fn model_header(layout: &Layout) -> Vec<u8> {
     safetensors::header(layout.tensors().iter().map(|tensor| {
-        let shape = match tensor.rows {
-            1 => vec![tensor.cols],
-            rows => vec![rows, tensor.cols],
+        let shape = match tensor.kind {
+            Kind::Norm => vec![tensor.cols],
+            _ => vec![tensor.rows, tensor.cols],
         };
         (tensor.name.as_str(), shape)
     }))

@@ -20,14 +20,14 @@ const TEMPERATURE: f32 = 0.8;
 /// Lets the model go on from the beginning of a document to its end, to that of its context, or of
 /// patience. None where it draws nothing that can be drawn.
 pub(super) fn dream(trainer: &mut Trainer, tokenizer: &Tokenizer) -> Result<Option<String>, Error> {
-    let start = start(trainer.dataset())?;
+    let start = trainer.opening()?;
     let Trainer { recipe, network, weights, .. } = trainer;
     Ok(go_on(recipe, network, weights, tokenizer, start))
 }
 
 /// What a document begins with: the vocabulary's start, what ends the one before, or else the text's
 /// first token.
-fn start(dataset: &Dataset) -> Result<Vec<u32>, Error> {
+pub(super) fn start(dataset: &Dataset) -> Result<Vec<u32>, Error> {
     let entry = &dataset.manifest().tokenizer;
     let mut start = entry.start.clone();
     if start.is_empty() {

@@ -1,7 +1,9 @@
 //! How well held-out text is predicted.
 
+use super::material::Lesson;
 use super::rows::Pieces;
 use crate::Error;
+use crate::conversations::lay;
 use crate::data::{Dataset, Split};
 use crate::model::{IGNORE, Network};
 
@@ -30,6 +32,7 @@ pub(super) fn evaluate(
     pieces: &mut Pieces,
 ) -> Result<Option<Evaluation>, Error> {
     let context = pieces.context();
+    network.set_time(context);
     let n_row = dataset.n_row(Split::Validation, context);
     let wanted = n_row.min(most.div_ceil(context as u64));
     let (mut nats, mut tokens) = (0.0_f64, 0_u64);
@@ -61,4 +64,38 @@ pub(super) fn evaluate(
         bits_per_byte: nats / std::f64::consts::LN_2 / bytes,
         tokens,
     }))
+}
+
+/// Predicts what is learnt of held-out rows, of `most` tokens about or of all; none where no row is
+/// held out. Bytes are those of the text that is learnt.
+pub(super) fn evaluate_rows(
+    network: &mut Network,
+    weights: &[f32],
+    lesson: &Lesson,
+    most: u64,
+    rows_at_once: usize,
+    losses: &mut Vec<f32>,
+) -> Option<Evaluation> {
+    let (mut nats, mut tokens, mut bytes) = (0.0_f64, 0_u64, 0_u64);
+    for rows in lesson.held_out.rows().chunks(rows_at_once.max(1)) {
+        if tokens >= most {
+            break;
+        }
+        let rows: Vec<_> = rows.iter().collect();
+        let sequences = lay(&rows, lesson.deal.pack, network.longest());
+        losses.resize(sequences.inputs.len().max(losses.len()), 0.0);
+        network.set_time(sequences.time);
+        let losses = &mut losses[..sequences.inputs.len()];
+        network.losses(weights, sequences.batch(), losses);
+        nats += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        for id in rows.iter().flat_map(|row| row.learnt_ids()) {
+            tokens += 1;
+            bytes += lesson.tokenizer.token_bytes(id).len() as u64;
+        }
+    }
+    (tokens > 0).then(|| Evaluation {
+        loss: nats / tokens as f64,
+        bits_per_byte: nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
+        tokens,
+    })
 }

@@ -1,11 +1,14 @@
 //! The small files of a finished model: what makes a folder of weights one that transformers and
 //! everyone else load.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::checkpoint::Files;
 use crate::Error;
 use crate::data::Dataset;
+use crate::model::Lora;
 use crate::recipe::ModelShape;
 use llmos_tokenizer::Tokenizer;
 
@@ -38,7 +41,7 @@ pub(super) fn tokenizer(dataset: &Dataset) -> Result<(Tokenizer, Files), Error> 
 }
 
 /// `config.json` in the words of transformers 4, which version 5 reads as well.
-pub(super) fn config(shape: &ModelShape, context: usize, tokenizer: &Tokenizer) -> Vec<u8> {
+pub(crate) fn config(shape: &ModelShape, context: usize, tokenizer: &Tokenizer) -> Vec<u8> {
     let (class, model_type) = match shape.qk_norm {
         true => ("Qwen3ForCausalLM", "qwen3"),
         false => ("LlamaForCausalLM", "llama"),
@@ -74,5 +77,26 @@ pub(super) fn config(shape: &ModelShape, context: usize, tokenizer: &Tokenizer) 
     } else {
         config["mlp_bias"] = false.into();
     }
+    format!("{config:#}\n").into_bytes()
+}
+
+/// `adapter_config.json`, PEFT's.
+pub(super) fn adapter_config(lora: &Lora, base: &Path) -> Vec<u8> {
+    let config = json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base.display().to_string(),
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": 0.0,
+        "use_rslora": lora.rank_stabilised,
+        "use_dora": false,
+        "target_modules": lora.targets,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "modules_to_save": null,
+    });
     format!("{config:#}\n").into_bytes()
 }

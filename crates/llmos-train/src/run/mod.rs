@@ -12,6 +12,8 @@ mod files;
 mod folder;
 mod guard;
 mod log;
+mod material;
+mod pairs;
 mod record;
 mod rows;
 mod safetensors;
@@ -26,14 +28,16 @@ use std::time::Instant;
 use llmos_tensor::Device;
 use llmos_tokenizer::Tokenizer;
 
-use crate::data::Dataset;
 use crate::journal::{Dream, Row};
 use crate::recipe::Recipe;
 use crate::{Error, disk};
 
+pub(crate) use checkpoint::write_model;
 use checkpoint::{Files, Parent, State};
 pub use evaluate::Evaluation;
+pub(crate) use files::config;
 pub use folder::RunFolder;
+pub use material::{Lesson, Material, Preference};
 use record::Record;
 pub(crate) use trainer::Trainer;
 
@@ -75,8 +79,9 @@ pub enum Ending {
 pub struct Run {
     folder: RunFolder,
     recipe: Recipe,
+    material: Material,
     trainer: Trainer,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// What lies in every checkpoint.
     files: Files,
     record: Record,
@@ -97,7 +102,7 @@ impl Run {
         folder: RunFolder,
         recipe: &Recipe,
         text: &str,
-        dataset: &Arc<Dataset>,
+        material: &Material,
         device: &Arc<Device>,
     ) -> Result<Run, Error> {
         let start = Instant::now();
@@ -114,15 +119,29 @@ impl Run {
         std::fs::create_dir_all(&checkpoints)
             .map_err(Error::io("make the folder", &checkpoints))?;
         checkpoint::tidy(&checkpoints)?;
-        let (tokenizer, mut files) = files::tokenizer(dataset)?;
-        let config = files::config(&recipe.model, train.context, &tokenizer);
-        files.push(("config.json".into(), config));
+        let (tokenizer, mut files) = material.tokenizer()?;
+        let config = files::config(&recipe.model, material.context(recipe), &tokenizer);
+        match material.lora() {
+            Some((lora, base)) => {
+                files.push(("adapter_config.json".into(), files::adapter_config(lora, base)));
+            }
+            None => files.push(("config.json".into(), config)),
+        }
         files.push((RunFolder::RECIPE.into(), text.into()));
-        let mut trainer = Trainer::blank(recipe, dataset, device)?;
-        let (record, before) = Record::restore(&folder, &mut trainer)?;
-        let first = trainer.step;
-        let recipe = recipe.clone();
-        Ok(Run { folder, recipe, trainer, tokenizer, files, record, before, start, first })
+        let mut trainer = Trainer::blank(recipe, material, device)?;
+        let (record, before) = Record::restore(&folder, &mut trainer, material)?;
+        Ok(Run {
+            first: trainer.step,
+            recipe: recipe.clone(),
+            material: material.clone(),
+            folder,
+            trainer,
+            tokenizer,
+            files,
+            record,
+            before,
+            start,
+        })
     }
 
     /// Steps that are done.
@@ -209,7 +228,7 @@ impl Run {
             losses: guard.losses().collect(),
             row: row.clone(),
             seconds: self.seconds(),
-            data: self.trainer.dataset().sha256().to_string(),
+            data: self.material.sha256().to_string(),
             program: env!("CARGO_PKG_VERSION").to_string(),
             parent: self.record.parent.clone(),
         };
@@ -269,7 +288,7 @@ impl Run {
         }
         skipped.push(trainer::batch_number(&skipped, self.step()));
         skipped.sort_unstable();
-        (self.record, _) = Record::restore(&self.folder, &mut self.trainer)?;
+        (self.record, _) = Record::restore(&self.folder, &mut self.trainer, &self.material)?;
         self.trainer.skipped = skipped;
         // The row of the checkpoint's step is written already, or is written now.
         if let Some(row) = self.record.pending.take() {
@@ -290,10 +309,11 @@ impl Run {
             }
         }
         // Last: where the weights are, the model is whole.
-        let weights = from.join(checkpoint::MODEL);
+        let name = checkpoint::weights_name(self.trainer.network.layout());
+        let weights = from.join(name);
         let copy = |file: &mut std::fs::File| {
             std::io::copy(&mut std::fs::File::open(&weights)?, file).map(|_| ())
         };
-        disk::write_whole(&self.folder.join(checkpoint::MODEL), copy)
+        disk::write_whole(&self.folder.join(name), copy)
     }
 }

@@ -7,6 +7,7 @@ use super::checkpoint::{self, Parent, State};
 use super::folder::RunFolder;
 use super::guard::Guard;
 use super::log::Log;
+use super::material::Material;
 use super::trainer::Trainer;
 use crate::Error;
 use crate::journal::{Dream, Row};
@@ -32,21 +33,23 @@ impl Record {
     pub(super) fn restore(
         folder: &RunFolder,
         trainer: &mut Trainer,
+        material: &Material,
     ) -> Result<(Record, f64), Error> {
         let (mut row, mut parent, mut seconds) = (None, None, 0.0);
         match checkpoint::latest(&folder.join(RunFolder::CHECKPOINTS)) {
             Some((_, path)) => {
                 let Trainer { network, weights, optimizer, .. } = trainer;
                 let state = checkpoint::load(&path, network.layout(), weights, optimizer)?;
-                check(&path, &state, trainer)?;
+                check(&path, &state, trainer, material)?;
                 trainer.step = state.step;
                 trainer.skipped = state.skipped;
                 trainer.guard = Guard::new(state.losses);
+                trainer.tokens = state.row.tokens.unwrap_or_default();
                 parent = Some(Parent::of(&path)?);
                 row = Some(state.row);
                 seconds = state.seconds;
             }
-            None => trainer.begin(),
+            None => trainer.begin(material)?,
         }
         let step = trainer.step;
         let (metrics, rows) = Log::open::<Row>(&folder.join(RunFolder::METRICS), step)?;
@@ -60,14 +63,14 @@ impl Record {
 }
 
 /// A checkpoint must be of this seed and of these data.
-fn check(path: &Path, state: &State, trainer: &Trainer) -> Result<(), Error> {
+fn check(path: &Path, state: &State, trainer: &Trainer, material: &Material) -> Result<(), Error> {
     let format = |what: &str, expected: String, got: String| Error::Format {
         path: path.to_path_buf(),
         what: what.to_string(),
         expected,
         got,
     };
-    let data = trainer.dataset().sha256();
+    let data = material.sha256();
     if state.data != data {
         return Err(format("data", format!("the data of the run, {}", state.data), data.into()));
     }

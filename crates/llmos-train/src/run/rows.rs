@@ -58,27 +58,12 @@ impl Pieces {
         }
     }
 
-    /// Targets that are learnt from.
-    pub(super) fn n_target(&self) -> usize {
-        self.targets.iter().filter(|&&target| target != IGNORE).count()
-    }
-
-    /// Rows `first` to `first + n`.
-    pub(super) fn part(&self, first: usize, n: usize) -> Batch<'_> {
-        let range = first * self.context..(first + n) * self.context;
-        Batch {
-            inputs: &self.inputs[range.clone()],
-            targets: &self.targets[range.clone()],
-            starts: self.documents.then(|| &self.starts[range]),
-        }
-    }
-
     /// All rows, and room for a loss of each of their tokens.
     pub(super) fn batch_and_losses(&mut self) -> (Batch<'_>, &mut [f32]) {
         let Pieces { inputs, targets, starts, documents, losses, .. } = self;
         let n = inputs.len();
         let starts = documents.then_some(&starts[..]);
-        (Batch { inputs, targets, starts }, &mut losses[..n])
+        (Batch { inputs, targets, starts, weights: None }, &mut losses[..n])
     }
 }
 
@@ -91,15 +76,14 @@ mod tests {
         let mut pieces = Pieces::new(2, 5, true);
         pieces.push(&[1, 2, 3, 4, 5, 6], &[0, 2, 5], 5);
         pieces.push(&[7, 8, 9, 0, 0, 0], &[0], 2);
-        let batch = pieces.part(0, 2);
+        let (batch, _) = pieces.batch_and_losses();
         assert_eq!(batch.inputs, [1, 2, 3, 4, 5, 7, 8, 9, 0, 0]);
         // 3 begins at place 2, and 6 at place 5: neither is predicted from what stands before it.
         let x = IGNORE;
         assert_eq!(batch.targets, [2, x, 4, 5, x, 8, 9, x, x, x]);
         assert_eq!(batch.starts.unwrap(), [0, 0, 2, 2, 2, 0, 0, 0, 0, 0]);
-        assert_eq!(pieces.n_target(), 5);
         let mut plain = Pieces::new(1, 5, false);
         plain.push(&[1, 2, 3, 4, 5, 6], &[0, 2], 5);
-        assert_eq!((plain.n_target(), plain.part(0, 1).starts), (5, None));
+        assert_eq!(plain.batch_and_losses().0.starts, None);
     }
 }

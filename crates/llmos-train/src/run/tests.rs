@@ -8,7 +8,7 @@ use llmos_tokenizer::train::{BpeOptions, BpeTrainer};
 
 use super::*;
 use crate::data::scratch::Scratch;
-use crate::data::{Place, Preparation, Source, prepare};
+use crate::data::{Dataset, Place, Preparation, Source, prepare};
 use crate::journal::Journal;
 use crate::recipe::{Draft, Facts, Text};
 
@@ -53,7 +53,13 @@ impl Ground {
         let resolved = draft.resolve(&facts)?;
         let folder = RunFolder::take(&self.scratch.path().join(name))?;
         let device = Arc::new(Device::new(Isa::detect(), threads));
-        Run::new(folder, &resolved.recipe, &resolved.to_toml(), &self.dataset, &device)
+        Run::new(
+            folder,
+            &resolved.recipe,
+            &resolved.to_toml(),
+            &Material::Text(self.dataset.clone()),
+            &device,
+        )
     }
 
     fn bytes(&self, name: &str) -> Vec<u8> {

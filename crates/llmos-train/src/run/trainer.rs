@@ -6,13 +6,17 @@ use std::time::Instant;
 use llmos_tensor::Device;
 use llmos_tensor::ops::train::{all_finite, sum_of_squares};
 
-use super::evaluate::{Evaluation, evaluate};
+use super::dream;
+use super::evaluate::{Evaluation, evaluate, evaluate_rows};
 use super::guard::Guard;
+use super::material::{Lesson, Material};
+use super::pairs::{self, Measured};
 use super::rows::Pieces;
 use crate::Error;
-use crate::data::{self, BatchOptions, Batches, Dataset};
+use crate::conversations::{Sequences, lay};
+use crate::data::{self, BatchOptions, Batches};
 use crate::journal::Row;
-use crate::model::{Network, Objective};
+use crate::model::{Batch, IGNORE, Network, Objective};
 use crate::optimizer::{Optimizer, Rates};
 use crate::recipe::Recipe;
 
@@ -20,23 +24,115 @@ use crate::recipe::Recipe;
 pub(crate) struct Trainer {
     pub(super) recipe: Recipe,
     device: Arc<Device>,
-    batches: Batches,
+    source: Source,
     pub(super) network: Network,
     /// (parameters), as [`crate::model::Layout`] has them.
     pub(super) weights: Vec<f32>,
     /// (parameters)
     gradients: Vec<f32>,
     pub(super) optimizer: Optimizer,
-    batch: data::Batch,
-    pieces: Pieces,
     /// Steps done.
     pub(super) step: u64,
+    /// Tokens learnt from, padding left out.
+    pub(super) tokens: u64,
     /// Batches that were left out, sorted.
     pub(super) skipped: Vec<u64>,
     pub(super) guard: Guard,
     /// A batch whose loss is none.
     #[cfg(test)]
     pub(super) poison: Option<u64>,
+}
+
+/// Where batches come from.
+enum Source {
+    Text {
+        batches: Batches,
+        batch: data::Batch,
+        pieces: Pieces,
+    },
+    Lesson {
+        lesson: Arc<Lesson>,
+        /// The step's rows, by their places, and how they lie.
+        rows: Vec<usize>,
+        sequences: Sequences,
+        /// (rows): log-probabilities of pairs' answers by the model that was begun with.
+        reference: Vec<f64>,
+        /// (tokens of the largest batch that was measured)
+        losses: Vec<f32>,
+    },
+}
+
+impl Source {
+    fn new(recipe: &Recipe, material: &Material) -> Result<Source, Error> {
+        let train = &recipe.train;
+        let dataset = match material {
+            Material::Text(dataset) => dataset,
+            Material::Lesson(lesson) => {
+                return Ok(Source::Lesson {
+                    lesson: lesson.clone(),
+                    rows: Vec::new(),
+                    sequences: Sequences::default(),
+                    reference: Vec::new(),
+                    losses: Vec::new(),
+                });
+            }
+        };
+        let batches = Batches::new(
+            dataset.clone(),
+            BatchOptions {
+                context: train.context,
+                batch: train.batch,
+                seed: train.seed,
+                order: recipe.data.order,
+                documents: train.document_attention,
+            },
+        )?;
+        let pieces = Pieces::new(train.batch, train.context, train.document_attention);
+        Ok(Source::Text { batches, batch: data::Batch::default(), pieces })
+    }
+
+    /// Brings batch `number` together; gives its tokens without padding.
+    fn fill(&mut self, recipe: &Recipe, number: u64) -> Result<u64, Error> {
+        let train = &recipe.train;
+        match self {
+            Source::Text { batches, batch, pieces } => {
+                batches.fill(number, batch)?;
+                pieces.clear();
+                let width = train.context + 1;
+                for (ids, starts) in batch.tokens.chunks_exact(width).zip(&batch.starts) {
+                    pieces.push(ids, starts, train.context);
+                }
+                Ok(train.tokens_per_step())
+            }
+            Source::Lesson { lesson, rows, sequences, .. } => {
+                *rows = lesson.train.batch(lesson.deal, number);
+                *sequences = lay(&lesson.rows(rows), lesson.deal.pack, train.context);
+                Ok(sequences.tokens)
+            }
+        }
+    }
+
+    /// Of pairs: measures them, and says what each token counts for.
+    fn weigh(&mut self, network: &mut Network, weights: &[f32]) -> Option<Measured> {
+        let Source::Lesson { lesson, rows, sequences, reference, losses } = self else {
+            return None;
+        };
+        let preference = lesson.preference?;
+        let now = pairs::log_probabilities(network, weights, sequences, losses);
+        let before: Vec<f64> = rows.iter().map(|&row| reference[row]).collect();
+        Some(pairs::weigh(preference, &lesson.rows(rows), (&now, &before), sequences))
+    }
+
+    /// What was brought together, and T.
+    fn batch(&mut self) -> (Batch<'_>, usize) {
+        match self {
+            Source::Text { pieces, .. } => {
+                let context = pieces.context();
+                (pieces.batch_and_losses().0, context)
+            }
+            Source::Lesson { sequences, .. } => (sequences.batch(), sequences.time),
+        }
+    }
 }
 
 /// The number of the batch that step `step`, from 0, draws: those that were left out are not
@@ -49,50 +145,47 @@ impl Trainer {
     /// A trainer at the beginning of a run.
     ///
     /// # Errors
-    /// As [`Batches::new`].
+    /// As [`Batches::new`]; a base model's weights cannot be read.
     pub(crate) fn new(
         recipe: &Recipe,
-        dataset: &Arc<Dataset>,
+        material: &Material,
         device: &Arc<Device>,
     ) -> Result<Trainer, Error> {
-        let mut trainer = Trainer::blank(recipe, dataset, device)?;
-        trainer.begin();
+        let mut trainer = Trainer::blank(recipe, material, device)?;
+        trainer.begin(material)?;
         Ok(trainer)
     }
 
     /// Makes everything that is needed in memory. The weights are those of no model yet.
     ///
     /// # Errors
-    /// As [`Batches::new`].
+    /// As [`Trainer::new`].
     pub(super) fn blank(
         recipe: &Recipe,
-        dataset: &Arc<Dataset>,
+        material: &Material,
         device: &Arc<Device>,
     ) -> Result<Trainer, Error> {
         let train = &recipe.train;
-        let batches = Batches::new(
-            dataset.clone(),
-            BatchOptions {
-                context: train.context,
-                batch: train.batch,
-                seed: train.seed,
-                order: recipe.data.order,
-                documents: train.document_attention,
-            },
-        )?;
         let precision = train.dtype.precision();
         let rows = train.micro_batch();
         let network = Network::new(&recipe.model, device, precision, rows, train.context);
+        let mut network = material.network(recipe, network)?;
+        let mut source = Source::new(recipe, material)?;
+        if let Source::Lesson { lesson, reference, losses, .. } = &mut source
+            && lesson.preference.is_some()
+        {
+            let initial = material.initial(recipe, network.layout())?;
+            *reference = pairs::reference(&mut network, &initial, lesson, losses);
+        }
         Ok(Trainer {
             weights: vec![0.0; network.layout().len()],
             gradients: vec![0.0; network.layout().len()],
             optimizer: Optimizer::new(recipe.optimizer.name, network.layout()),
             network,
-            batches,
+            source,
             device: device.clone(),
-            batch: data::Batch::default(),
-            pieces: Pieces::new(train.batch, train.context, train.document_attention),
             step: 0,
+            tokens: 0,
             skipped: Vec::new(),
             guard: Guard::default(),
             #[cfg(test)]
@@ -102,16 +195,12 @@ impl Trainer {
     }
 
     /// Goes to the beginning.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, material: &Material) -> Result<(), Error> {
         let layout = self.network.layout();
-        self.weights = layout.initial(self.recipe.train.seed);
+        self.weights = material.initial(&self.recipe, layout)?;
         self.optimizer = Optimizer::new(self.recipe.optimizer.name, layout);
-        (self.step, self.skipped, self.guard) = Default::default();
-    }
-
-    /// What is learnt from.
-    pub(super) fn dataset(&self) -> &Arc<Dataset> {
-        self.batches.dataset()
+        (self.step, self.tokens, self.skipped, self.guard) = Default::default();
+        Ok(())
     }
 
     /// True if every weight is a number.
@@ -125,8 +214,27 @@ impl Trainer {
     /// As [`Dataset::read`].
     pub(crate) fn evaluate(&mut self, most: u64) -> Result<Option<Evaluation>, Error> {
         let rows = self.recipe.train.micro_batch();
-        let Trainer { network, weights, pieces, batches, .. } = self;
-        evaluate(network, weights, batches.dataset(), most, rows, pieces)
+        let Trainer { network, weights, source, .. } = self;
+        match source {
+            Source::Text { batches, pieces, .. } => {
+                evaluate(network, weights, batches.dataset(), most, rows, pieces)
+            }
+            Source::Lesson { lesson, losses, .. } => {
+                Ok(evaluate_rows(network, weights, lesson, most, rows, losses))
+            }
+        }
+    }
+
+    /// What the model is asked to go on from: the beginning of a document, or a conversation up to
+    /// what the assistant says.
+    pub(super) fn opening(&self) -> Result<Vec<u32>, Error> {
+        match &self.source {
+            Source::Text { batches, .. } => dream::start(batches.dataset()),
+            Source::Lesson { lesson, .. } => {
+                let rows = lesson.held_out.rows().iter().chain(lesson.train.rows());
+                Ok(rows.take(1).flat_map(|row| row.prompt()).copied().collect())
+            }
+        }
     }
 
     /// Does the next step; what is wrong with its batch where it cannot be learnt from, the weights
@@ -135,23 +243,19 @@ impl Trainer {
         let clock = Instant::now();
         let (train, optimizer) = (&self.recipe.train, &self.recipe.optimizer);
         let number = batch_number(&self.skipped, self.step);
-        self.batches.fill(number, &mut self.batch)?;
-        self.pieces.clear();
-        let width = train.context + 1;
-        for (ids, starts) in self.batch.tokens.chunks_exact(width).zip(&self.batch.starts) {
-            self.pieces.push(ids, starts, train.context);
-        }
-        let n_target = self.pieces.n_target().max(1);
+        let tokens = self.source.fill(&self.recipe, number)?;
+        let measured = self.source.weigh(&mut self.network, &self.weights);
+        let (batch, time) = self.source.batch();
+        let n_target = batch.targets.iter().filter(|&&target| target != IGNORE).count().max(1);
         // Every piece counts by the tokens of the whole step, so that pieces add up to the batch.
-        let objective = Objective { scale: 1.0 / n_target as f32, z_loss: optimizer.z_loss as f32 };
+        let scale = if measured.is_some() { 1.0 } else { 1.0 / n_target as f32 };
+        let objective = Objective { scale, z_loss: optimizer.z_loss as f32 };
         self.gradients.fill(0.0);
-        let rows = train.micro_batch();
-        let mut nats = 0.0;
-        for first in (0..train.batch).step_by(rows) {
-            let piece = self.pieces.part(first, rows);
-            nats += self.network.gradients(&self.weights, piece, objective, &mut self.gradients);
-        }
-        let loss = nats / n_target as f64;
+        self.network.set_time(time);
+        // Pieces are as large as there is room for: a micro-batch at most.
+        let gradients = &mut self.gradients;
+        let nats = self.network.gradients(&self.weights, batch, objective, gradients);
+        let loss = measured.map_or(nats / n_target as f64, |measured| measured.loss);
         #[cfg(test)]
         let loss = if self.poison == Some(number) { f64::NAN } else { loss };
         let grad_norm = sum_of_squares(&self.device, &self.gradients).sqrt();
@@ -172,11 +276,11 @@ impl Trainer {
         let precision = train.dtype.precision();
         self.optimizer.step(&self.device, precision, optimizer, rates, weights, gradients);
         self.step += 1;
+        self.tokens += tokens;
         let seconds = clock.elapsed().as_secs_f64();
-        let tokens = train.tokens_per_step();
         Ok(Ok(Row {
             step: self.step,
-            tokens: Some(self.step * tokens),
+            tokens: Some(self.tokens),
             loss: Some(loss),
             lr: Some(rates.adam),
             grad_norm: Some(grad_norm),
@@ -186,6 +290,9 @@ impl Trainer {
             skipped: (!self.skipped.is_empty()).then_some(self.skipped.len() as u64),
             val_loss: None,
             val_bits_per_byte: None,
+            reward_margin: measured.map(|measured| measured.margin),
+            reward_accuracy: measured.map(|measured| measured.accuracy),
+            kl: measured.map(|measured| measured.kl),
         }))
     }
 }

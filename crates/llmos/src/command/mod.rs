@@ -8,10 +8,13 @@ pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod dream;
+pub(crate) mod finetune;
 pub(crate) mod inspect;
+pub(crate) mod merge;
 pub(crate) mod models;
 pub(crate) mod next;
 pub(crate) mod plan;
+pub(crate) mod prefer;
 pub(crate) mod pretrain;
 pub(crate) mod pull;
 pub(crate) mod rm;
@@ -41,6 +44,9 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Convert(arguments)) => convert::run(arguments, terminal),
         Some(Command::Plan(arguments)) => plan::run(arguments, terminal),
         Some(Command::Pretrain(arguments)) => pretrain::run(*arguments, terminal),
+        Some(Command::Finetune(arguments)) => finetune::run(*arguments, terminal),
+        Some(Command::Prefer(arguments)) => prefer::run(*arguments, terminal),
+        Some(Command::Merge(arguments)) => merge::run(arguments, terminal),
         Some(Command::Watch(arguments)) => watch::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
         Some(Command::Models(arguments)) => models::run(arguments, terminal),

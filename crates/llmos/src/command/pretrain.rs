@@ -1,7 +1,7 @@
 //! `llmos pretrain`: text becomes parameters.
 
 mod place;
-mod report;
+pub(super) mod report;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use llmos_train::data::{Dataset, MANIFEST};
 use llmos_train::journal::{Journal, Row};
 use llmos_train::plan::{Forecast, Law, RunPlan, derive};
 use llmos_train::recipe::{Draft, Facts, Recipe, Resolved, Text};
-use llmos_train::run::{Ending, Event, Run, RunFolder};
+use llmos_train::run::{Ending, Event, Material, Run, RunFolder};
 
 use crate::failure::{failure, is_full};
 use crate::recipe::RecipeArguments;
@@ -88,7 +88,8 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
     report::write_forecast(&folder, &forecast, None)?;
     // What the preparation held is no part of what was said of the run.
     processors::forget_peak_memory();
-    let mut run = Run::new(folder, recipe, &text, &dataset, &device).map_err(explained)?;
+    let mut run =
+        Run::new(folder, recipe, &text, &Material::Text(dataset), &device).map_err(explained)?;
     run.count_seconds(start.elapsed().as_secs_f64() - run.seconds_here());
     match run.step() {
         0 => terminal.say(format_args!("training in {}", out.display())),
@@ -188,7 +189,7 @@ fn go_on(
 /// Lines of steps are said this far apart; those with a measurement always are.
 const PAUSE: Duration = Duration::from_secs(1);
 
-fn train(
+pub(super) fn train(
     run: &mut Run,
     recipe: &Recipe,
     terminal: &Terminal,
@@ -227,7 +228,7 @@ const DAMAGED: &str = "the checkpoint is damaged or another run's: move it away,
     on from the one before";
 
 /// An error of a run with what can be done about it.
-fn explained(error: llmos_train::Error) -> anyhow::Error {
+pub(super) fn explained(error: llmos_train::Error) -> anyhow::Error {
     use llmos_train::Error;
     let is_of_checkpoint =
         |path: &Path| path.components().any(|part| part.as_os_str() == RunFolder::CHECKPOINTS);

@@ -3,8 +3,10 @@
 
 mod bad_input;
 mod bench;
+mod chats;
 mod convert;
 mod data;
+mod finetune;
 mod full_disk;
 mod generate;
 mod inspect;

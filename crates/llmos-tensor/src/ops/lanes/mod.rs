@@ -156,3 +156,20 @@ pub(crate) trait Lanes: Copy + 'static {
         }
     }
 }
+
+/// The transpose of the first N vectors: log2(N) times, the vectors are shuffled like two halves of
+/// a pack of cards, lane by lane.
+///
+/// # Safety
+/// The CPU has the instructions of `L`.
+#[inline(always)]
+pub(crate) unsafe fn transpose<L: Lanes>(rows: &mut [L::V; MAX_LANES]) {
+    for _ in 0..L::N.ilog2() {
+        let before = *rows;
+        for i in 0..L::N / 2 {
+            // SAFETY: the caller's.
+            let (low, high) = unsafe { L::zip(before[i], before[i + L::N / 2]) };
+            (rows[2 * i], rows[2 * i + 1]) = (low, high);
+        }
+    }
+}

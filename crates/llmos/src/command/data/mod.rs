@@ -1,5 +1,6 @@
-//! `llmos data`: texts to token shards.
+//! `llmos data`: texts to token shards, and conversations of our own making.
 
+mod generate;
 mod learn;
 mod report;
 
@@ -22,7 +23,7 @@ use crate::load::parse_size;
 use crate::terminal::{Terminal, count};
 use crate::{model_name, processors, vocabulary};
 
-/// Make texts ready for training.
+/// Make texts ready for training, and conversations to finetune on.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -32,6 +33,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Action {
     Prepare(Box<Prepare>),
+    Generate(generate::Generate),
 }
 
 /// Turn texts into a folder of token shards that `pretrain` reads.
@@ -184,8 +186,10 @@ fn parse_held_out(text: &str) -> Result<HeldOut, String> {
 }
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
-    let Action::Prepare(arguments) = arguments.action;
-    run_prepare(&arguments, terminal)
+    match arguments.action {
+        Action::Prepare(arguments) => run_prepare(&arguments, terminal),
+        Action::Generate(arguments) => generate::run(&arguments, terminal),
+    }
 }
 
 fn run_prepare(arguments: &Prepare, terminal: &Terminal) -> anyhow::Result<Outcome> {

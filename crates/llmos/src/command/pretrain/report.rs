@@ -46,7 +46,7 @@ pub(super) fn say_forecast(plan: &RunPlan, forecast: &Forecast, terminal: &Termi
 }
 
 /// Draws how the run went. It is an extra: a run is none the worse without it.
-pub(super) fn draw(run: &Run, terminal: &Terminal) {
+pub(in crate::command) fn draw(run: &Run, terminal: &Terminal) {
     let folder = run.folder();
     let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
     let drawn = Journal::<Row>::read(folder.join(RunFolder::METRICS)).and_then(|journal| {

@@ -1,0 +1,416 @@
+//! `llmos finetune`: a model learns from conversations.
+
+mod lesson;
+mod mask;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use llmos_model::ModelFiles;
+use llmos_tensor::{Device, Isa};
+use llmos_train::Rehearsal;
+use llmos_train::journal::Row;
+use llmos_train::plan::amount;
+use llmos_train::recipe::{Draft, Dtype, Facts, Resolved};
+use llmos_train::run::{Ending, Lesson, Material, Run, RunFolder};
+use serde::Serialize;
+
+use super::pretrain::{explained, report, train};
+use crate::failure::failure;
+use crate::recipe::parse_dtype;
+use crate::terminal::Terminal;
+use crate::{Outcome, load, model_name, processors};
+use lesson::Order;
+pub(super) use lesson::{Pairwise, shape};
+use llmos_train::model::Lora;
+
+/// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
+///
+/// Rows are messages, ShareGPT, Alpaca or prompts with completions, in JSONL, JSON or Parquet; which
+/// of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
+/// learnt. RUN is a run's folder like that of `pretrain`, and a model in the end.
+#[derive(clap::Args, Debug)]
+#[group(id = "teaching")]
+pub(crate) struct Arguments {
+    /// The model that is begun with: a name, a folder or a GGUF file.
+    #[arg(value_name = "BASE")]
+    base: Option<String>,
+    /// Files of conversations.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// The run's folder; runs/BASE-finetuned where left out.
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Go on with a run that was stopped.
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// Show what is learnt of a file's first rows, and train nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "resume"])]
+    show_mask: Option<PathBuf>,
+    /// The model whose template and tokenizer --show-mask uses.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Rows that --show-mask shows.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rows: usize,
+    /// The form of the rows: messages, sharegpt, alpaca, prompt-completion.
+    #[arg(long, value_name = "NAME")]
+    format: Option<String>,
+    /// A chat template in place of the model's own.
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// Train all weights: the default.
+    #[arg(long, conflicts_with = "lora")]
+    full: bool,
+    /// Train small matrices beside the weights, which stay: r=16, or
+    /// r=16,alpha=32,targets=q_proj+v_proj,rslora. RUN is then a PEFT adapter folder.
+    #[arg(long, value_name = "r=16", num_args = 0..=1, default_missing_value = "r=16",
+        value_parser = lesson::parse_lora)]
+    lora: Option<Lora>,
+    /// The time for the training; steps are derived from it.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["steps", "epochs"])]
+    minutes: Option<f64>,
+    /// Steps of the run.
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    steps: Option<u64>,
+    /// Readings of all rows; 3 where nothing else is said.
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Rows of a step.
+    #[arg(long, value_name = "ROWS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// The learning rate at its peak.
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// Seed of the rows' order.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u32,
+    /// What matrix products are computed in: f32, or bf16 where the CPU has it.
+    #[arg(long, value_name = "TYPE", value_parser = parse_dtype, default_value = "f32")]
+    dtype: Dtype,
+    /// Several rows lie in a sequence, each seeing itself alone: the default.
+    #[arg(long, overrides_with = "no_pack")]
+    pack: bool,
+    /// Each row lies in a sequence of its own; the loss is the same.
+    #[arg(long)]
+    no_pack: bool,
+    /// Rows come in the files' order.
+    #[arg(long)]
+    no_shuffle: bool,
+    /// Leave out rows that cannot be learnt from, and list them, instead of refusing all.
+    #[arg(long)]
+    skip_bad_rows: bool,
+    /// Share of the rows, the last ones, that is not learnt but measured.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    held_out: f64,
+    /// Steps between two checkpoints; 0 for one at the end alone.
+    #[arg(long, value_name = "N")]
+    save_every: Option<i64>,
+    /// Steps between two evaluations; 0 for one at the end alone.
+    #[arg(long, value_name = "N")]
+    eval_every: Option<i64>,
+    /// Another value for a key of the recipe, such as optimizer.weight_decay=0.1; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// Threads; the physical cores where it is left out.
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The weights of a finished adapter.
+const ADAPTER: &str = "adapter_model.safetensors";
+
+/// What the order is kept as in the run's folder.
+const ORDER: &str = "finetune.json";
+
+pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    teach(arguments, None, terminal)
+}
+
+/// Finetunes, on pairs where `pairwise` says how.
+pub(super) fn teach(
+    arguments: Arguments,
+    pairwise: Option<Pairwise>,
+    terminal: &Terminal,
+) -> anyhow::Result<Outcome> {
+    if let Some(data) = &arguments.show_mask {
+        let model = arguments.model.as_ref().or(arguments.base.as_ref()).ok_or_else(|| {
+            failure("--show-mask needs a model's template", "--model BASE names the model")
+        })?;
+        let (format, template) = (arguments.format.as_deref(), arguments.template.as_deref());
+        return mask::show(data, model, format, template, arguments.rows, arguments.json, terminal);
+    }
+    let device = device(&arguments)?;
+    let out = out(&arguments)?;
+    let is_begun = RunFolder::is_begun(&out);
+    if is_begun && arguments.resume.is_none() {
+        return Err(failure(
+            format!("{} is a run already", out.display()),
+            "--resume RUN goes on with it; --out takes another folder",
+        ));
+    }
+    let folder = RunFolder::take(&out).map_err(explained)?;
+    let begun = match is_begun {
+        false => begin(&arguments, pairwise.clone(), &folder, &device, terminal),
+        true => go_on(&folder, terminal),
+    };
+    let (resolved, lesson) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            if !is_begun {
+                folder.abandon();
+            }
+            return Err(error);
+        }
+    };
+    let text = resolved.to_toml();
+    terminal.say(format_args!("{}", text.trim_end()));
+    processors::forget_peak_memory();
+    let recipe = &resolved.recipe;
+    let mut run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device)
+        .map_err(explained)?;
+    let (ending, last) = train(&mut run, recipe, terminal)?;
+    report::draw(&run, terminal);
+    if ending == Ending::Stopped {
+        terminal.say(format_args!(
+            "stopped after step {}; llmos finetune --resume {} goes on",
+            run.step(),
+            out.display()
+        ));
+        return Ok(Outcome::Interrupted);
+    }
+    let seconds = run.seconds();
+    let (out, time) = (out.display(), amount::duration(seconds));
+    match arguments.lora.is_some() || run.folder().join(ADAPTER).is_file() {
+        false => terminal.say(format_args!("{out} is a model, after {time}: llmos run {out}")),
+        true => terminal.say(format_args!(
+            "{out} is an adapter, after {time}: llmos merge BASE {out} --out MODEL"
+        )),
+    }
+    if arguments.json {
+        terminal.json(&Report {
+            run: out.to_string(),
+            steps: run.step(),
+            seconds,
+            peak_memory_bytes: processors::peak_memory(),
+            last: last.as_ref(),
+        })?;
+    }
+    Ok(Outcome::Success)
+}
+
+/// A finished run as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    run: String,
+    steps: u64,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    /// The last step's row.
+    last: Option<&'a Row>,
+}
+
+fn device(arguments: &Arguments) -> anyhow::Result<Arc<Device>> {
+    let isa = Isa::detect();
+    if arguments.dtype == Dtype::Bf16 && !isa.has_bf16() {
+        return Err(failure(
+            "this CPU has no instructions for bfloat16",
+            "train in f32; `llmos doctor` shows what the CPU has",
+        ));
+    }
+    let threads = arguments.threads.map_or_else(processors::physical_cores, usize::from);
+    Ok(Arc::new(Device::new(isa, threads)))
+}
+
+fn out(arguments: &Arguments) -> anyhow::Result<PathBuf> {
+    if let Some(run) = &arguments.resume {
+        return match RunFolder::is_begun(run) {
+            true => Ok(run.clone()),
+            false => Err(failure(
+                format!("{} is no run", run.display()),
+                "--resume names a run's folder",
+            )),
+        };
+    }
+    if let Some(out) = &arguments.out {
+        return Ok(out.clone());
+    }
+    let base = arguments.base.as_deref().unwrap_or_default();
+    let name = PathBuf::from(base).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(PathBuf::from("runs").join(format!("{name}-finetuned")))
+}
+
+/// A new run: conversations become tokens, and what was not given is derived.
+fn begin(
+    arguments: &Arguments,
+    pairwise: Option<Pairwise>,
+    folder: &RunFolder,
+    device: &Arc<Device>,
+    terminal: &Terminal,
+) -> anyhow::Result<(Resolved, Lesson)> {
+    let usage = match pairwise {
+        None => "llmos finetune BASE --data chats.jsonl",
+        Some(_) => "llmos prefer MODEL --data pairs.jsonl",
+    };
+    let base = arguments
+        .base
+        .as_deref()
+        .ok_or_else(|| failure("there is no model to begin with", usage))?;
+    if arguments.data.is_empty() {
+        return Err(failure("there is nothing to learn from", usage));
+    }
+    if !(0.0..1.0).contains(&arguments.held_out) {
+        return Err(failure(
+            format!("--held-out {}", arguments.held_out),
+            "a share is from 0 to below 1, such as 0.02",
+        ));
+    }
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let order = Order {
+        base: absolute(&model_name::resolve(base, terminal)?),
+        data: arguments.data.iter().map(absolute).collect(),
+        format: arguments.format.clone(),
+        template: arguments.template.as_ref().map(absolute),
+        pack: !arguments.no_pack,
+        shuffle: !arguments.no_shuffle,
+        held_out: arguments.held_out,
+        skip_bad_rows: arguments.skip_bad_rows,
+        lora: arguments.lora.clone(),
+        preference: pairwise,
+    };
+    let files = ModelFiles::open(&order.base).map_err(load::explained)?;
+    let shape = lesson::shape(&files)?;
+    let (batch, seed) = (arguments.batch as usize, u64::from(arguments.seed));
+    let lesson = lesson::prepare(&order, files, batch, seed, terminal)?;
+    let resolved = resolve(arguments, &lesson, &shape, device).map_err(explained)?;
+    folder.write(ORDER, &serde_json::to_vec_pretty(&order)?).map_err(explained)?;
+    Ok((resolved, lesson))
+}
+
+/// A run that was begun before.
+fn go_on(folder: &RunFolder, terminal: &Terminal) -> anyhow::Result<(Resolved, Lesson)> {
+    let order = std::fs::read(folder.join(ORDER)).ok();
+    let order: Option<Order> = order.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let order = order.ok_or_else(|| {
+        failure(
+            format!("{} is no finetuning run", folder.path().display()),
+            "`llmos pretrain --resume` goes on with runs of pretrain",
+        )
+    })?;
+    let stored = Draft::read(&folder.join(RunFolder::RECIPE)).map_err(explained)?;
+    let resolved = stored.resolve(&Facts::default()).map_err(explained)?;
+    let files = ModelFiles::open(&order.base).map_err(load::explained)?;
+    let train = &resolved.recipe.train;
+    let lesson = lesson::prepare(&order, files, train.batch, train.seed, terminal)?;
+    Ok((resolved, lesson))
+}
+
+/// Sequences are at least this long where the model's context allows, so that short rows are packed
+/// into products of a good size.
+const ROOM: usize = 256;
+
+/// The learning rate of full finetuning, where none was given.
+const RATE: f64 = 5e-5;
+
+/// The learning rate of an adapter, where none was given.
+const LORA_RATE: f64 = 2e-4;
+
+/// Readings of the rows, where nothing else was said.
+const EPOCHS: f64 = 3.0;
+
+/// The recipe: the base's shape, a length, and a habit for everything else.
+fn resolve(
+    arguments: &Arguments,
+    lesson: &Lesson,
+    shape: &llmos_train::recipe::ModelShape,
+    device: &Arc<Device>,
+) -> Result<Resolved, llmos_train::Error> {
+    let mut draft = Draft::default();
+    let longest = lesson.train.longest().max(lesson.held_out.longest());
+    let context = longest.max(ROOM.min(lesson.context)).next_multiple_of(16);
+    let count = |n: usize| toml::Value::Integer(n as i64);
+    for (key, value) in [
+        ("model.n_layer", count(shape.n_layer)),
+        ("model.n_head", count(shape.n_head)),
+        ("model.n_kv_head", count(shape.n_kv_head)),
+        ("model.head_dim", count(shape.head_dim)),
+        ("model.d_model", count(shape.d_model)),
+        ("model.d_ff", count(shape.d_ff)),
+        ("model.vocab_size", count(shape.vocab_size)),
+        ("model.tied_head", shape.tied_head.into()),
+        ("model.qk_norm", shape.qk_norm.into()),
+        ("model.rope_base", shape.rope_base.into()),
+        ("model.norm_eps", shape.norm_eps.into()),
+    ] {
+        draft.set(key, value, "BASE")?;
+    }
+    draft.set("train.context", count(context), "the longest row")?;
+    draft.set("train.batch", count(arguments.batch as usize), "--batch")?;
+    draft.set("train.seed", i64::from(arguments.seed), "--seed")?;
+    draft.set("train.dtype", arguments.dtype.name(), "--dtype")?;
+    draft.set("train.document_attention", true, "a row sees itself alone")?;
+    draft.set("optimizer.name", "adamw", "finetuning")?;
+    let (rate, epochs) = match (arguments.lora.is_some(), lesson.preference.is_some()) {
+        (false, false) => (RATE, EPOCHS),
+        (true, false) => (LORA_RATE, EPOCHS),
+        // A preference is a small change of what is there already.
+        (false, true) => (RATE / 10.0, 1.0),
+        (true, true) => (LORA_RATE / 10.0, 1.0),
+    };
+    draft.set("optimizer.lr", arguments.lr.unwrap_or(rate), "--lr")?;
+    draft.set("optimizer.weight_decay", 0.0, "finetuning")?;
+    draft.set("optimizer.final_weight_decay", 0.0, "finetuning")?;
+    draft.set("optimizer.clip", 1.0, "finetuning")?;
+    draft.set("optimizer.z_loss", 0.0, "finetuning")?;
+    draft.set("schedule.name", "cosine", "finetuning")?;
+    draft.set("schedule.warmup", 0.03, "finetuning")?;
+    for (key, value) in [("save_every", arguments.save_every), ("eval_every", arguments.eval_every)]
+    {
+        if let Some(value) = value {
+            draft.set(key, value, "a flag")?;
+        }
+    }
+    for assignment in &arguments.assignments {
+        draft.assign(assignment)?;
+    }
+    let epoch = lesson.train.n_group() as f64 / f64::from(arguments.batch);
+    let (steps, origin) = match (arguments.steps, arguments.minutes) {
+        (Some(steps), _) => (steps, "--steps"),
+        (None, Some(minutes)) => (steps_of(minutes, &draft, lesson, device)?, "--minutes"),
+        (None, None) => {
+            ((arguments.epochs.unwrap_or(epochs) * epoch).ceil().max(1.0) as u64, "--epochs")
+        }
+    };
+    draft.set("train.steps", steps as i64, origin)?;
+    draft.resolve(&Facts::default())
+}
+
+/// Steps that so many minutes allow, by the speed of a few steps.
+fn steps_of(
+    minutes: f64,
+    draft: &Draft,
+    lesson: &Lesson,
+    device: &Arc<Device>,
+) -> Result<u64, llmos_train::Error> {
+    /// Steps that are measured.
+    const MEASURED: usize = 3;
+    let mut draft = draft.clone();
+    draft.set("train.steps", 1, "a measurement")?;
+    let recipe = draft.resolve(&Facts::default())?.recipe;
+    let mut rehearsal = Rehearsal::new(&recipe, 1, device);
+    let steps: Vec<_> = (0..=MEASURED).map(|_| rehearsal.step()).skip(1).collect();
+    let best =
+        |of: fn(&llmos_train::Rehearsed) -> f64| steps.iter().map(of).fold(f64::MAX, f64::min);
+    let rows = lesson.train.rows();
+    let tokens: usize = rows.iter().map(|row| row.ids.len()).sum();
+    // Pairs are read once more, to be measured.
+    let readings = if lesson.preference.is_some() { 4.0 / 3.0 } else { 1.0 };
+    let of_group = readings * tokens as f64 / lesson.train.n_group() as f64;
+    let per_step = of_group * recipe.train.batch as f64;
+    let seconds = best(|step| step.gradients) * per_step / recipe.train.context as f64
+        + best(|step| step.update);
+    Ok((60.0 * minutes / seconds).floor().max(1.0) as u64)
+}

@@ -1,0 +1,310 @@
+//! From files of conversations to what a run learns from.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llmos_model::ModelFiles;
+use llmos_tokenizer::Tokenizer;
+use llmos_tokenizer::chat::Extra;
+use llmos_train::conversations::{self, Deal, Example, Examples, Fault, Form, Learner};
+use llmos_train::model::{Lora, TARGETS};
+use llmos_train::preference::{Loss, Options};
+use llmos_train::recipe::ModelShape;
+use llmos_train::run::{Lesson, Preference};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Explain, failure};
+use crate::terminal::{Terminal, number_of};
+use crate::{load, vocabulary};
+
+/// What is learnt, by whom and how: kept in the run's folder, so that it can go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    /// The model that is begun with.
+    pub(super) base: PathBuf,
+    /// Files of rows.
+    pub(super) data: Vec<PathBuf>,
+    /// What form they have; found out by looking where it is left out.
+    pub(super) format: Option<String>,
+    /// A template in a file of its own.
+    pub(super) template: Option<PathBuf>,
+    /// Several rows lie in a sequence.
+    pub(super) pack: bool,
+    /// Each reading of the rows has an order of its own.
+    pub(super) shuffle: bool,
+    /// Share of the rows that is only measured.
+    pub(super) held_out: f64,
+    /// Rows that cannot be learnt from are left out, and said so, instead of refused.
+    pub(super) skip_bad_rows: bool,
+    /// What learns beside the base, instead of all of it.
+    pub(super) lora: Option<Lora>,
+    /// How pairs are learnt from; rows are conversations where there is nothing.
+    pub(super) preference: Option<Pairwise>,
+}
+
+/// A loss of pairs, as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::command) struct Pairwise {
+    pub(in crate::command) loss: String,
+    pub(in crate::command) beta: f64,
+    pub(in crate::command) label_smoothing: f64,
+}
+
+impl Pairwise {
+    fn preference(&self) -> anyhow::Result<Preference> {
+        let names = Loss::ALL.map(Loss::name).join(", ");
+        let loss = Loss::from_name(&self.loss).ok_or_else(|| {
+            failure(format!("there is no loss `{}`", self.loss), format!("losses are dpo, {names}"))
+        })?;
+        let options = Options { beta: self.beta, label_smoothing: self.label_smoothing };
+        if !(self.beta > 0.0 && self.beta.is_finite()) {
+            return Err(failure(
+                format!("--beta {}", self.beta),
+                "beta is a number above 0, such as 0.1",
+            ));
+        }
+        if !(0.0..0.5).contains(&self.label_smoothing) {
+            return Err(failure(
+                format!("--label-smoothing {}", self.label_smoothing),
+                "a share is from 0 to below 0.5",
+            ));
+        }
+        Ok(Preference { loss, options })
+    }
+}
+
+/// Longest list of faulty rows that is shown.
+const SHOWN: usize = 10;
+
+/// A model's words, and how it is spoken to.
+pub(super) struct Speech {
+    pub(super) tokenizer: Arc<Tokenizer>,
+    template: Option<String>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Speech {
+    pub(super) fn of(files: &ModelFiles, template: Option<&Path>) -> anyhow::Result<Speech> {
+        let own = vocabulary::whole(files)?.ok_or_else(|| {
+            failure(
+                format!("{} has no vocabulary", files.path().display()),
+                "finetuning needs the model's tokenizer beside it",
+            )
+        })?;
+        let template = match template {
+            Some(path) => Some(std::fs::read_to_string(path).explain(
+                || format!("cannot read {}", path.display()),
+                || "--template names a Jinja file".into(),
+            )?),
+            None => own.template,
+        };
+        let mut files = own.files;
+        if let Some(template) = &template {
+            files.retain(|(name, _)| name != vocabulary::TEMPLATE);
+            files.push((vocabulary::TEMPLATE.into(), template.clone().into_bytes()));
+        }
+        Ok(Speech { tokenizer: Arc::new(own.tokenizer), template, files })
+    }
+
+    pub(super) fn learner(&self, context: usize) -> Learner<'_> {
+        let mut extra = Extra::default();
+        let tokens = [
+            ("bos_token", self.tokenizer.bos()),
+            ("eos_token", self.tokenizer.eos()),
+            ("pad_token", self.tokenizer.pad()),
+        ];
+        for (name, id) in tokens {
+            if let Some(id) = id {
+                extra.variables.insert(name.into(), self.tokenizer.token_name(id).into());
+            }
+        }
+        Learner { tokenizer: &self.tokenizer, template: self.template.as_deref(), extra, context }
+    }
+}
+
+/// Rows of one form.
+pub(super) struct Read {
+    pub(super) form: Form,
+    pub(super) rows: Vec<serde_json::Value>,
+    /// The files' hash.
+    sha256: String,
+}
+
+/// Reads rows, and finds out what form they have where `format` does not say.
+pub(super) fn read(data: &[PathBuf], format: Option<&str>) -> anyhow::Result<Read> {
+    let rows = conversations::read(data).map_err(|error| {
+        failure(error, "rows are JSONL, a JSON array or Parquet; --format says what they hold")
+    })?;
+    let names = Form::ALL.map(Form::name).join(", ");
+    let form = match format {
+        Some(name) => Form::from_name(name).ok_or_else(|| {
+            failure(format!("there is no format `{name}`"), format!("formats are {names}"))
+        })?,
+        None => rows.rows.iter().find_map(Form::of).ok_or_else(|| {
+            failure(
+                match rows.rows.first() {
+                    Some(row) => format!("no format is known of rows such as {}", shortened(row)),
+                    None => "the files hold no rows".to_string(),
+                },
+                format!("formats are {names}; --format names one"),
+            )
+        })?,
+    };
+    Ok(Read { form, rows: rows.rows, sha256: rows.sha256 })
+}
+
+fn shortened(row: &serde_json::Value) -> String {
+    let text = row.to_string();
+    match text.char_indices().nth(120) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+/// Everything that a run learns from.
+pub(super) fn prepare(
+    order: &Order,
+    files: ModelFiles,
+    batch: usize,
+    seed: u64,
+    terminal: &Terminal,
+) -> anyhow::Result<Lesson> {
+    let config = files.config().map_err(load::explained)?;
+    let context = config.context_length;
+    let speech = Speech::of(&files, order.template.as_deref())?;
+    let preference = order.preference.as_ref().map(Pairwise::preference).transpose()?;
+    let Read { form, rows, sha256 } = read(&order.data, order.format.as_deref())?;
+    if (form == Form::Preference) != preference.is_some() {
+        return Err(match preference {
+            None => failure(
+                "the rows are pairs of a better and a worse answer",
+                "`llmos prefer` learns from pairs",
+            ),
+            Some(_) => failure(
+                format!("the rows are no pairs, but {}", form.name()),
+                "pairs are rows with `chosen` and `rejected`; `llmos finetune` learns from others",
+            ),
+        });
+    }
+    let learner = speech.learner(context);
+    // One example of a conversation, two of a pair.
+    let examples = |row: &serde_json::Value| -> Result<Vec<Example>, Fault> {
+        if preference.is_none() {
+            return Ok(vec![learner.example(&form.conversation(row)?)?]);
+        }
+        let (chosen, rejected) = conversations::pair(row)?;
+        Ok(vec![learner.example(&chosen)?, learner.example(&rejected)?])
+    };
+    let mut learnable: Vec<Vec<Example>> = Vec::new();
+    let mut faults: Vec<(usize, Fault)> = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        match examples(row) {
+            Ok(examples) => learnable.push(examples),
+            Err(fault) => faults.push((i + 1, fault)),
+        }
+    }
+    drop(rows);
+    say_faults(&faults, order.skip_bad_rows, terminal)?;
+    if learnable.is_empty() {
+        return Err(failure("no row is left to learn from", "give more rows, or others"));
+    }
+    let all = || learnable.iter().flatten();
+    let tokens: usize = all().map(|example| example.ids.len()).sum();
+    let learnt: usize = all().map(Example::n_learnt).sum();
+    terminal.say(format_args!(
+        "{}: {}, {} tokens, of which {} are learnt ({:.0} %)",
+        form.name(),
+        number_of(learnable.len(), "row"),
+        tokens,
+        learnt,
+        100.0 * learnt as f64 / tokens.max(1) as f64,
+    ));
+    let n_held_out = (learnable.len() as f64 * order.held_out).round() as usize;
+    let held_out = learnable.split_off(learnable.len() - n_held_out.min(learnable.len() - 1));
+    let examples = |groups: Vec<Vec<Example>>| match preference {
+        None => Examples::new(groups.into_iter().flatten().collect(), sha256.clone()),
+        Some(_) => Examples::pairs(groups.into_iter().flatten().collect(), sha256.clone()),
+    };
+    Ok(Lesson {
+        context,
+        tokenizer: speech.tokenizer.clone(),
+        files: speech.files,
+        train: examples(learnable),
+        held_out: examples(held_out),
+        deal: Deal { batch, pack: order.pack, shuffle: order.shuffle, seed },
+        lora: order.lora.clone(),
+        preference,
+        base: files,
+    })
+}
+
+/// Reads `r=16`, `r=16,alpha=32,targets=q_proj+v_proj,rslora`: what LoRA is to be.
+pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
+    let mut lora = Lora::new(16);
+    let mut alpha = None;
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("r" | "rank", rank)) => {
+                lora.rank = rank
+                    .parse()
+                    .ok()
+                    .filter(|rank| (1..=4096).contains(rank))
+                    .ok_or_else(|| format!("a rank is a number from 1 to 4096, not {rank}"))?;
+            }
+            Some(("alpha", value)) => {
+                let number =
+                    value.parse().ok().filter(|alpha: &f64| alpha.is_finite() && *alpha > 0.0);
+                alpha =
+                    Some(number.ok_or_else(|| format!("alpha is a number above 0, not {value}"))?);
+            }
+            Some(("targets", names)) => {
+                lora.targets = names.split('+').map(str::to_string).collect();
+                let unknown = lora.targets.iter().find(|name| !TARGETS.contains(&name.as_str()));
+                if let Some(unknown) = unknown {
+                    return Err(format!("`{unknown}` is none of {}", TARGETS.join(", ")));
+                }
+            }
+            None if part == "rslora" => lora.rank_stabilised = true,
+            None if part.parse::<usize>().is_ok() => return Err(format!("say r={part}")),
+            _ => return Err(format!("`{part}` is none of r=, alpha=, targets=, rslora")),
+        }
+    }
+    lora.alpha = alpha.unwrap_or(2.0 * lora.rank as f64);
+    Ok(lora)
+}
+
+/// Counts and lists rows that cannot be learnt from, and refuses them unless they are to be skipped.
+fn say_faults(faults: &[(usize, Fault)], skip: bool, terminal: &Terminal) -> anyhow::Result<()> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let mut list = String::new();
+    for (row, fault) in faults.iter().take(SHOWN) {
+        list.push_str(&format!("\n  row {row}: {fault}"));
+    }
+    if faults.len() > SHOWN {
+        list.push_str(&format!("\n  and {} more", faults.len() - SHOWN));
+    }
+    let count = number_of(faults.len(), "row");
+    if skip {
+        terminal.warn(format_args!("{count} left out{list}"));
+        return Ok(());
+    }
+    Err(failure(
+        format!("{count} cannot be learnt from{list}"),
+        "mend them, or leave them out with --skip-bad-rows",
+    ))
+}
+
+/// The shape of a base model.
+pub(in crate::command) fn shape(files: &ModelFiles) -> anyhow::Result<ModelShape> {
+    let config = files.config().map_err(load::explained)?;
+    ModelShape::of(config).map_err(|what| {
+        failure(
+            format!("{} has {what}, which training does not do yet", files.path().display()),
+            "Llama's and Qwen3's kind of model can be finetuned",
+        )
+    })
+}

@@ -1,0 +1,67 @@
+//! `llmos merge`: an adapter becomes part of its model.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use llmos_tensor::{Device, Isa};
+use llmos_train::adapter;
+
+use super::finetune::shape;
+use crate::failure::failure;
+use crate::terminal::Terminal;
+use crate::{Outcome, load, processors, vocabulary};
+
+/// Make an adapter part of its model, which then runs without it.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The model that the adapter was trained beside.
+    #[arg(value_name = "BASE")]
+    base: String,
+    /// A PEFT adapter folder, such as a run of `finetune --lora`.
+    #[arg(value_name = "ADAPTER")]
+    adapter: PathBuf,
+    /// The folder of the merged model, in single precision; `convert` makes a smaller file of it.
+    #[arg(long, value_name = "MODEL")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    let Arguments { base, adapter, out } = &arguments;
+    if !adapter::is_adapter(adapter) {
+        return Err(failure(
+            format!("{} is no adapter", adapter.display()),
+            "an adapter is a folder with adapter_config.json and adapter_model.safetensors",
+        ));
+    }
+    let files = load::open(base, terminal)?;
+    let shape = shape(&files)?;
+    let context = files.config().map_err(load::explained)?.context_length;
+    let words = vocabulary::whole(&files)?.ok_or_else(|| {
+        failure(format!("{base} has no vocabulary"), "merge beside the model's whole folder")
+    })?;
+    let device = Arc::new(Device::new(Isa::detect(), processors::physical_cores()));
+    let spinner = terminal.spinner("merging");
+    let merged = adapter::merge(
+        &files,
+        &shape,
+        context,
+        adapter,
+        &words.tokenizer,
+        &words.files,
+        &device,
+        out,
+    );
+    spinner.finish_and_clear();
+    merged.map_err(|error| {
+        let hint = match &error {
+            llmos_train::Error::Format { .. } => {
+                "BASE is the model that the adapter was trained beside"
+            }
+            llmos_train::Error::Setting { .. } => "--out names a new folder",
+            _ => "check the path, and who may write there",
+        };
+        failure(error, hint)
+    })?;
+    terminal.say(format_args!("{} is a model: llmos run {}", out.display(), out.display()));
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,258 @@
+//! `llmos finetune`: what is learnt of conversations, and that it is learnt as PyTorch learns it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::program::{Folder, llmos, repository};
+
+/// The golden folder, made by `make.py` beside it.
+fn golden(name: &str) -> String {
+    repository("testdata/finetune").join(name).display().to_string()
+}
+
+fn expected() -> Value {
+    serde_json::from_slice(&std::fs::read(golden("expected.json")).unwrap()).unwrap()
+}
+
+/// Finetunes the golden base on the golden rows as PyTorch did.
+fn as_pytorch<'a>(base: &'a str, data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let arguments = [
+        "finetune",
+        base,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--threads",
+        "2",
+        "--steps",
+        "6",
+        "--batch",
+        "4",
+        "--no-shuffle",
+        "--lr",
+        "1e-3",
+        "--set",
+        "schedule.name=constant",
+        "--set",
+        "schedule.warmup=0",
+        "--set",
+        "optimizer.beta2=0.95",
+    ];
+    [&arguments[..], more].concat()
+}
+
+fn losses(run: &str) -> Vec<f64> {
+    let text = std::fs::read_to_string(Path::new(run).join("metrics.jsonl")).unwrap();
+    let row = |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap();
+    text.lines().map(row).collect()
+}
+
+#[test]
+fn what_is_learnt_is_what_transformers_marks() {
+    let (chats, base, marked) = (golden("chats.jsonl"), golden("base"), golden("marked.jinja"));
+    let expected = expected();
+    for template in [&[][..], &["--template", &marked]] {
+        let arguments = ["finetune", "--show-mask", &chats, "--model", &base, "--json"];
+        let shown = llmos(&[&arguments[..], template].concat()).text();
+        let rows: Vec<Value> =
+            shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(rows.len(), expected["rows"].as_array().unwrap().len());
+        for (row, expected) in rows.iter().zip(expected["rows"].as_array().unwrap()) {
+            assert_eq!(row["ids"], expected["ids"], "{row}");
+            assert_eq!(row["learnt"], expected["learnt"], "{row}");
+        }
+    }
+    let shown = llmos(&["finetune", "--show-mask", &chats, "--model", &base, "--rows", "1"]).text();
+    assert!(shown.ends_with("<|im_start|>assistant\n⟦A very small model.<|im_end|>⟧\n"), "{shown}");
+}
+
+#[test]
+fn losses_are_those_of_pytorch_packed_or_not_and_from_a_gguf_file() {
+    let folder = Folder::new();
+    let expected: Vec<f64> = expected()["losses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|loss| loss.as_f64().unwrap())
+        .collect();
+    let (chats, base, gguf) = (golden("chats.jsonl"), golden("base"), folder.join("base.gguf"));
+    llmos(&["convert", &base, &gguf, "--type", "f32"]).text();
+    let packed = ["--set", "train.accumulation=2"];
+    for (name, base, more) in [
+        ("packed", &base, &[][..]),
+        ("alone", &base, &["--no-pack"]),
+        ("pieces", &base, &packed),
+        ("gguf", &gguf, &[]),
+    ] {
+        let out = folder.join(name);
+        llmos(&as_pytorch(base, &chats, &out, more)).text();
+        let losses = losses(&out);
+        assert_eq!(losses.len(), expected.len(), "{name}");
+        for (got, expected) in losses.iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-4, "{name}: {losses:?} beside {expected:?}");
+        }
+        // What came out is a model with the same template.
+        let shown =
+            llmos(&["finetune", "--show-mask", &chats, "--model", &out, "--rows", "1"]).text();
+        assert!(shown.contains("⟦A very small model.<|im_end|>⟧"), "{name}: {shown}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_to_the_same_bytes() {
+    let folder = Folder::new();
+    let (chats, base) = (golden("chats.jsonl"), golden("base"));
+    let run = |name: &str, out: &str| {
+        let more = ["--save-every", "2", "--held-out", "0.25", "--seed", "7"];
+        let mut arguments = as_pytorch(&base, &chats, out, &more);
+        arguments.retain(|argument| *argument != "--no-shuffle");
+        llmos(&arguments).text();
+        std::fs::read(Path::new(out).join(name)).unwrap()
+    };
+    let (whole, cut) = (folder.join("whole"), folder.join("cut"));
+    let expected = run("model.safetensors", &whole);
+    run("model.safetensors", &cut);
+    // As after a kill in the fourth step.
+    for step in [4, 6] {
+        std::fs::remove_dir_all(Path::new(&cut).join(format!("checkpoints/step-{step}"))).unwrap();
+    }
+    std::fs::remove_file(Path::new(&cut).join("model.safetensors")).unwrap();
+    llmos(&["finetune", "--resume", &cut, "--threads", "1"]).text();
+    assert!(std::fs::read(Path::new(&cut).join("model.safetensors")).unwrap() == expected);
+    assert_eq!(losses(&cut), losses(&whole));
+}
+
+#[test]
+fn rows_that_teach_nothing_are_named_and_refused() {
+    let folder = Folder::new();
+    let user = json!({"role": "user", "content": "a"});
+    let assistant = json!({"role": "assistant", "content": "b"});
+    let long = json!({"role": "assistant", "content": "long ".repeat(400)});
+    let rows = [
+        json!({"messages": [user, assistant]}),
+        json!({"messages": [user, user]}),
+        json!({"messages": [user]}),
+        json!({"messages": [user, long]}),
+        json!({"instruction": "a", "output": "b"}),
+    ];
+    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let data = folder.join("rows.jsonl");
+    std::fs::write(&data, text).unwrap();
+    let out = folder.join("run");
+    let base = golden("base");
+    let refused = llmos(&as_pytorch(&base, &data, &out, &[]));
+    for words in [
+        "4 rows cannot be learnt from",
+        "row 2: message 2 is the user's, as is the one before it",
+        "row 3: message 1 is the user's, and the last: nothing answers it",
+        "tokens are too many",
+        "row 5: it has another form than the rows before it",
+        "hint: mend them, or leave them out with --skip-bad-rows",
+    ] {
+        refused.is_error(words);
+    }
+    assert!(!Path::new(&out).exists(), "a run that could not begin leaves nothing");
+    llmos(&as_pytorch(&base, &data, &out, &["--skip-bad-rows"])).text();
+    let pairs = folder.join("pairs.jsonl");
+    std::fs::write(&pairs, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n")
+        .unwrap();
+    let out = folder.join("pairs");
+    llmos(&as_pytorch(&base, &pairs, &out, &[])).is_error("`llmos prefer` learns from pairs");
+}
+
+/// Pairs of answers as texts.
+fn pairs(folder: &Folder) -> String {
+    let rows = [
+        ("Who are you? ", "A very small model.", "A person, of course."),
+        ("What is 12 times 7? ", "It is 84.", "It is 12."),
+        ("Say hello. ", "Hello!", "No, I will not do that, not today and not ever."),
+        ("What colour is grass? ", "Green.", "Blue."),
+    ];
+    let row = |(prompt, chosen, rejected): (&str, &str, &str)| {
+        format!("{}\n", json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}))
+    };
+    let path = folder.join("pairs.jsonl");
+    std::fs::write(&path, rows.map(row).concat()).unwrap();
+    path
+}
+
+#[test]
+fn a_model_learns_which_answer_is_better_and_goes_on_to_the_same_bytes() {
+    let folder = Folder::new();
+    let (base, pairs) = (golden("base"), pairs(&folder));
+    let (whole, cut) = (folder.join("whole"), folder.join("cut"));
+    for (out, threads) in [(&whole, "2"), (&cut, "1")] {
+        llmos(&[
+            "prefer",
+            &base,
+            "--data",
+            &pairs,
+            "--out",
+            out,
+            "--threads",
+            threads,
+            "--steps",
+            "6",
+            "--batch",
+            "2",
+            "--lora",
+            "r=4",
+            "--lr",
+            "1e-2",
+            "--save-every",
+            "2",
+            "--beta",
+            "0.3",
+        ])
+        .text();
+    }
+    let rows: Vec<Value> = std::fs::read_to_string(Path::new(&whole).join("metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // At first the model is its reference, up to how rows lie beside each other.
+    assert!((rows[0]["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
+    for key in ["reward_margin", "kl"] {
+        assert!(rows[0][key].as_f64().unwrap().abs() < 1e-5, "{}", rows[0]);
+    }
+    let last = rows.last().unwrap();
+    assert!(last["loss"].as_f64().unwrap() < 0.3 && last["reward_accuracy"] == 1.0, "{last}");
+    for step in [4, 6] {
+        std::fs::remove_dir_all(Path::new(&cut).join(format!("checkpoints/step-{step}"))).unwrap();
+    }
+    let name = "adapter_model.safetensors";
+    std::fs::remove_file(Path::new(&cut).join(name)).unwrap();
+    llmos(&["prefer", "--resume", &cut, "--threads", "2"]).text();
+    let read = |run: &str| std::fs::read(Path::new(run).join(name)).unwrap();
+    assert!(read(&whole) == read(&cut), "the adapter differs");
+    // The adapter becomes part of its model, and not of another one.
+    let merged = folder.join("merged");
+    llmos(&["merge", &base, &whole, "--out", &merged]).text();
+    llmos(&["score", &merged, "--text", &pairs]).text();
+    llmos(&["merge", &base, &whole, "--out", &merged]).is_error("exists");
+    let other = repository("testdata/architectures/qwen3").display().to_string();
+    let out = folder.join("other");
+    llmos(&["merge", &other, &whole, "--out", &out]).is_error("of this base");
+}
+
+#[test]
+fn pairs_that_cannot_be_learnt_from_are_refused() {
+    let folder = Folder::new();
+    let (base, chats, out) = (golden("base"), golden("chats.jsonl"), folder.join("run"));
+    let prefer = |data: &str, more: &[&str]| {
+        let arguments = ["prefer", &base, "--data", data, "--out", &out, "--steps", "1"];
+        llmos(&[&arguments[..], more].concat())
+    };
+    prefer(&chats, &[]).is_error("the rows are no pairs, but messages");
+    let pairs = pairs(&folder);
+    prefer(&pairs, &["--loss", "best"]).is_error("there is no loss `best`");
+    prefer(&pairs, &["--beta", "-1"]).is_error("--beta -1");
+    prefer(&pairs, &["--label-smoothing", "0.5"]).is_error("--label-smoothing 0.5");
+    let same = folder.join("same.jsonl");
+    std::fs::write(&same, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"b\"}\n").unwrap();
+    prefer(&same, &[]).is_error("row 1: both answers are the same");
+    assert!(!Path::new(&out).exists());
+}

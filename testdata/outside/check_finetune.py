@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Prove that `llmos finetune` learns as PEFT and TRL do, and that its adapters are theirs.
+
+    pip install -r requirements.txt
+    python check_finetune.py LLMOS [--only WORD]
+
+LLMOS is the built program. One line a check; exit code 1 if one fails. The model and the conversations are those of
+testdata/finetune; everything runs in seconds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+GOLDEN = Path(__file__).resolve().parent.parent / "finetune"
+BASE, CHATS = GOLDEN / "base", GOLDEN / "chats.jsonl"
+ROWS = json.loads((GOLDEN / "expected.json").read_text())["rows"]
+STEPS, BATCH, RATE = 6, 4, 1e-2
+# Nats: sums in another order, over some steps.
+CLOSE = 1e-4
+
+
+class Failed(Exception):
+    pass
+
+
+def finetune(llmos, out, *more, steps=STEPS, rate=RATE):
+    subprocess.run(
+        [llmos, "finetune", BASE, "--data", CHATS, "--out", out, "--threads", "2", "--steps", str(steps), "--batch",
+         str(BATCH), "--no-shuffle", "--lr", str(rate), "--set", "schedule.name=constant", "--set",
+         "schedule.warmup=0", "--set", "optimizer.beta2=0.95", "-q", *more],
+        check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(model, steps):
+    """PyTorch's losses of the same batches, with AdamW and clipping as llmos has them."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    found = []
+    for step in range(steps):
+        nats, count = 0.0, 0
+        for i in range(BATCH):
+            row = ROWS[(step * BATCH + i) % len(ROWS)]
+            ids = torch.tensor([row["ids"]])
+            labels = torch.tensor([i if m else -100 for i, m in zip(row["ids"], row["learnt"])])
+            logits = model(input_ids=ids).logits[0]
+            nats = nats + torch.nn.functional.cross_entropy(logits[:-1], labels[1:], reduction="sum")
+            count += int((labels[1:] != -100).sum())
+        loss = nats / count
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+def compare(got, expected):
+    worst = max(abs(a - b) for a, b in zip(got, expected, strict=True))
+    if worst > CLOSE:
+        raise Failed(f"{got} beside {expected}")
+    return f"within {worst:.1e} nats"
+
+
+def lora(llmos, folder, spec):
+    """The same beginning, the same steps."""
+    finetune(llmos, folder / "start", "--lora", spec, steps=1, rate=0.0)
+    got = finetune(llmos, folder / "run", "--lora", spec)
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, folder / "start", is_trainable=True)
+    return compare(got, losses(model, STEPS))
+
+
+def merged(llmos, folder):
+    """PEFT runs the adapter that llmos trained, and says what llmos's merged model says."""
+    finetune(llmos, folder / "run", "--lora", "r=4,alpha=6,rslora")
+    subprocess.run([llmos, "merge", BASE, folder / "run", "--out", folder / "merged", "-q"], check=True)
+    ids = torch.tensor([ROWS[3]["ids"]])
+    base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    ours = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype=torch.float32)
+    with torch.no_grad():
+        plain = base(ids).logits
+        theirs = PeftModel.from_pretrained(base, folder / "run")(ids).logits
+        worst = (theirs - ours(ids).logits).abs().max().item()
+        moved = (theirs - plain).abs().max().item()
+    if worst > CLOSE or moved < 0.1:
+        raise Failed(f"logits differ by {worst}, and the adapter moved them by {moved}")
+    return f"logits within {worst:.1e}; the adapter moved them by {moved:.1f}"
+
+
+def peft_to_llmos(llmos, folder):
+    """llmos merges an adapter that PEFT wrote."""
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    config = LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    model = get_peft_model(model, config)
+    model.save_pretrained(folder / "adapter")
+    subprocess.run([llmos, "merge", BASE, folder / "adapter", "--out", folder / "merged", "-q"], check=True)
+    ours = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype=torch.float32)
+    ids = torch.tensor([ROWS[0]["ids"]])
+    with torch.no_grad():
+        worst = (model(ids).logits - ours(ids).logits).abs().max().item()
+    if worst > CLOSE:
+        raise Failed(f"logits differ by {worst}")
+    return f"logits within {worst:.1e}"
+
+
+def trl_first_loss(llmos, folder):
+    """The loss of the first batch, as TRL's SFTTrainer computes it."""
+    got = finetune(llmos, folder / "run", steps=1, rate=0.0)
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer.chat_template = (GOLDEN / "marked.jinja").read_text()
+    rows = [json.loads(line)["messages"] for line in CHATS.read_text().splitlines()][:BATCH]
+    rows = [[{"tool_calls": None, **message} for message in messages] for messages in rows]
+    config = SFTConfig(
+        output_dir=str(folder / "trl"), per_device_train_batch_size=BATCH, max_steps=1, learning_rate=0.0,
+        assistant_only_loss=True, logging_steps=1, report_to=[], use_cpu=True, save_strategy="no", packing=False,
+        max_length=None, shuffle_dataset=False, bf16=False, gradient_checkpointing=False, disable_tqdm=True,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    trainer = SFTTrainer(
+        model=model, args=config, train_dataset=Dataset.from_list([{"messages": row} for row in rows]),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    expected = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    return compare(got, [expected])
+
+
+PAIRS = [
+    ("Who are you? ", "A very small model.", "A person, of course."),
+    ("What is 12 times 7? ", "It is 84.", "It is 12."),
+    ("你是谁？", "我是一个很小的模型。", "我是一个人。"),
+    ("Say hello. ", "Hello!", "No, I will not do that, not today and not ever."),
+    ("What colour is grass? ", "Green.", "Blue."),
+    ("Count to five. ", "1, 2, 3, 4, 5.", "1, 5."),
+]
+
+
+def trl_curve(llmos, folder, loss, *more, smoothing=0.0):
+    """The losses of twenty steps, as TRL's DPOTrainer computes them."""
+    steps, batch, rate, beta = 20, 2, 1e-3, 0.3
+    rows = [dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in PAIRS]
+    data = folder / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    subprocess.run(
+        [llmos, "prefer", BASE, "--data", data, "--out", folder / "run", "--threads", "2", "--steps", str(steps),
+         "--batch", str(batch), "--no-shuffle", "--lr", str(rate), "--loss", loss, "--beta", str(beta),
+         "--label-smoothing", str(smoothing), "--set", "schedule.name=constant", "--set", "schedule.warmup=0", "--set",
+         "optimizer.beta2=0.999", "-q", *more],
+        check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    got = [json.loads(line) for line in lines]
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer.chat_template = None
+    config = DPOConfig(
+        output_dir=str(folder / "trl"), per_device_train_batch_size=batch, max_steps=steps, learning_rate=rate,
+        loss_type=[loss], beta=beta, label_smoothing=smoothing, logging_steps=1, report_to=[], use_cpu=True,
+        save_strategy="no", max_length=None, bf16=False, gradient_checkpointing=False, disable_tqdm=True,
+        lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=1.0, weight_decay=0.0,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+
+    class InOrder(DPOTrainer):
+        def _get_train_sampler(self, dataset=None):
+            return torch.utils.data.SequentialSampler(dataset or self.train_dataset)
+
+    trainer = InOrder(model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    worst = max(abs(a["loss"] - b["loss"]) for a, b in zip(got, log, strict=True))
+    if worst > 1e-3:
+        raise Failed(f"{[row['loss'] for row in got]} beside {[entry['loss'] for entry in log]}")
+    for ours, theirs in [("reward_margin", "rewards/margins"), ("reward_accuracy", "rewards/accuracies")]:
+        off = max(abs(a[ours] - b[theirs]) for a, b in zip(got, log, strict=True))
+        if off > 1e-3:
+            raise Failed(f"{ours} is off by {off}")
+    return f"{steps} losses from {got[0]['loss']:.4f} to {got[-1]['loss']:.4f} within {worst:.1e}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("llmos", type=Path)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    llmos = arguments.llmos.resolve()
+    n_run = n_failed = 0
+    for name, check in [
+        ("lora, every matrix", lambda folder: lora(llmos, folder, "r=4")),
+        ("lora, some matrices", lambda folder: lora(llmos, folder, "r=2,alpha=3,targets=v_proj+up_proj")),
+        ("lora, rank-stabilised", lambda folder: lora(llmos, folder, "r=4,rslora")),
+        ("llmos's adapter in peft, and merged", lambda folder: merged(llmos, folder)),
+        ("peft's adapter merged", lambda folder: peft_to_llmos(llmos, folder)),
+        ("trl's first loss", lambda folder: trl_first_loss(llmos, folder)),
+        ("trl's curve, dpo", lambda folder: trl_curve(llmos, folder, "sigmoid")),
+        ("trl's curve, ipo, not packed", lambda folder: trl_curve(llmos, folder, "ipo", "--no-pack")),
+        ("trl's curve, robust", lambda folder: trl_curve(llmos, folder, "robust", smoothing=0.1)),
+        ("trl's curve, apo_down", lambda folder: trl_curve(llmos, folder, "apo_down")),
+        ("trl's curve, sigmoid_norm", lambda folder: trl_curve(llmos, folder, "sigmoid_norm")),
+    ]:
+        if arguments.only not in name:
+            continue
+        n_run += 1
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                print(f"ok      {name}: {check(Path(folder))}", flush=True)
+            except Exception as error:  # whatever a peer raises is this check's failure, and the next one runs
+                n_failed += 1
+                print(f"FAILED  {name}: {type(error).__name__}: {error}", flush=True)
+    print(f"{n_run - n_failed} of {n_run} checks hold")
+    return 1 if n_failed or not n_run else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
