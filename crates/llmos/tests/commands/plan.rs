@@ -166,7 +166,9 @@ fn bad_recipes_name_the_nearest_good_one() {
     llmos(&["plan", &home.join("none.toml")]).is_error("cannot read the recipe");
     llmos(&["plan", "--set", "lr=1e-3"]).is_error("the nearest is optimizer.lr");
     llmos(&["plan", "--set", "=1e-3"]).is_error("expected key=value");
-    llmos(&["plan", "--shape", "s", "--steps", "-4"]).is_error("expected a number");
+    let negative = llmos(&["plan", "--shape", "s", "--steps", "-4"]);
+    assert_eq!(negative.code, Some(2));
+    assert!(negative.stderr.contains("expected a number"), "{}", negative.stderr);
     // A text, or a folder of them, where a recipe stands.
     let story = home.join("story.txt");
     std::fs::write(&story, "Once upon a time\n").unwrap();
