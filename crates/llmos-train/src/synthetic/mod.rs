@@ -41,7 +41,7 @@ mod generate;
 #[cfg(test)]
 mod tests;
 
-pub use generate::{Generator, Options, Summary, partial, write};
+pub use generate::{Generator, Layout, Options, Summary, partial, write};
 pub use row::{Arguments, Expect, Function, Message, Row, Skill, Split, Tool, ToolCall};
 
 /// A file of a language, by the name of the skill that it is about.

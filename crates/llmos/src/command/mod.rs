@@ -20,6 +20,7 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod speedrun;
 mod story;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Finetune(arguments)) => finetune::run(*arguments, terminal),
         Some(Command::Prefer(arguments)) => prefer::run(*arguments, terminal),
         Some(Command::Merge(arguments)) => merge::run(arguments, terminal),
+        Some(Command::Speedrun(arguments)) => speedrun::run(&arguments, terminal),
         Some(Command::Watch(arguments)) => watch::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
         Some(Command::Models(arguments)) => models::run(arguments, terminal),
