@@ -43,6 +43,19 @@ pub(super) struct Order {
     pub(super) preference: Option<Pairwise>,
 }
 
+const GENERATION: &str = "generation_config.json";
+
+/// What ends an answer, for transformers: a template's end of turn is seldom the vocabulary's end
+/// token.
+fn generation_config(tokenizer: &Tokenizer) -> Vec<u8> {
+    let config = serde_json::json!({
+        "bos_token_id": tokenizer.bos(),
+        "eos_token_id": tokenizer.end_ids(),
+        "pad_token_id": tokenizer.pad(),
+    });
+    format!("{config:#}\n").into_bytes()
+}
+
 /// A loss of pairs, as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +117,9 @@ impl Speech {
         if let Some(template) = &template {
             files.retain(|(name, _)| name != vocabulary::TEMPLATE);
             files.push((vocabulary::TEMPLATE.into(), template.clone().into_bytes()));
+        }
+        if !files.iter().any(|(name, _)| name == GENERATION) {
+            files.push((GENERATION.into(), generation_config(&own.tokenizer)));
         }
         Ok(Speech { tokenizer: Arc::new(own.tokenizer), template, files })
     }
