@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, finetune, inspect, merge, models, next, plan,
-    prefer, pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
+    bench, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models, next,
+    plan, prefer, pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Finetune(Box<finetune::Arguments>),
     Prefer(Box<prefer::Arguments>),
     Merge(merge::Arguments),
+    Eval(eval::Arguments),
     Watch(watch::Arguments),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),

@@ -8,6 +8,7 @@ pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod dream;
+pub(crate) mod eval;
 pub(crate) mod finetune;
 pub(crate) mod inspect;
 pub(crate) mod merge;
@@ -46,6 +47,7 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Pretrain(arguments)) => pretrain::run(*arguments, terminal),
         Some(Command::Finetune(arguments)) => finetune::run(*arguments, terminal),
         Some(Command::Prefer(arguments)) => prefer::run(*arguments, terminal),
+        Some(Command::Eval(arguments)) => eval::run(arguments, terminal),
         Some(Command::Merge(arguments)) => merge::run(arguments, terminal),
         Some(Command::Watch(arguments)) => watch::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),

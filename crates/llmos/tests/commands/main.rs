@@ -6,6 +6,7 @@ mod bench;
 mod chats;
 mod convert;
 mod data;
+mod eval;
 mod finetune;
 mod full_disk;
 mod generate;
