@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
     bench, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models, next,
-    plan, prefer, pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
+    plan, prefer, pretrain, pull, reward, rm, run, score, tokenize, tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Pretrain(Box<pretrain::Arguments>),
     Finetune(Box<finetune::Arguments>),
     Prefer(Box<prefer::Arguments>),
+    Reward(reward::Arguments),
     Merge(merge::Arguments),
     Eval(eval::Arguments),
     Watch(watch::Arguments),

@@ -17,6 +17,7 @@ mod plan;
 mod pretrain;
 mod program;
 mod pull;
+mod reward;
 mod score;
 mod settings;
 mod tokenize;
