@@ -1,16 +1,13 @@
 //! Reward models: what they begin as, the words by which transformers knows one, and their scores.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use llmos_model::ModelFiles;
-use llmos_model::file::read_safetensors;
+use llmos_model::{ModelFiles, SCORE_HEAD};
 use llmos_tensor::Device;
 use llmos_tensor::gemm::Precision;
 use llmos_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
-use super::checkpoint::MODEL;
 use crate::Error;
 use crate::conversations::{Example, lay};
 use crate::model::{Layout, Network, SCORE, read_weights};
@@ -26,16 +23,49 @@ pub(super) fn initial(
     recipe: &Recipe,
     layout: &Layout,
 ) -> Result<Vec<f32>, Error> {
-    if RewardModel::is_at(base.path()) {
-        return read(base.path(), layout);
+    if RewardModel::is_in(base) {
+        return read(base, &recipe.model, layout);
     }
-    let whole = Layout::new(&recipe.model);
-    let read = read_weights(base, &recipe.model, &whole)?;
-    let mut weights = layout.initial(recipe.train.seed);
+    let drawn = layout.initial(recipe.train.seed);
+    with_body(base, &recipe.model, layout, drawn)
+}
+
+/// Weights of this layout with those of the model in `files` in their places, the head left alone.
+fn with_body(
+    files: &ModelFiles,
+    shape: &ModelShape,
+    layout: &Layout,
+    mut weights: Vec<f32>,
+) -> Result<Vec<f32>, Error> {
+    let whole = Layout::new(&ModelShape { tied_head: true, ..shape.clone() });
+    let read = read_weights(files, shape, &whole)?;
     for tensor in layout.tensors() {
         if let Some(from) = whole.tensors().iter().find(|from| from.name == tensor.name) {
             weights[tensor.range()].copy_from_slice(&read[from.range()]);
         }
+    }
+    Ok(weights)
+}
+
+/// The weights of a reward model: (parameters).
+fn read(files: &ModelFiles, shape: &ModelShape, layout: &Layout) -> Result<Vec<f32>, Error> {
+    let format = |expected: String, got: String| Error::Format {
+        path: files.path().to_path_buf(),
+        what: SCORE.into(),
+        expected,
+        got,
+    };
+    let mut weights = with_body(files, shape, layout, vec![0.0; layout.len()])?;
+    let found = files
+        .tensor(SCORE_HEAD)
+        .and_then(|found| found.map(|found| found.to_f32()).transpose())
+        .map_err(|error| format("values".into(), error.to_string()))?
+        .unwrap_or_default();
+    for tensor in layout.tensors().iter().filter(|tensor| tensor.name == SCORE) {
+        if found.len() != tensor.cols {
+            return Err(format(format!("{} numbers", tensor.cols), found.len().to_string()));
+        }
+        weights[tensor.range()].copy_from_slice(&found);
     }
     Ok(weights)
 }
@@ -63,37 +93,6 @@ pub(super) fn config(config: &[u8], tokenizer: &Tokenizer) -> Vec<u8> {
     format!("{config:#}\n").into_bytes()
 }
 
-/// Reads the weights of a reward model's folder: (parameters).
-///
-/// # Errors
-/// [`Error::Io`]; [`Error::Format`] where a tensor is missing or has another shape.
-fn read(folder: &Path, layout: &Layout) -> Result<Vec<f32>, Error> {
-    let path = folder.join(MODEL);
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let format = |what: &str, expected: String, got: String| Error::Format {
-        path: path.clone(),
-        what: what.into(),
-        expected,
-        got,
-    };
-    let entries = read_safetensors(&bytes, &path)
-        .map_err(|error| format("tensors", "safetensors".into(), error.to_string()))?;
-    let mut weights = vec![0.0; layout.len()];
-    for tensor in layout.tensors() {
-        let entry = entries.iter().find(|entry| entry.name == tensor.name);
-        let expected = tensor.rows * tensor.cols;
-        let is_whole = |shape: &[usize]| shape.iter().product::<usize>() == expected;
-        let entry = entry.filter(|entry| is_whole(&entry.shape)).ok_or_else(|| {
-            let got = entry.map_or("none".into(), |entry| format!("one of {:?}", entry.shape));
-            format(&tensor.name, format!("{expected} numbers"), got)
-        })?;
-        let to = &mut weights[tensor.range()];
-        llmos_tensor::quant::dequantize(entry.dtype, &bytes[entry.range.clone()], to)
-            .map_err(|error| format(&tensor.name, "numbers".into(), error.to_string()))?;
-    }
-    Ok(weights)
-}
-
 /// A reward model that gives scores.
 pub struct RewardModel {
     network: Network,
@@ -102,25 +101,23 @@ pub struct RewardModel {
 }
 
 impl RewardModel {
-    /// Whether a folder holds one.
-    pub fn is_at(folder: &Path) -> bool {
-        let bytes = std::fs::read(folder.join(MODEL)).unwrap_or_default();
-        read_safetensors(&bytes, folder)
-            .is_ok_and(|entries| entries.iter().any(|entry| entry.name == SCORE))
+    /// Whether files hold one.
+    pub fn is_in(files: &ModelFiles) -> bool {
+        files.tensor(SCORE_HEAD).is_ok_and(|found| found.is_some())
     }
 
-    /// Reads the reward model of a folder, for rows of `context` tokens at most.
+    /// Reads a reward model, for rows of `context` tokens at most.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] where a tensor is missing or has another shape.
+    /// [`Error::Format`] where a tensor is missing, has another shape, or cannot be decoded.
     pub fn read(
-        folder: &Path,
+        files: &ModelFiles,
         shape: &ModelShape,
         context: usize,
         device: &Arc<Device>,
     ) -> Result<RewardModel, Error> {
         let network = Network::new(shape, device, Precision::F32, 1, context).with_scalar_head();
-        let weights = read(folder, network.layout())?;
+        let weights = read(files, shape, network.layout())?;
         Ok(RewardModel { network, weights })
     }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
 use llmos_train::conversations::{Example, Fault, Form, Learner, pair};
 use llmos_train::run::{RewardModel, score_example};
@@ -14,7 +13,7 @@ use super::finetune::{self, Pairwise, REWARD, Read, Speech, read, shape, teach};
 use super::pretrain::explained;
 use crate::failure::failure;
 use crate::terminal::{Terminal, number_of};
-use crate::{Outcome, load, model_name, processors};
+use crate::{Outcome, load, processors};
 
 /// Train a model that scores answers, and score with it.
 #[derive(clap::Args, Debug)]
@@ -84,14 +83,13 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 }
 
 fn score(arguments: &Score, terminal: &Terminal) -> anyhow::Result<Outcome> {
-    let folder = model_name::resolve(&arguments.model, terminal)?;
-    if !RewardModel::is_at(&folder) {
+    let files = load::open(&arguments.model, terminal)?;
+    if !RewardModel::is_in(&files) {
         return Err(failure(
-            format!("{} is no reward model: it has no score.weight", folder.display()),
+            format!("{} is no reward model: it has no score.weight", files.path().display()),
             "`llmos reward train` makes one out of pairs of answers",
         ));
     }
-    let files = ModelFiles::open(&folder).map_err(load::explained)?;
     let shape = shape(&files)?;
     let context = files.config().map_err(load::explained)?.context_length;
     let speech = Speech::of(&files, arguments.template.as_deref())?;
@@ -109,7 +107,7 @@ fn score(arguments: &Score, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let threads = arguments.threads.map_or_else(processors::physical_cores, usize::from);
     let device = Arc::new(Device::new(Isa::detect(), threads));
     let time = longest.next_multiple_of(16);
-    let mut model = RewardModel::read(&folder, &shape, time, &device).map_err(explained)?;
+    let mut model = RewardModel::read(&files, &shape, time, &device).map_err(explained)?;
     let bar = terminal.step_bar(Some(examples.len() as u64), "scoring");
     let (mut pairs, mut right) = (0, 0);
     for (i, of_row) in examples.iter().enumerate() {

@@ -163,6 +163,7 @@ fn a_reward_run_goes_on_to_the_same_bytes_and_says_what_it_cannot_do() {
     llmos(&["reward", "score", &base, "--data", &data]).is_error("has no score.weight");
     llmos(&["prefer", &base, "--data", &data, "--out", &none, "--loss", "reward"])
         .is_error("there is no loss `reward`");
+    llmos(&["run", &whole, "-p", "a"]).is_error("it scores answers, and writes none");
     let broken = pairs(&folder, &[json!({"messages": []})]);
     llmos(&["reward", "score", &whole, "--data", &broken]).is_error("row 1: no messages");
 }
