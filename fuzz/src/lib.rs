@@ -5,6 +5,7 @@
 //! bodies over mutated seeds on the stable toolchain.
 
 mod calculator;
+mod conversation;
 mod data;
 mod files;
 mod recipe;
@@ -12,6 +13,7 @@ mod scratch;
 mod text;
 
 pub use calculator::calculator;
+pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
 pub use recipe::recipe;
@@ -28,10 +30,15 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
+    Target {
+        name: "conversation_rows",
+        body: conversation_rows,
+        seeds: conversation::conversation_rows_seeds,
+    },
     Target { name: "dequantize", body: dequantize, seeds: files::dequantize_seeds },
     Target { name: "gguf", body: gguf, seeds: files::gguf_seeds },
     Target { name: "grammar", body: grammar, seeds: text::grammar_seeds },

@@ -29,4 +29,4 @@ pub use config::Config;
 pub use decoder::Model;
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
-pub use file::{GgufVocabulary, ModelFiles, Tensor, TensorInfo, Vocabulary};
+pub use file::{GgufVocabulary, ModelFiles, SCORE_HEAD, Tensor, TensorInfo, Vocabulary};

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, finetune, inspect, merge, models, next, plan,
-    prefer, pretrain, pull, rm, run, score, speedrun, tokenize, tokenizer, watch,
+    bench, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models, next,
+    plan, prefer, pretrain, pull, reward, rm, run, score, speedrun, tokenize, tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -50,7 +50,9 @@ pub(crate) enum Command {
     Pretrain(Box<pretrain::Arguments>),
     Finetune(Box<finetune::Arguments>),
     Prefer(Box<prefer::Arguments>),
+    Reward(reward::Arguments),
     Merge(merge::Arguments),
+    Eval(eval::Arguments),
     Speedrun(speedrun::Arguments),
     Watch(watch::Arguments),
     Inspect(inspect::Arguments),

@@ -9,6 +9,7 @@ use llmos_model::decoder::CacheLayout;
 use llmos_model::{Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::{Special, Tokenizer};
+use llmos_train::run::RewardModel;
 
 use crate::failure::{Explain, failure, hint_of, is_full, message_of};
 use crate::terminal::{Terminal, number_of, size};
@@ -234,6 +235,15 @@ pub(crate) fn load_on(
         return Err(failure(
             format!("{} is a vocabulary without weights", files.path().display()),
             "`llmos tokenize` works on it; to run a model, give one with weights",
+        ));
+    }
+    if RewardModel::is_in(&files) {
+        return Err(failure(
+            format!(
+                "{} is a reward model: it scores answers, and writes none",
+                files.path().display()
+            ),
+            "`llmos reward score MODEL --data FILE` asks it",
         ));
     }
     // Small models are there before anyone could read this.

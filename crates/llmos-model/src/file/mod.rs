@@ -30,6 +30,7 @@ pub use gguf::Header as GgufHeader;
 pub(crate) use gguf::code_of;
 pub(crate) use llama2c::Header as Llama2cHeader;
 pub use metadata::{Array, Metadata, Value};
+pub use names::SCORE_HEAD;
 pub(crate) use names::to_hugging_face;
 pub use safetensors::read as read_safetensors;
 pub(crate) use tensor::{Change, shape_bytes};

@@ -12,6 +12,7 @@ mod forward;
 mod parameters;
 mod pretrained;
 mod products;
+mod scalar;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::recipe::ModelShape;
 use adapter::{Adapter, Work};
 pub use adapter::{Lora, TARGETS};
 use buffers::Buffers;
+pub(crate) use parameters::SCORE;
 pub use parameters::{Kind, Layout, Tensor};
 pub(crate) use pretrained::read_weights;
 pub use products::products_seconds;

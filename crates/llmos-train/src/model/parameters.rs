@@ -51,6 +51,9 @@ impl Tensor {
     }
 }
 
+/// The head of a reward model.
+pub(crate) const SCORE: &str = "score.weight";
+
 /// One block's places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LayerAt {
@@ -85,6 +88,17 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The layout of a shape with a head of one row, as transformers' sequence classifiers have it.
+    pub(super) fn scalar(shape: &ModelShape) -> Layout {
+        let mut layout = Layout::new(&ModelShape { tied_head: true, ..shape.clone() });
+        let (start, c) = (layout.len, shape.d_model);
+        let name = SCORE.to_string();
+        layout.tensors.push(Tensor { name, kind: Kind::Head, rows: 1, cols: c, start });
+        layout.len += c;
+        layout.head = start..layout.len;
+        layout
+    }
+
     /// The layout of a shape.
     pub fn new(shape: &ModelShape) -> Layout {
         let mut tensors: Vec<Tensor> = Vec::new();

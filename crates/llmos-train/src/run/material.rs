@@ -6,12 +6,12 @@ use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 
 use super::checkpoint::Files;
-use super::files;
+use super::{files, reward};
 use crate::Error;
 use crate::conversations::{Deal, Example, Examples};
 use crate::data::Dataset;
 use crate::model::{Layout, Lora, Network, read_weights};
-use crate::preference::{Loss, Options};
+use crate::preference::{Judgement, Options};
 use crate::recipe::Recipe;
 
 /// What is learnt from.
@@ -42,15 +42,18 @@ pub struct Lesson {
     /// What learns beside the base, whose weights stay as they are; the whole base where there is
     /// none.
     pub lora: Option<Lora>,
-    /// How pairs are learnt from, where rows are pairs.
+    /// How judged answers are learnt from, where rows are such.
     pub preference: Option<Preference>,
+    /// What the model is compared with; what it begins as where there is nothing else. It has the
+    /// same vocabulary.
+    pub reference: Option<ModelFiles>,
 }
 
-/// What a pair of answers costs.
+/// What judged answers cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preference {
-    /// Which loss.
-    pub loss: Loss,
+    /// What they are judged by.
+    pub judgement: Judgement,
     /// What it is adjusted by.
     pub options: Options,
 }
@@ -77,6 +80,9 @@ impl Material {
     /// The base model's weights cannot be read.
     pub(super) fn network(&self, recipe: &Recipe, network: Network) -> Result<Network, Error> {
         let Material::Lesson(lesson) = self else { return Ok(network) };
+        if self.is_scalar() {
+            return Ok(network.with_scalar_head());
+        }
         let Some(lora) = &lesson.lora else { return Ok(network) };
         let frozen = read_weights(&lesson.base, &recipe.model, network.layout())?;
         Ok(network.with_adapter(frozen, lora))
@@ -92,7 +98,18 @@ impl Material {
             Material::Lesson(lesson) if lesson.lora.is_some() => {
                 Ok(layout.initial(recipe.train.seed))
             }
+            Material::Lesson(lesson) if self.is_scalar() => {
+                reward::initial(&lesson.base, recipe, layout)
+            }
             Material::Lesson(lesson) => read_weights(&lesson.base, &recipe.model, layout),
+        }
+    }
+
+    /// Whether the model gives a score instead of the next token.
+    pub(super) fn is_scalar(&self) -> bool {
+        match self {
+            Material::Lesson(lesson) => lesson.preference.is_some_and(Preference::is_scalar),
+            Material::Text(_) => false,
         }
     }
 

@@ -194,10 +194,11 @@ pub struct Expect {
     /// What that tool answers: the calculator must, and the clock of whoever grades should.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// The final answer holds one of these, whatever the case; anything where there are none.
+    /// The final answer says one of these, as the grader of `llmos-eval` looks for it: a number by
+    /// its value, another phrase where it stands on its own. Anything where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answer_any: Vec<String>,
-    /// It holds none of these, whatever the case.
+    /// It says none of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answer_none: Vec<String>,
 }

@@ -8,6 +8,7 @@ pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod dream;
+pub(crate) mod eval;
 pub(crate) mod finetune;
 pub(crate) mod inspect;
 pub(crate) mod merge;
@@ -17,6 +18,7 @@ pub(crate) mod plan;
 pub(crate) mod prefer;
 pub(crate) mod pretrain;
 pub(crate) mod pull;
+pub(crate) mod reward;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod score;
@@ -47,6 +49,8 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Pretrain(arguments)) => pretrain::run(*arguments, terminal),
         Some(Command::Finetune(arguments)) => finetune::run(*arguments, terminal),
         Some(Command::Prefer(arguments)) => prefer::run(*arguments, terminal),
+        Some(Command::Reward(arguments)) => reward::run(arguments, terminal),
+        Some(Command::Eval(arguments)) => eval::run(arguments, terminal),
         Some(Command::Merge(arguments)) => merge::run(arguments, terminal),
         Some(Command::Speedrun(arguments)) => speedrun::run(&arguments, terminal),
         Some(Command::Watch(arguments)) => watch::run(arguments, terminal),
