@@ -20,6 +20,7 @@ mod pull;
 mod reward;
 mod score;
 mod settings;
+mod speedrun;
 mod tokenize;
 mod tokenizer;
 mod watch;
