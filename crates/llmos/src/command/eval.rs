@@ -53,6 +53,9 @@ struct CardArguments {
     /// What the baselines for --chinese learn from.
     #[arg(long, value_name = "TEXT", num_args = 1.., requires = "chinese")]
     chinese_train: Vec<PathBuf>,
+    /// The field of a row that holds its text, in JSON Lines and Parquet.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    field: String,
     /// Characters that a baseline learns from at most, the first of its texts.
     #[arg(long, value_name = "N", default_value_t = 20_000_000)]
     baseline_characters: usize,
@@ -192,7 +195,7 @@ fn documents(
     {
         // Without a model that predicts them they are of no use.
         if !paths.is_empty() && !arguments.models.is_empty() {
-            let all = texts::documents(paths, usize::MAX, terminal)?;
+            let all = texts::documents(paths, &arguments.field, usize::MAX, terminal)?;
             documents.insert(text, llmos_eval::conversation::thinned(&all, limit));
         }
     }
@@ -268,7 +271,8 @@ fn baselines(
         [(Text::Stories, &arguments.stories_train), (Text::Chinese, &arguments.chinese_train)]
     {
         let Some(documents) = documents.get(&text).filter(|_| !paths.is_empty()) else { continue };
-        let learnt = texts::documents(paths, arguments.baseline_characters, terminal)?;
+        let most = arguments.baseline_characters;
+        let learnt = texts::documents(paths, &arguments.field, most, terminal)?;
         terminal.detail(format_args!(
             "baselines of {} learn from {}",
             text.name(),
