@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use llmos_agent::calculator::reply;
+
 use super::book::Book;
-use super::calculator::reply;
 use super::word::is_chinese;
 use super::*;
 use crate::data::Language;

@@ -25,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
         &["llmos-agent", "llmos-eval", "llmos-store", "llmos-model", "llmos-tokenizer"],
     ),
     ("llmos-agent", &["llmos-store", "llmos-model", "llmos-tokenizer"]),
-    ("llmos-train", &["llmos-eval", "llmos-model", "llmos-tokenizer", "llmos-tensor"]),
+    ("llmos-train", &["llmos-agent", "llmos-eval", "llmos-model", "llmos-tokenizer", "llmos-tensor"]),
     ("llmos-eval", &["llmos-model", "llmos-tokenizer"]),
     ("llmos-store", &[]),
     ("llmos-model", &["llmos-tensor"]),
