@@ -4,6 +4,7 @@
 //! without bound. The test `damaged` of the `llmos` crate includes this file and runs the same
 //! bodies over mutated seeds on the stable toolchain.
 
+mod answer;
 mod calculator;
 mod data;
 mod files;
@@ -11,6 +12,7 @@ mod recipe;
 mod scratch;
 mod text;
 
+pub use answer::answer;
 pub use calculator::calculator;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
@@ -28,7 +30,8 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
+    Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
