@@ -4,6 +4,7 @@
 //! without bound. The test `damaged` of the `llmos` crate includes this file and runs the same
 //! bodies over mutated seeds on the stable toolchain.
 
+mod answer;
 mod calculator;
 mod conversation;
 mod data;
@@ -12,6 +13,7 @@ mod recipe;
 mod scratch;
 mod text;
 
+pub use answer::answer;
 pub use calculator::calculator;
 pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
@@ -30,7 +32,8 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
+    Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },

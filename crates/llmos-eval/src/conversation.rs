@@ -38,11 +38,20 @@ pub struct Expect {
 /// What a model made of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The text of its last turn.
+    /// The text of its last turn; empty where there is none.
+    #[serde(default, deserialize_with = "text")]
     pub answer: String,
     /// The tools that it called since the question, in order.
     #[serde(default)]
     pub tool_calls: Vec<ToolCall>,
+    /// Why there is no answer. It counts as a wrong one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A text, or null for an empty one.
+fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.unwrap_or_default())
 }
 
 /// A tool that was called.
@@ -193,6 +202,11 @@ mod tests {
         assert_eq!((row.set(), row.skill(), row.question().len()), (Set::Hand, "stories", 3));
         assert_eq!(read[0].answer.tool_calls[0].name, "clock");
         assert_eq!(serde_json::to_value(&read[0]).unwrap(), line);
+        let mut refused = line;
+        (refused["answer"], refused["error"]) = (Value::Null, "too long".into());
+        let read: Vec<Answered> = read_lines("f", &refused.to_string()).unwrap();
+        let grade = crate::grade::grade(&read[0].row.expect, &read[0].answer);
+        assert_eq!((grade.routing, grade.answer), (false, Some(false)));
         let error = read_lines::<Answered>("f", "\n{}").unwrap_err().to_string();
         assert!(error.starts_with("f, line 2:"), "{error}");
     }

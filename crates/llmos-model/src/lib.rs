@@ -30,3 +30,5 @@ pub use decoder::Model;
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use file::{GgufVocabulary, ModelFiles, SCORE_HEAD, Tensor, TensorInfo, Vocabulary};
+/// What an engine runs on, for callers that know no tensors.
+pub use llmos_tensor::{Device, Isa};

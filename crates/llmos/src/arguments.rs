@@ -3,8 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models, next,
-    plan, prefer, pretrain, pull, reward, rm, run, score, speedrun, tokenize, tokenizer, watch,
+    bench, chat, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models,
+    next, plan, prefer, pretrain, pull, reward, rm, run, score, speedrun, tokenize, tokenizer,
+    watch,
 };
 
 /// The whole life of a language model in one program.
@@ -40,6 +41,7 @@ pub(crate) struct Talk {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     Run(run::Arguments),
+    Chat(Box<chat::Arguments>),
     Next(next::Arguments),
     Dream(dream::Arguments),
     Score(score::Arguments),

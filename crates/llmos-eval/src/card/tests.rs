@@ -27,7 +27,10 @@ fn answered(row: &Row, answer: &str, tools: &[(&str, &str)]) -> Answered {
         result: result.into(),
     };
     let tool_calls = tools.iter().map(call).collect();
-    Answered { row: row.clone(), answer: Answer { answer: answer.into(), tool_calls } }
+    Answered {
+        row: row.clone(),
+        answer: Answer { answer: answer.into(), tool_calls, ..Answer::default() },
+    }
 }
 
 /// Twenty sums and ten questions in either language; the model is right in the first `sums` and

@@ -29,25 +29,28 @@ pub struct Grade {
 ///
 /// Routing: without a tool none may be called; the calculator must be called, and nothing else; the
 /// clock must be called first. The result is that of the last call, within a millionth. The text is
-/// looked through by [`matches`].
+/// looked through by [`matches`]. Where there is no answer, for an error, all is wrong.
 pub fn grade(expect: &Expect, answer: &Answer) -> Grade {
     let calls = &answer.tool_calls;
+    let is_there = answer.error.is_none();
     let names = || calls.iter().map(|call| call.name.as_str());
-    let routing = match expect.tool.as_deref() {
-        None => calls.is_empty(),
-        Some("calculator") => !calls.is_empty() && names().all(|name| name == "calculator"),
-        tool => names().next() == tool && tool.is_some(),
-    };
+    let routing = is_there
+        && match expect.tool.as_deref() {
+            None => calls.is_empty(),
+            Some("calculator") => !calls.is_empty() && names().all(|name| name == "calculator"),
+            tool => names().next() == tool && tool.is_some(),
+        };
     let wanted = expect.result.as_ref().filter(|_| expect.tool.as_deref() == Some("calculator"));
     let result = wanted.map(|wanted| match calls.last() {
-        Some(call) if call.name == "calculator" => is_result(&call.result, wanted),
+        Some(call) if is_there && call.name == "calculator" => is_result(&call.result, wanted),
         _ => false,
     });
     let (any, none) = (&expect.answer_any, &expect.answer_none);
     let text = &answer.answer;
     let said = (!any.is_empty() || !none.is_empty()).then(|| {
         let text = Text::new(text);
-        !text.is_empty
+        is_there
+            && !text.is_empty
             && (any.is_empty() || any.iter().any(|phrase| text.holds(phrase)))
             && !none.iter().any(|phrase| text.holds(phrase))
     });

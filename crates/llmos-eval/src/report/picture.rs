@@ -78,6 +78,13 @@ fn legend(body: &mut String, card: &Card) -> f64 {
         );
         x += width;
     }
+    if card.measures.iter().any(|measure| measure.bar.is_some()) {
+        let _ = writeln!(
+            body,
+            "<line class=\"goal\" x1=\"20\" y1=\"14\" x2=\"20\" y2=\"28\" stroke-width=\"1.5\"/>\
+             <text class=\"soft\" x=\"28\" y=\"26\">what must be reached</text>"
+        );
+    }
     y + 14.0
 }
 
@@ -176,7 +183,7 @@ fn bar(
         BAR - 2.0,
         middle - 3.0,
         middle - 3.0,
-        high + 6.0,
+        WIDTH - RIGHT + 14.0,
         middle + 4.0,
         figure::value(unit, estimate.value),
         escaped(&name),

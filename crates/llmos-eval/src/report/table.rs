@@ -16,9 +16,9 @@ pub(super) fn tables(card: &Card) -> Vec<Table> {
         card.measures.iter().filter(|measure| names.contains(&measure.set())).collect()
     };
     let mut tables = vec![
-        figures("Predicting text: less is better", &of(&["stories", "chinese"]), card),
-        figures("Generated questions", &of(&["generated"]), card),
-        figures("Questions written by hand", &of(&["hand"]), card),
+        figures("Predicting text: less is better", "parts", &of(&["stories", "chinese"]), card),
+        figures("Generated questions", "rows", &of(&["generated"]), card),
+        figures("Questions written by hand", "rows", &of(&["hand"]), card),
         changes(card),
         languages(card),
         sizes(card),
@@ -68,7 +68,7 @@ fn bar(measure: &Measure) -> String {
     }
 }
 
-fn figures(heading: &str, measures: &[&Measure], card: &Card) -> Table {
+fn figures(heading: &str, counted: &str, measures: &[&Measure], card: &Card) -> Table {
     let has_bar = measures.iter().any(|measure| measure.bar.is_some());
     let mut baselines: Vec<&str> = Vec::new();
     for cell in measures.iter().flat_map(|measure| &measure.baselines) {
@@ -83,7 +83,7 @@ fn figures(heading: &str, measures: &[&Measure], card: &Card) -> Table {
             measures.iter().any(|measure| measure.cells.iter().any(|cell| cell.name == **name))
         })
         .collect();
-    let mut columns = vec![String::new(), "count".to_string()];
+    let mut columns = vec![String::new(), counted.to_string()];
     columns.extend(has_bar.then(|| "bar".to_string()));
     columns.extend(models.iter().map(|name| name.to_string()));
     columns.extend(baselines.iter().map(|name| name.to_string()));

@@ -90,6 +90,15 @@ impl ModelFiles {
         Err(Error::format(path, "file", expected, format!("a file that begins {first:02x?}")))
     }
 
+    /// Opens a GGUF file that is part of the program; `name` stands for its path.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`].
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<ModelFiles, Error> {
+        let path = Path::new(name);
+        ModelFiles::open_gguf(path, Map::embedded(path, bytes))
+    }
+
     fn open_folder(path: &Path) -> Result<ModelFiles, Error> {
         let folder = hugging_face::Folder::open(path)?;
         let source = Source::HuggingFace { config: folder.config };

@@ -19,9 +19,7 @@
 //! **The same everywhere.** A row follows from seed and number by ChaCha8, integers and lists in
 //! their order; the same seed gives the same bytes on any machine.
 //!
-//! [`calculator`] is the tool that rows call, to be called by a chat as well.
-
-pub mod calculator;
+//! What the tools in rows answer, they answer in a chat as well: both are [`llmos_agent`]'s.
 
 mod clock;
 mod draw;

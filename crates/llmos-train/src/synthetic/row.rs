@@ -106,7 +106,7 @@ impl Skill {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tool {
-    /// One argument, `expression`; answers as [`super::calculator::reply`] does.
+    /// One argument, `expression`; answers as [`llmos_agent::calculator::reply`] does.
     Calculator,
     /// No argument; answers such as `Friday, 27 November 2026, 10:39`.
     Clock,

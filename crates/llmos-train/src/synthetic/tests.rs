@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use llmos_agent::calculator::reply;
 use llmos_eval::conversation::{Answer, ToolCall};
 use llmos_eval::grade::{Grade, grade};
 
 use super::book::Book;
-use super::calculator::reply;
 use super::word::is_chinese;
 use super::*;
 use crate::data::Language;
@@ -118,7 +118,7 @@ fn marks(row: &Row, last_user: usize) -> Grade {
         result: turn.content.as_str().into(),
     });
     let answer = turns[turns.len() - 1].content.clone();
-    grade(&expect, &Answer { answer, tool_calls: calls.collect() })
+    grade(&expect, &Answer { answer, tool_calls: calls.collect(), error: None })
 }
 
 /// Latin words that Chinese sentences hold.

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use llmos_eval::card::{Baseline, Card, Subject, Text};
-use llmos_eval::conversation::{Answered, Row, read_lines};
+use llmos_eval::conversation::Row;
 use llmos_eval::report;
 
-use super::score::measured;
-use crate::failure::{Explain, failure};
+use crate::failure::failure;
 use crate::load::{self, Cache, Compute};
 use crate::terminal::{Terminal, number_of};
-use crate::{Outcome, model_name, registry};
+use crate::{Outcome, model_name, registry, vocabulary};
 
 /// Measure models side by side.
 #[derive(clap::Args, Debug)]
@@ -53,6 +52,9 @@ struct CardArguments {
     /// What the baselines for --chinese learn from.
     #[arg(long, value_name = "TEXT", num_args = 1.., requires = "chinese")]
     chinese_train: Vec<PathBuf>,
+    /// The field of a row that holds its text, in JSON Lines and Parquet.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    field: String,
     /// Characters that a baseline learns from at most, the first of its texts.
     #[arg(long, value_name = "N", default_value_t = 20_000_000)]
     baseline_characters: usize,
@@ -68,6 +70,12 @@ struct CardArguments {
     /// The same, of questions that were asked without tools.
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_named)]
     answers_alone: Vec<(String, PathBuf)>,
+    /// Most new tokens of an answer.
+    #[arg(long = "tokens", short = 'n', value_name = "N", default_value_t = 512)]
+    tokens: usize,
+    /// Questions that are answered at once.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
     /// The folder to write.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -113,12 +121,12 @@ fn card(arguments: &CardArguments, terminal: &Terminal) -> anyhow::Result<Outcom
     let mut subjects = Vec::new();
     for (name, model) in &models {
         let mut subject = Subject { name: name.clone(), ..Subject::default() };
-        subject.answers = read_answers(&arguments.answers, name)?;
-        subject.without_tools = read_answers(&arguments.answers_alone, name)?;
+        subject.answers = answers::read(&arguments.answers, name)?;
+        subject.without_tools = answers::read(&arguments.answers_alone, name)?;
         if let Some(model) = model {
             measure(arguments, model, &documents, &rows, &mut subject, terminal)?;
         }
-        write_answers(arguments, &subject)?;
+        answers::write(arguments, &subject)?;
         subjects.push(subject);
     }
     let baselines = baselines(arguments, &documents, terminal)?;
@@ -192,7 +200,7 @@ fn documents(
     {
         // Without a model that predicts them they are of no use.
         if !paths.is_empty() && !arguments.models.is_empty() {
-            let all = texts::documents(paths, usize::MAX, terminal)?;
+            let all = texts::documents(paths, &arguments.field, usize::MAX, terminal)?;
             documents.insert(text, llmos_eval::conversation::thinned(&all, limit));
         }
     }
@@ -214,47 +222,21 @@ fn measure(
         let parts = texts::predict(&mut loaded, documents, &what, terminal)?;
         subject.texts.insert(*text, parts);
     }
-    answers::ask(&mut loaded, rows, subject, terminal)
-}
-
-fn read_answers(files: &[(String, PathBuf)], name: &str) -> anyhow::Result<Vec<Answered>> {
-    let mut answers = Vec::new();
-    for (_, path) in files.iter().filter(|(of, _)| of == name) {
-        let text = std::fs::read_to_string(path).explain(
-            || format!("cannot read {}", path.display()),
-            || {
-                "--answers NAME=FILE takes what `llmos chat --batch` or an earlier card wrote"
-                    .into()
-            },
-        )?;
-        let read: Vec<Answered> =
-            read_lines(&path.display().to_string(), &text).map_err(measured)?;
-        answers.extend(read);
+    if rows.is_empty() {
+        return Ok(());
     }
-    Ok(answers)
-}
-
-/// Keeps what was answered, so that another card can be made of it.
-fn write_answers(arguments: &CardArguments, subject: &Subject) -> anyhow::Result<()> {
-    for (answers, kind) in [(&subject.answers, ""), (&subject.without_tools, "-alone")] {
-        if answers.is_empty() {
-            continue;
-        }
-        let mut lines = Vec::new();
-        for answered in answers {
-            serde_json::to_writer(&mut lines, answered)?;
-            lines.push(b'\n');
-        }
-        // A name may be a path.
-        let name: String = subject
-            .name
-            .chars()
-            .map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' })
-            .collect();
-        let path = arguments.out.join("answers").join(format!("{name}{kind}.jsonl"));
-        registry::write_whole(&path, &lines)?;
+    let tokenizer = loaded.tokenizer()?.clone();
+    let files = loaded.engine.model().files();
+    let template = files.map(|files| vocabulary::template(files, &tokenizer)).transpose()?;
+    if template.flatten().is_none() {
+        let name = &subject.name;
+        terminal
+            .warn(format_args!("{name} has no chat template: what it would answer is left out"));
+        return Ok(());
     }
-    Ok(())
+    // It is loaded again, with room for many conversations at once.
+    drop(loaded);
+    answers::ask(arguments, model, rows, subject, terminal)
 }
 
 /// Characters predicted from the few before them, of the texts whose training text is known.
@@ -268,7 +250,8 @@ fn baselines(
         [(Text::Stories, &arguments.stories_train), (Text::Chinese, &arguments.chinese_train)]
     {
         let Some(documents) = documents.get(&text).filter(|_| !paths.is_empty()) else { continue };
-        let learnt = texts::documents(paths, arguments.baseline_characters, terminal)?;
+        let most = arguments.baseline_characters;
+        let learnt = texts::documents(paths, &arguments.field, most, terminal)?;
         terminal.detail(format_args!(
             "baselines of {} learn from {}",
             text.name(),

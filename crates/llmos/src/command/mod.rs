@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod bench_machine;
 mod bench_train;
+pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod data;
@@ -23,7 +24,6 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod speedrun;
-mod story;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
 pub(crate) mod watch;
@@ -32,11 +32,12 @@ use crate::Outcome;
 use crate::arguments::Command;
 use crate::terminal::Terminal;
 
-/// Runs a command, or the bundled model where there is none.
+/// Runs a command, or talks with the bundled assistant where there is none.
 pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Result<Outcome> {
     match command {
-        None => story::run(terminal),
+        None => chat::start(terminal),
         Some(Command::Run(arguments)) => run::run(arguments, terminal),
+        Some(Command::Chat(arguments)) => chat::run(*arguments, terminal),
         Some(Command::Next(arguments)) => next::run(arguments, terminal),
         Some(Command::Dream(arguments)) => dream::run(arguments, terminal),
         Some(Command::Score(arguments)) => score::run(arguments, terminal),

@@ -124,3 +124,46 @@ fn what_cannot_be_measured_is_said() {
     card(&[&model, "--hand", &broken]).is_error("the row `gen-1` is none written by hand");
     assert!(!Path::new(&out).exists());
 }
+
+#[test]
+fn a_model_is_asked_with_and_without_tools_and_not_twice() {
+    let folder = Folder::new();
+    let (base, out) =
+        (repository("testdata/finetune/base").display().to_string(), folder.join("card"));
+    let hand = repository("testdata/assistant/hand.jsonl").display().to_string();
+    let model = format!("{base}=small");
+    let arguments =
+        ["eval", "card", "--generated", "12", "--hand", &hand, "--limit", "12", "--json"];
+    let more = [&model, "--tokens", "8", "--out", &out];
+    let card = llmos(&[&arguments[..], &more].concat()).json();
+    let measure = |card: &Value, key: &str| -> Value {
+        let measures = card["measures"].as_array().unwrap();
+        measures.iter().find(|measure| measure["key"] == key).cloned().unwrap_or_default()
+    };
+    for key in ["generated/routing", "hand/routing"] {
+        assert_eq!(measure(&card, key)["cells"][0]["count"], 12, "{key}: {card}");
+    }
+    let sums = measure(&card, "hand/arithmetic")["cells"][0]["count"].clone();
+    assert!(sums.as_u64() > Some(0));
+    assert_eq!(measure(&card, "hand/arithmetic-alone")["cells"][0]["count"], sums);
+    let mut kept: Vec<String> = std::fs::read_dir(Path::new(&out).join("answers"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["small-alone.jsonl", "small.jsonl"]);
+    // What is answered already is not asked again: with all answers known, no model is needed.
+    let file =
+        |name: &str| format!("small={}", Path::new(&out).join("answers").join(name).display());
+    let (said, alone) = (file("small.jsonl"), file("small-alone.jsonl"));
+    let again = folder.join("again");
+    let known = ["--answers", &said, "--answers-alone", &alone, "--tokens", "8", "--out", &again];
+    let output = llmos(&[&arguments[..], &[&model], &known].concat());
+    assert_eq!(output.json(), card);
+    assert!(!output.stderr.contains("answers 24 questions"), "{}", output.stderr);
+    // A model that was not made to be talked with is left out.
+    let out = folder.join("none");
+    let output = llmos(&["eval", "card", &stories(), "--generated", "3", "--out", &out]);
+    output.is_error("nothing was measured");
+    assert!(output.stderr.contains("has no chat template"), "{}", output.stderr);
+}

@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod bench;
+mod chat;
 mod chats;
+mod converse;
 mod convert;
 mod data;
 mod eval;

@@ -6,7 +6,8 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 15] = [
+const PARSERS: [&str; 16] = [
+    "answer",
     "calculator",
     "chat_template",
     "config_json",

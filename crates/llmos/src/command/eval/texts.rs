@@ -20,11 +20,13 @@ use crate::terminal::Terminal;
 /// A file cannot be read, or there is no text.
 pub(super) fn documents(
     paths: &[PathBuf],
+    field: &str,
     most: usize,
     terminal: &Terminal,
 ) -> anyhow::Result<Vec<String>> {
     quieten_reader();
     let preparation = Preparation {
+        field: field.to_string(),
         threads: NonZero::<usize>::MIN,
         ..Preparation::new(paths.iter().map(Source::new).collect())
     };
