@@ -14,6 +14,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
+use llmos_agent::Ending;
 
 use crate::Outcome;
 use crate::failure::failure;
@@ -138,6 +139,9 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     } else {
         let said = chat.answer(terminal)?;
         terminal.say(said.line(&chat));
+        if said.answer.ending == Ending::Stopped {
+            return Ok(Outcome::Interrupted);
+        }
     }
     Ok(Outcome::Success)
 }
