@@ -1,5 +1,6 @@
 //! Calls as the chat templates of other models write them, rendered by transformers:
 //! testdata/agent/make.py.
+#![allow(clippy::unwrap_used, reason = "a test's own files must be there")]
 
 use llmos_agent::{Call, CallFormat, Piece, Reader, tool};
 use llmos_model::grammar::{GrammarSource, GrammarVocabulary};

@@ -1,5 +1,6 @@
 //! Whole conversations with a model of a megabyte's eighth that knows some by heart, beside what
 //! transformers makes of it: testdata/agent/make.py.
+#![allow(clippy::unwrap_used, reason = "a test's own files must be there")]
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

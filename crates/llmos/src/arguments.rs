@@ -10,9 +10,8 @@ use crate::command::{
 
 /// The whole life of a language model in one program.
 ///
-/// Without a command the bundled model writes a story and goes on with what you type. MODEL is a
-/// path (a .gguf file, a Hugging Face folder, a llama2.c .bin) or the name of a model that was
-/// pulled.
+/// Without a command the bundled assistant talks with you. MODEL is a path (a .gguf file, a Hugging
+/// Face folder, a llama2.c .bin) or the name of a model that was pulled.
 #[derive(Parser, Debug)]
 #[command(name = "llmos", version, max_term_width = 100, after_help = SETTINGS)]
 pub(crate) struct Arguments {

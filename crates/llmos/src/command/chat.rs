@@ -15,6 +15,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum, ValueHint};
+use llmos_agent::Ending;
 
 use crate::Outcome;
 use crate::failure::failure;
@@ -165,6 +166,9 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     } else {
         let said = chat.answer(terminal)?;
         terminal.say(said.line(&chat));
+        if said.answer.ending == Ending::Stopped {
+            return Ok(Outcome::Interrupted);
+        }
     }
     Ok(Outcome::Success)
 }

@@ -188,6 +188,41 @@ fn rows_that_are_answered_are_kept() {
 }
 
 #[test]
+fn a_batch_that_is_killed_goes_on_to_the_same_answers() {
+    let home = Folder::new();
+    let (asked, out, whole) =
+        (home.join("asked.jsonl"), home.join("out.jsonl"), home.join("whole.jsonl"));
+    let known = questions();
+    // All but those that ask the clock.
+    let known: Vec<&Value> =
+        known.iter().filter(|row| [0, 1, 2, 4].contains(&row["id"].as_u64().unwrap())).collect();
+    let rows: Vec<Value> = (0..1200)
+        .map(|i| {
+            let mut row = known[i % known.len()].clone();
+            row["id"] = i.into();
+            row
+        })
+        .collect();
+    write_rows(&asked, &rows);
+    let given = ["chat", &assistant(), "--temp", "0", "--batch", &asked, "--out", &out];
+    let mut child = crate::program::command(home.path(), &given).spawn().unwrap();
+    while !std::fs::metadata(&out).is_ok_and(|file| file.len() > 2000) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let kept = std::fs::read(&out).unwrap();
+    let n_kept = kept.iter().filter(|&&byte| byte == b'\n').count();
+    assert!((1..1200).contains(&n_kept), "{n_kept}");
+    let output = batch(&asked, &out, &[]);
+    let said = format!("{n_kept} rows of 1200 answered already");
+    assert!(output.stderr.contains(&said), "{said}: {}", output.stderr);
+    assert_eq!(batch(&asked, &whole, &[]).code, Some(0));
+    assert_eq!(read_rows(&out), read_rows(&whole));
+}
+
+#[test]
 fn rows_that_cannot_be_answered_say_why_and_hold_up_no_others() {
     let home = Folder::new();
     let (asked, out) = (home.join("asked.jsonl"), home.join("out.jsonl"));
