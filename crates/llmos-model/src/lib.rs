@@ -25,6 +25,7 @@ pub mod file;
 pub mod grammar;
 pub mod sampler;
 
+pub use architecture::Dialect;
 pub use config::Config;
 pub use decoder::Model;
 pub use engine::{Engine, EngineOptions};

@@ -10,8 +10,7 @@ use llmos_tensor::gemm::Precision;
 use llmos_tokenizer::Tokenizer;
 use serde::Deserialize;
 
-use crate::model::{Layout, Lora, Network, TARGETS, read_weights};
-use crate::recipe::ModelShape;
+use crate::model::{Frozen, Layout, Lora, Network, TARGETS, read_weights};
 use crate::{Error, disk, run};
 
 /// The files of an adapter.
@@ -66,9 +65,6 @@ pub fn read_lora(folder: &Path) -> Result<Lora, Error> {
     if config.peft_type != "LORA" {
         return Err(format("peft_type", "LORA", config.peft_type));
     }
-    if config.use_dora {
-        return Err(format("use_dora", "false", "true".into()));
-    }
     if config.bias.as_deref().is_some_and(|bias| bias != "none") {
         return Err(format("bias", "none", config.bias.unwrap_or_default()));
     }
@@ -94,6 +90,7 @@ pub fn read_lora(folder: &Path) -> Result<Lora, Error> {
         rank: config.r,
         alpha: config.lora_alpha,
         rank_stabilised: config.use_rslora,
+        dora: config.use_dora,
         targets,
     })
 }
@@ -117,7 +114,10 @@ fn read_values(folder: &Path, layout: &Layout) -> Result<Vec<f32>, Error> {
     let mut values = vec![0.0; layout.len()];
     for tensor in layout.tensors() {
         let entry = entries.iter().find(|entry| entry.name == tensor.name);
-        let expected = vec![tensor.rows, tensor.cols];
+        let expected = match tensor.kind.is_vector() {
+            true => vec![tensor.cols],
+            false => vec![tensor.rows, tensor.cols],
+        };
         let entry = entry.filter(|entry| entry.shape == expected).ok_or_else(|| {
             let got = entry.map_or("none".into(), |entry| format!("one of {:?}", entry.shape));
             format(&tensor.name, format!("a matrix {expected:?} of this base"), got)
@@ -142,8 +142,6 @@ fn read_values(folder: &Path, layout: &Layout) -> Result<Vec<f32>, Error> {
 /// The adapter is another model's; the folder exists; the system refuses.
 pub fn merge(
     base: &ModelFiles,
-    shape: &ModelShape,
-    context: usize,
     adapter: &Path,
     tokenizer: &Tokenizer,
     files: &[(String, Vec<u8>)],
@@ -155,16 +153,18 @@ pub fn merge(
         return Err(Error::Setting { key: "out".into(), problem });
     }
     let lora = read_lora(adapter)?;
-    let network = Network::new(shape, device, Precision::F32, 1, 1);
+    let blueprint = run::blueprint(base)?;
+    let config = run::config_of(base, tokenizer)?;
+    let network = Network::new(&blueprint, device, Precision::F32, 1, 1);
     let model = network.layout().clone();
-    let frozen = read_weights(base, shape, &model)?;
-    let network = network.with_adapter(frozen, &lora);
+    let frozen = read_weights(base, &blueprint, &model)?;
+    let network = network.with_adapter(Frozen::Whole(frozen), &lora);
     let values = read_values(adapter, network.layout())?;
     let merged = network.merged(values);
     let aside = disk::aside(out);
     let written = (|| {
         std::fs::create_dir_all(&aside).map_err(Error::io("make the folder", &aside))?;
-        disk::write_bytes(&aside.join("config.json"), &run::config(shape, context, tokenizer))?;
+        disk::write_bytes(&aside.join("config.json"), &config)?;
         for (name, contents) in files {
             disk::write_bytes(&aside.join(name), contents)?;
         }

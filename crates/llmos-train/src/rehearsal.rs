@@ -6,9 +6,11 @@ use std::time::Instant;
 use llmos_tensor::Device;
 use llmos_tensor::ops::train::sum_of_squares;
 
+use crate::Error;
 use crate::model::{Batch, Network, Objective};
 use crate::optimizer::{Optimizer, Rates};
 use crate::recipe::Recipe;
+use crate::run::{self, Lesson};
 
 /// A recipe's model and optimizer, and a piece of a batch.
 pub struct Rehearsal {
@@ -38,9 +40,30 @@ pub struct Rehearsed {
 impl Rehearsal {
     /// Makes the weights and buffers of a recipe, for pieces of `rows` sequences.
     pub fn new(recipe: &Recipe, rows: usize, device: &Arc<Device>) -> Rehearsal {
+        let train = &recipe.train;
+        let blueprint = recipe.model.blueprint(train.context);
+        let precision = train.dtype.precision();
+        let network = Network::new(&blueprint, device, precision, rows, train.context);
+        Rehearsal::with(network, recipe, rows, device)
+    }
+
+    /// The same for what learns in a lesson, beside its base where that is an adapter.
+    ///
+    /// # Errors
+    /// The base cannot be trained, or not be read.
+    pub fn of_lesson(
+        recipe: &Recipe,
+        lesson: &Lesson,
+        rows: usize,
+        device: &Arc<Device>,
+    ) -> Result<Rehearsal, Error> {
+        let network = run::network(recipe, Some(lesson), device, rows)?;
+        Ok(Rehearsal::with(network, recipe, rows, device))
+    }
+
+    fn with(network: Network, recipe: &Recipe, rows: usize, device: &Arc<Device>) -> Rehearsal {
         let (model, train) = (&recipe.model, &recipe.train);
-        let network = Network::new(model, device, train.dtype.precision(), rows, train.context);
-        let weights = network.layout().initial(train.seed);
+        let weights = network.initial(train.seed);
         // Any ids do: what a product costs does not depend on its numbers.
         let id = |i: usize| ((i * 7919 + i * i % 613) % model.vocab_size) as u32;
         Rehearsal {

@@ -30,7 +30,7 @@ pub use gguf::Header as GgufHeader;
 pub(crate) use gguf::code_of;
 pub(crate) use llama2c::Header as Llama2cHeader;
 pub use metadata::{Array, Metadata, Value};
-pub(crate) use names::to_hugging_face;
+pub(crate) use names::{from_hugging_face, to_hugging_face};
 pub use safetensors::read as read_safetensors;
 pub(crate) use tensor::{Change, shape_bytes};
 pub use tensor::{Entry, Tensor, TensorInfo};

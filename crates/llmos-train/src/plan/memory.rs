@@ -85,7 +85,7 @@ pub fn activations(model: &ModelShape, micro_batch: usize, context: usize, _: Dt
     if tokens * block * (model.n_layer as f64 + 2.0) > 1e18 {
         return u64::MAX;
     }
-    Network::buffer_bytes(model, micro_batch, context)
+    Network::buffer_bytes(&model.blueprint(context), micro_batch, context, None)
 }
 
 /// Bytes on disk, by what they are for.

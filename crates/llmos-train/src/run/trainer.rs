@@ -9,7 +9,7 @@ use llmos_tensor::ops::train::{all_finite, sum_of_squares};
 use super::dream;
 use super::evaluate::{Evaluation, evaluate, evaluate_rows};
 use super::guard::Guard;
-use super::material::{Lesson, Material};
+use super::material::{self, Lesson, Material};
 use super::pairs::{self, Measured};
 use super::rows::Pieces;
 use crate::Error;
@@ -165,16 +165,13 @@ impl Trainer {
         material: &Material,
         device: &Arc<Device>,
     ) -> Result<Trainer, Error> {
-        let train = &recipe.train;
-        let precision = train.dtype.precision();
-        let rows = train.micro_batch();
-        let network = Network::new(&recipe.model, device, precision, rows, train.context);
-        let mut network = material.network(recipe, network)?;
+        let rows = recipe.train.micro_batch();
+        let mut network = material::network(recipe, material.lesson(), device, rows)?;
         let mut source = Source::new(recipe, material)?;
         if let Source::Lesson { lesson, reference, losses, .. } = &mut source
             && lesson.preference.is_some()
         {
-            let initial = material.initial(recipe, network.layout())?;
+            let initial = material.initial(recipe, &network)?;
             *reference = pairs::reference(&mut network, &initial, lesson, losses);
         }
         Ok(Trainer {
@@ -196,9 +193,8 @@ impl Trainer {
 
     /// Goes to the beginning.
     pub(super) fn begin(&mut self, material: &Material) -> Result<(), Error> {
-        let layout = self.network.layout();
-        self.weights = material.initial(&self.recipe, layout)?;
-        self.optimizer = Optimizer::new(self.recipe.optimizer.name, layout);
+        self.weights = material.initial(&self.recipe, &self.network)?;
+        self.optimizer = Optimizer::new(self.recipe.optimizer.name, self.network.layout());
         (self.step, self.tokens, self.skipped, self.guard) = Default::default();
         Ok(())
     }

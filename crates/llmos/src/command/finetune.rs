@@ -21,7 +21,7 @@ use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
 use crate::{Outcome, load, model_name, processors};
 use lesson::Order;
-pub(super) use lesson::{Pairwise, shape};
+pub(super) use lesson::{Pairwise, trainable};
 use llmos_train::model::Lora;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
@@ -63,10 +63,14 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "lora")]
     full: bool,
     /// Train small matrices beside the weights, which stay: r=16, or
-    /// r=16,alpha=32,targets=q_proj+v_proj,rslora. RUN is then a PEFT adapter folder.
+    /// r=16,alpha=32,targets=q_proj+v_proj,rslora,dora. RUN is then a PEFT adapter folder. The weights
+    /// stay as BASE has them, quantised or not.
     #[arg(long, value_name = "r=16", num_args = 0..=1, default_missing_value = "r=16",
         value_parser = lesson::parse_lora)]
     lora: Option<Lora>,
+    /// LoRA whose rows have lengths that learn as well (DoRA); the same as --lora ...,dora.
+    #[arg(long, conflicts_with = "full")]
+    dora: bool,
     /// The time for the training; steps are derived from it.
     #[arg(long, value_name = "MINUTES", conflicts_with_all = ["steps", "epochs"])]
     minutes: Option<f64>,
@@ -184,7 +188,7 @@ pub(super) fn teach(
     }
     let seconds = run.seconds();
     let (out, time) = (out.display(), amount::duration(seconds));
-    match arguments.lora.is_some() || run.folder().join(ADAPTER).is_file() {
+    match run.folder().join(ADAPTER).is_file() {
         false => terminal.say(format_args!("{out} is a model, after {time}: llmos run {out}")),
         true => terminal.say(format_args!(
             "{out} is an adapter, after {time}: llmos merge BASE {out} --out MODEL"
@@ -211,6 +215,15 @@ struct Report<'a> {
     peak_memory_bytes: Option<u64>,
     /// The last step's row.
     last: Option<&'a Row>,
+}
+
+/// What learns beside the base, if that is an adapter.
+fn lora(arguments: &Arguments) -> Option<Lora> {
+    let lora = arguments.lora.clone();
+    match arguments.dora {
+        true => Some(Lora { dora: true, ..lora.unwrap_or_else(|| Lora::new(lesson::RANK)) }),
+        false => lora,
+    }
 }
 
 fn device(arguments: &Arguments) -> anyhow::Result<Arc<Device>> {
@@ -278,11 +291,11 @@ fn begin(
         shuffle: !arguments.no_shuffle,
         held_out: arguments.held_out,
         skip_bad_rows: arguments.skip_bad_rows,
-        lora: arguments.lora.clone(),
+        lora: lora(arguments),
         preference: pairwise,
     };
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
-    let shape = lesson::shape(&files)?;
+    let shape = trainable(&files)?.shape();
     let (batch, seed) = (arguments.batch as usize, u64::from(arguments.seed));
     let lesson = lesson::prepare(&order, files, batch, seed, terminal)?;
     let resolved = resolve(arguments, &lesson, &shape, device).map_err(explained)?;
@@ -330,7 +343,8 @@ fn resolve(
 ) -> Result<Resolved, llmos_train::Error> {
     let mut draft = Draft::default();
     let longest = lesson.train.longest().max(lesson.held_out.longest());
-    let context = longest.max(ROOM.min(lesson.context)).next_multiple_of(16);
+    let most = lesson.base.config().map_or(ROOM, |config| config.context_length);
+    let context = longest.max(ROOM.min(most)).next_multiple_of(16);
     let count = |n: usize| toml::Value::Integer(n as i64);
     for (key, value) in [
         ("model.n_layer", count(shape.n_layer)),
@@ -353,7 +367,7 @@ fn resolve(
     draft.set("train.dtype", arguments.dtype.name(), "--dtype")?;
     draft.set("train.document_attention", true, "a row sees itself alone")?;
     draft.set("optimizer.name", "adamw", "finetuning")?;
-    let (rate, epochs) = match (arguments.lora.is_some(), lesson.preference.is_some()) {
+    let (rate, epochs) = match (lesson.lora.is_some(), lesson.preference.is_some()) {
         (false, false) => (RATE, EPOCHS),
         (true, false) => (LORA_RATE, EPOCHS),
         // A preference is a small change of what is there already.
@@ -400,7 +414,7 @@ fn steps_of(
     let mut draft = draft.clone();
     draft.set("train.steps", 1, "a measurement")?;
     let recipe = draft.resolve(&Facts::default())?.recipe;
-    let mut rehearsal = Rehearsal::new(&recipe, 1, device);
+    let mut rehearsal = Rehearsal::of_lesson(&recipe, lesson, 1, device)?;
     let steps: Vec<_> = (0..=MEASURED).map(|_| rehearsal.step()).skip(1).collect();
     let best =
         |of: fn(&llmos_train::Rehearsed) -> f64| steps.iter().map(of).fold(f64::MAX, f64::min);
