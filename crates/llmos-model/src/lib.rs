@@ -27,7 +27,7 @@ pub mod sampler;
 
 pub use architecture::Dialect;
 pub use config::Config;
-pub use decoder::Model;
+pub use decoder::{Adapter, Model};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use file::{GgufVocabulary, ModelFiles, Tensor, TensorInfo, Vocabulary};

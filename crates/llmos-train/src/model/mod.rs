@@ -129,6 +129,13 @@ impl Frozen {
     }
 }
 
+/// Parameters of a decoder, and those of them that learn: its own, or its adapter's.
+pub(crate) fn counts(blueprint: &Blueprint, lora: Option<&Lora>) -> (u64, u64) {
+    let layout = Layout::new(blueprint);
+    let learnt = lora.map_or(layout.len(), |lora| Adapter::new(&layout, lora).layout.len());
+    (layout.len() as u64, learnt as u64)
+}
+
 /// Rows of [`AT_ONCE`] tokens, at least one.
 fn rows_at_once(batch: usize, time: usize) -> usize {
     (AT_ONCE / time.max(1)).clamp(1, batch.max(1))

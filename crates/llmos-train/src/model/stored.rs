@@ -46,6 +46,9 @@ struct Matrix {
 }
 
 impl Stored {
+    /// Bytes of what is decoded at a time.
+    pub(crate) const TILE_BYTES: u64 = 4 * TILE as u64;
+
     /// True if the files hold matrices in fewer bits than a copy in memory would have.
     pub(crate) fn saves(files: &ModelFiles) -> bool {
         files.tensors().any(|info| info.shape.len() == 2 && info.dtype != DType::F32)

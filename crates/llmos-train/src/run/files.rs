@@ -97,7 +97,7 @@ pub(crate) fn config_of(base: &ModelFiles, tokenizer: &Tokenizer) -> Result<Vec<
 }
 
 /// `adapter_config.json`, PEFT's, of an adapter beside a model of this layout.
-pub(super) fn adapter_config(lora: &Lora, layout: &Layout, base: &Path) -> Vec<u8> {
+pub(crate) fn adapter_config(lora: &Lora, layout: &Layout, base: &Path) -> Vec<u8> {
     let config = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -35,6 +35,8 @@ use crate::{Error, disk};
 pub(crate) use checkpoint::write_model;
 use checkpoint::{Files, Parent, State};
 pub use evaluate::Evaluation;
+#[cfg(test)]
+pub(crate) use files::adapter_config;
 pub(crate) use files::config_of;
 pub use folder::RunFolder;
 pub use material::{Lesson, Material, Preference};

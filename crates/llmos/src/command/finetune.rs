@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
-use llmos_train::Rehearsal;
 use llmos_train::journal::Row;
-use llmos_train::plan::amount;
-use llmos_train::recipe::{Draft, Dtype, Facts, Resolved};
+use llmos_train::plan::{LessonPlan, amount};
+use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
 use llmos_train::run::{Ending, Lesson, Material, Run, RunFolder};
 use serde::Serialize;
 
@@ -172,8 +171,14 @@ pub(super) fn teach(
     };
     let text = resolved.to_toml();
     terminal.say(format_args!("{}", text.trim_end()));
-    processors::forget_peak_memory();
     let recipe = &resolved.recipe;
+    if let Err(error) = forecast(recipe, &lesson, &device, terminal) {
+        if !is_begun {
+            folder.abandon();
+        }
+        return Err(error);
+    }
+    processors::forget_peak_memory();
     let mut run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device)
         .map_err(explained)?;
     let (ending, last) = train(&mut run, recipe, terminal)?;
@@ -204,6 +209,46 @@ pub(super) fn teach(
         })?;
     }
     Ok(Outcome::Success)
+}
+
+/// Says what the run will take.
+///
+/// # Errors
+/// It does not fit into memory.
+fn forecast(
+    recipe: &Recipe,
+    lesson: &Lesson,
+    device: &Arc<Device>,
+    terminal: &Terminal,
+) -> anyhow::Result<()> {
+    let plan = LessonPlan::of(recipe, lesson).map_err(explained)?;
+    let available = processors::memory().map(|memory| memory.available);
+    if let Some(available) = available {
+        plan.check(available).map_err(|error| {
+            let hint = match &lesson.lora {
+                None => "--lora r=16 learns beside weights that stay as BASE has them",
+                Some(_) => "shorter rows, or a BASE in fewer bits: `llmos convert --type q4_k`",
+            };
+            failure(error, hint)
+        })?;
+    }
+    if lesson.lora.is_none() && lesson.base.tensors().any(|info| info.dtype.is_quantised()) {
+        terminal
+            .say("the quantised weights of BASE become single precision, and all of them learn");
+    }
+    let seconds = plan.step_seconds(recipe, lesson, device).map_err(explained)?;
+    terminal.say(format_args!(
+        "forecast: {} steps of about {:.0} tokens, {} in all; {} of {} parameters learn; {}, {} of \
+         memory",
+        plan.steps,
+        plan.tokens_per_step,
+        amount::shown(plan.tokens()),
+        amount::shown(plan.learnt as f64),
+        amount::shown(plan.parameters as f64),
+        amount::duration(seconds * plan.steps as f64),
+        amount::bytes(plan.memory.total() as f64),
+    ));
+    Ok(())
 }
 
 /// A finished run as JSON.
@@ -409,22 +454,13 @@ fn steps_of(
     lesson: &Lesson,
     device: &Arc<Device>,
 ) -> Result<u64, llmos_train::Error> {
-    /// Steps that are measured.
-    const MEASURED: usize = 3;
     let mut draft = draft.clone();
     draft.set("train.steps", 1, "a measurement")?;
     let recipe = draft.resolve(&Facts::default())?.recipe;
-    let mut rehearsal = Rehearsal::of_lesson(&recipe, lesson, 1, device)?;
-    let steps: Vec<_> = (0..=MEASURED).map(|_| rehearsal.step()).skip(1).collect();
-    let best =
-        |of: fn(&llmos_train::Rehearsed) -> f64| steps.iter().map(of).fold(f64::MAX, f64::min);
-    let rows = lesson.train.rows();
-    let tokens: usize = rows.iter().map(|row| row.ids.len()).sum();
-    // Pairs are read once more, to be measured.
-    let readings = if lesson.preference.is_some() { 4.0 / 3.0 } else { 1.0 };
-    let of_group = readings * tokens as f64 / lesson.train.n_group() as f64;
-    let per_step = of_group * recipe.train.batch as f64;
-    let seconds = best(|step| step.gradients) * per_step / recipe.train.context as f64
-        + best(|step| step.update);
+    let plan = LessonPlan::of(&recipe, lesson)?;
+    if let Some(memory) = processors::memory() {
+        plan.check(memory.available)?;
+    }
+    let seconds = plan.step_seconds(&recipe, lesson, device)?;
     Ok((60.0 * minutes / seconds).floor().max(1.0) as u64)
 }

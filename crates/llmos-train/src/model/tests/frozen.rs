@@ -31,7 +31,7 @@ fn learn(
 }
 
 /// A moved copy of an adapter's numbers: B is no longer zero, and magnitudes are others.
-fn moved(values: &[f32]) -> Vec<f32> {
+pub(super) fn moved(values: &[f32]) -> Vec<f32> {
     let change = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 1000.0;
     values.iter().enumerate().map(|(i, value)| value * (1.0 + change(i)) + change(i)).collect()
 }

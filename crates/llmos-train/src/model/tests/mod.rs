@@ -3,6 +3,7 @@
 
 mod architectures;
 mod frozen;
+mod unmerged;
 
 use std::collections::HashMap;
 use std::path::Path;
