@@ -1,6 +1,6 @@
 //! Arithmetic that a model wrote.
 
-use llmos_train::synthetic::calculator::calculate;
+use llmos_agent::calculator::calculate;
 
 /// What has a value is a plain decimal number, and the value of that is itself.
 pub fn calculator(bytes: &[u8]) -> bool {

@@ -4,14 +4,18 @@
 //! without bound. The test `damaged` of the `llmos` crate includes this file and runs the same
 //! bodies over mutated seeds on the stable toolchain.
 
+mod answer;
 mod calculator;
+mod conversation;
 mod data;
 mod files;
 mod recipe;
 mod scratch;
 mod text;
 
+pub use answer::answer;
 pub use calculator::calculator;
+pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
 pub use recipe::recipe;
@@ -28,10 +32,16 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
+    Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
+    Target {
+        name: "conversation_rows",
+        body: conversation_rows,
+        seeds: conversation::conversation_rows_seeds,
+    },
     Target { name: "dequantize", body: dequantize, seeds: files::dequantize_seeds },
     Target { name: "gguf", body: gguf, seeds: files::gguf_seeds },
     Target { name: "grammar", body: grammar, seeds: text::grammar_seeds },

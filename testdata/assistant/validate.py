@@ -26,7 +26,12 @@ TOOL = {"arithmetic": "calculator", "clock": "clock"}
 
 CJK = r"[\u3000-\u303f\u4e00-\u9fff]"
 NUMERALS = "零〇一二三四五六七八九十百千万亿两"
-NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+")
+# Digits are ASCII's: normalising has made full-width ones so.
+NUMBER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|-?\.[0-9]+")
+NUMBERS = re.compile(
+    r"(?<![0-9])(?:(?<![a-z0-9.)\]])-)?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])|[0-9]+)(?:\.[0-9]+)?"
+    r"|(?<![a-z0-9.])-?\.[0-9]+")
+RESULT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 
 
 def normalise(text):
@@ -46,12 +51,7 @@ def normalise(text):
 
 def numbers(t):
     """The whole numbers and decimals of a normalised text, thousands commas taken out."""
-    out, i = [], 0
-    pattern = re.compile(
-        r"(?<![\d])(?:(?<![a-z0-9.)\]])-)?(?:\d{1,3}(?:,\d{3})+(?![\d]|,\d)|\d+)(?:\.\d+)?|(?<![a-z0-9.])-?\.\d+")
-    for m in pattern.finditer(t):
-        out.append(Fraction(m.group().replace(",", "")))
-    return out
+    return [Fraction(m.group().replace(",", "")) for m in NUMBERS.finditer(t)]
 
 
 def matches(phrase, answer):
@@ -63,6 +63,8 @@ def matches(phrase, answer):
     ASCII letter or digit, and no Chinese numeral where it begins or ends with one.
     """
     p, t = normalise(phrase), normalise(answer)
+    if not p:
+        return False
     if not re.search(r"[.!?,;:]$", t):
         t += "."
     if NUMBER.fullmatch(p):
@@ -79,9 +81,9 @@ def matches(phrase, answer):
                 ok = False
             if edge in NUMERALS and near in NUMERALS:
                 ok = False
-        if p[0].isdigit() and re.search(r"\d[.,]$", t[:i]):
+        if re.match(r"[0-9]", p[0]) and re.search(r"[0-9][.,]$", t[:i]):
             ok = False
-        if p[-1].isdigit() and re.match(r"[.,]\d", t[i + len(p):]):
+        if re.match(r"[0-9]", p[-1]) and re.match(r"[.,][0-9]", t[i + len(p):]):
             ok = False
         if ok:
             return True
@@ -91,7 +93,9 @@ def matches(phrase, answer):
 def grade(row, answer, tool_calls):
     """{"routing", "result", "answer"}: True, False, or None where the row does not ask.
 
-    tool_calls: [{"name", "arguments", "result"}, …] of the last turn, in order.
+    tool_calls: [{"name", "arguments", "result"}, …] of the last turn, in order. A result that is
+    no number, such as "error: division by zero", must be there word for word. `result` is asked of
+    the calculator alone; lists that are left out are empty.
     """
     e = row["expect"]
     names = [c["name"] for c in tool_calls]
@@ -102,18 +106,19 @@ def grade(row, answer, tool_calls):
     else:
         routing = bool(names) and names[0] == e["tool"]
     result = None
-    if "result" in e:
+    if e["tool"] == "calculator" and "result" in e:
         result = False
         if names and names[-1] == "calculator":
-            try:
-                got = Fraction(str(tool_calls[-1]["result"]).strip().replace(",", ""))
-                result = abs(got - Fraction(e["result"])) <= Fraction(1, 10**6)
-            except ValueError:
-                pass
+            got, wanted = (str(s).strip().replace(",", "") for s in (tool_calls[-1]["result"], e["result"]))
+            if RESULT.fullmatch(got) and RESULT.fullmatch(wanted):
+                result = abs(Fraction(got) - Fraction(wanted)) <= Fraction(1, 10**6)
+            else:
+                result = got == wanted
     said = None
-    if e["answer_any"] or e["answer_none"]:
-        said = bool(answer.strip()) and (not e["answer_any"] or any(matches(p, answer) for p in e["answer_any"]))
-        said = said and not any(matches(p, answer) for p in e["answer_none"])
+    anything, nothing = e.get("answer_any", []), e.get("answer_none", [])
+    if anything or nothing:
+        said = bool(answer.strip()) and (not anything or any(matches(p, answer) for p in anything))
+        said = said and not any(matches(p, answer) for p in nothing)
     return {"routing": routing, "result": result, "answer": said}
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prove that `llmos finetune` learns as PEFT and TRL do, and that its adapters are theirs.
+"""Prove that `llmos finetune`, `prefer` and `reward` learn as PEFT and TRL do, and that what they write is theirs.
 
     pip install -r requirements.txt
     python check_finetune.py LLMOS [--only WORD]
@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 GOLDEN = Path(__file__).resolve().parent.parent / "finetune"
 BASE, CHATS = GOLDEN / "base", GOLDEN / "chats.jsonl"
@@ -267,6 +267,108 @@ def trl_curve(llmos, folder, loss, *more, smoothing=0.0):
     return f"{steps} losses from {got[0]['loss']:.4f} to {got[-1]['loss']:.4f} within {worst:.1e}"
 
 
+def judged(llmos, folder, rows, command, steps, batch, rate, *more):
+    """The rows of metrics.jsonl of a run on judged answers, in the file's order."""
+    data = folder / "judged.jsonl"
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    subprocess.run(
+        [llmos, *command, "--data", data, "--out", folder / "run", "--threads", "2", "--steps", str(steps), "--batch",
+         str(batch), "--no-shuffle", "--lr", str(rate), "--set", "schedule.name=constant", "--set",
+         "schedule.warmup=0", "--set", "optimizer.beta2=0.999", "-q", *more],
+        check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def settings(folder, steps, batch, rate):
+    """What TRL's trainers are told alike."""
+    return dict(
+        output_dir=str(folder / "trl"), per_device_train_batch_size=batch, max_steps=steps, learning_rate=rate,
+        logging_steps=1, report_to=[], use_cpu=True, save_strategy="no", max_length=None, bf16=False,
+        gradient_checkpointing=False, disable_tqdm=True, lr_scheduler_type="constant", warmup_steps=0,
+        max_grad_norm=1.0, weight_decay=0.0,
+    )  # fmt: skip
+
+
+def in_order(trainer):
+    class InOrder(trainer):
+        def _get_train_sampler(self, dataset=None):
+            return torch.utils.data.SequentialSampler(dataset or self.train_dataset)
+
+    return InOrder
+
+
+def curve(trainer, got, more=()):
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for ours, theirs in [("loss", "loss"), *more]:
+        off = max(abs(a[ours] - b[theirs]) for a, b in zip(got, log, strict=True))
+        if off > 1e-3:
+            raise Failed(f"{ours}: {[row[ours] for row in got]} beside {[entry[theirs] for entry in log]}")
+    return f"{len(got)} losses from {got[0]['loss']:.4f} to {got[-1]['loss']:.4f}"
+
+
+def trl_kto(llmos, folder, loss, weights=(1.0, 1.0)):
+    """The losses of twenty steps, as TRL's KTOTrainer computes them."""
+    steps, batch, rate, beta = 20, 3, 1e-3, 0.3
+    answers = [(prompt, pair[i % 2], i % 2 == 0) for i, (prompt, *pair) in enumerate(PAIRS)]
+    rows = [dict(zip(("prompt", "completion", "label"), answer)) for answer in answers]
+    flags = ["--loss", loss, "--beta", str(beta), "--liked-weight", str(weights[0]), "--disliked-weight", str(weights[1])]
+    got = judged(llmos, folder, rows, ["prefer", BASE], steps, batch, rate, *flags)
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer.chat_template = None
+    config = KTOConfig(
+        **settings(folder, steps, batch, rate), loss_type=loss, beta=beta, desirable_weight=weights[0],
+        undesirable_weight=weights[1], train_sampling_strategy="sequential",
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    trainer = in_order(KTOTrainer)(
+        model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    return curve(trainer, got, [("reward_margin", "rewards/margins")])
+
+
+def trl_reward(llmos, folder):
+    """TRL's RewardTrainer goes on from a reward model of llmos's as llmos does, and scores alike in the end."""
+    steps, batch, rate = 10, 2, 1e-3
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": prompt.strip()}],
+            "chosen": [{"role": "assistant", "content": chosen}],
+            "rejected": [{"role": "assistant", "content": rejected}],
+        }
+        for prompt, chosen, rejected in PAIRS
+    ]
+    (folder / "start").mkdir()
+    judged(llmos, folder / "start", rows, ["reward", "train", BASE], 1, batch, 0.0)
+    start = folder / "start" / "run"
+    got = judged(llmos, folder, rows, ["reward", "train", start], steps, batch, rate)
+    model = AutoModelForSequenceClassification.from_pretrained(start, dtype=torch.float32)
+    if model.config.num_labels != 1:
+        raise Failed(f"{model.config.num_labels} labels")
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    trainer = in_order(RewardTrainer)(
+        model=model, args=RewardConfig(**settings(folder, steps, batch, rate)), train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    said = curve(trainer, got, [("reward_margin", "margin"), ("reward_accuracy", "accuracy")])
+    finished = AutoModelForSequenceClassification.from_pretrained(folder / "run", dtype=torch.float32)
+    scores = subprocess.run(
+        [llmos, "reward", "score", folder / "run", "--data", folder / "judged.jsonl", "--json", "-q"],
+        check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    ).stdout.splitlines()  # fmt: skip
+    worst = 0.0
+    for row, score in zip(rows, map(json.loads, scores), strict=True):
+        for key in ("chosen", "rejected"):
+            turns = row["prompt"] + row[key]
+            ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"]
+            with torch.no_grad():
+                worst = max(worst, abs(finished(input_ids=torch.tensor([ids])).logits.item() - score[key]))
+    if worst > CLOSE:
+        raise Failed(f"scores differ by {worst}")
+    return f"{said}; transformers' scores within {worst:.1e}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("llmos", type=Path)
@@ -294,6 +396,10 @@ def main():
         ("trl's curve, robust", lambda folder: trl_curve(llmos, folder, "robust", smoothing=0.1)),
         ("trl's curve, apo_down", lambda folder: trl_curve(llmos, folder, "apo_down")),
         ("trl's curve, sigmoid_norm", lambda folder: trl_curve(llmos, folder, "sigmoid_norm")),
+        ("trl's curve, kto", lambda folder: trl_kto(llmos, folder, "kto")),
+        ("trl's curve, kto with weights", lambda folder: trl_kto(llmos, folder, "kto", (1.5, 0.5))),
+        ("trl's curve, apo_zero_unpaired", lambda folder: trl_kto(llmos, folder, "apo_zero_unpaired")),
+        ("trl's curve, a reward model", lambda folder: trl_reward(llmos, folder)),
     ]:
         if arguments.only not in name:
             continue

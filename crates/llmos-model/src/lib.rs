@@ -30,4 +30,6 @@ pub use config::Config;
 pub use decoder::{Adapter, Model};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
-pub use file::{GgufVocabulary, ModelFiles, Tensor, TensorInfo, Vocabulary};
+pub use file::{GgufVocabulary, ModelFiles, SCORE_HEAD, Tensor, TensorInfo, Vocabulary};
+/// What an engine runs on, for callers that know no tensors.
+pub use llmos_tensor::{Device, Isa};

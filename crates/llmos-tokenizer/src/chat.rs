@@ -19,6 +19,7 @@ use minijinja::{Environment, ErrorKind, context};
 
 use crate::Error;
 use generation::Marks;
+pub use time::strftime;
 
 /// What a template is given besides the messages.
 #[derive(Debug, Clone, Default)]

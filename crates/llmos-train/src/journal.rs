@@ -49,13 +49,22 @@ pub struct Row {
     /// Bits a byte of held-out text, after an evaluation.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub val_bits_per_byte: Option<f64>,
-    /// Of pairs: how much more the better answer gained beside the reference than the worse one.
+    /// Of held-out judged answers, after an evaluation: as `reward_margin`.
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub val_reward_margin: Option<f64>,
+    /// Of held-out judged answers, after an evaluation: as `reward_accuracy`.
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub val_reward_accuracy: Option<f64>,
+    /// Of pairs: how much more the better answer gained beside the reference than the worse one,
+    /// times beta; of scores, how much higher it is.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub reward_margin: Option<f64>,
-    /// Of pairs: the share with a margin above zero.
+    /// Of pairs: the share with a margin above zero; of answers with tags, the share that moved the
+    /// right way.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub reward_accuracy: Option<f64>,
-    /// Of pairs: nats a token by which the better answers moved from the reference.
+    /// Nats a token by which the better answers of pairs moved from the reference; of answers with
+    /// tags, those to other questions.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
     /// Seconds of the run so far, its interruptions left out.

@@ -6,7 +6,8 @@
 //!
 //! **May touch.** Data sets, checkpoints and metrics files, in the folders that it is given.
 //!
-//! **Never.** HTTP, tools, the terminal, the environment, `unsafe`.
+//! **Never.** HTTP, tools (but the calculator and the clock, which say what made-up rows tell of
+//! them), the terminal, the environment, `unsafe`.
 //!
 //! **Invariants.** Same seed, instruction set and recipe: the same weights to the bit, whatever the
 //! number of threads and however often the run was interrupted. Every file appears whole or not at

@@ -1,7 +1,12 @@
 //! Losses of a pair of answers, a better and a worse one: from the log-probabilities of both, by the
 //! model and by a reference, to a number and its slopes.
 //!
-//! Names and scales are TRL's (1.16). Where a loss has a paper, its entry says which.
+//! Names and scales are TRL's (1.16). Where a loss has a paper, its entry says which. Single answers
+//! that were liked or not have losses of their own, [`TagLoss`].
+
+mod tagged;
+
+pub use tagged::{TagLoss, TagSlope};
 
 /// A loss of pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,42 @@ pub struct Options {
     pub beta: f64,
     /// Share of labels that are taken to be wrong.
     pub label_smoothing: f64,
+    /// What answers count for that were liked, and that were not.
+    pub weights: [f64; 2],
+}
+
+/// What answers are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Pairs of a better and a worse one.
+    Pairs(Loss),
+    /// Single ones that were liked or not.
+    Tags(TagLoss),
+    /// Pairs, by a model that gives each answer a score (Bradley and Terry, 1952).
+    Scores,
+}
+
+impl Judgement {
+    /// The judgement of that name.
+    pub fn from_name(name: &str) -> Option<Judgement> {
+        let tags = || TagLoss::from_name(name).map(Judgement::Tags);
+        Loss::from_name(name).map(Judgement::Pairs).or_else(tags)
+    }
+
+    /// All names.
+    pub fn names() -> Vec<&'static str> {
+        let tags = TagLoss::ALL.map(TagLoss::name);
+        Loss::ALL.map(Loss::name).into_iter().chain(tags).collect()
+    }
+
+    /// Whether it compares the model with a reference.
+    pub fn has_reference(self) -> bool {
+        match self {
+            Judgement::Pairs(loss) => loss.has_reference(),
+            Judgement::Tags(_) => true,
+            Judgement::Scores => false,
+        }
+    }
 }
 
 /// An answer's log-probability and length.
@@ -123,7 +164,7 @@ impl Loss {
 
     /// The loss of a pair and its slopes.
     pub fn of(self, options: Options, chosen: Answer, rejected: Answer) -> Slope {
-        let Options { beta, label_smoothing: smoothing } = options;
+        let Options { beta, label_smoothing: smoothing, .. } = options;
         // How much likelier than by the reference, in nats.
         let (c, r) = (chosen.model - chosen.reference, rejected.model - rejected.reference);
         let (n_c, n_r) = (chosen.tokens.max(1) as f64, rejected.tokens.max(1) as f64);
@@ -224,6 +265,13 @@ impl Loss {
     }
 }
 
+/// The loss of a pair of scores: that the better answer has the higher one is as likely as the
+/// logistic function of their difference (Bradley and Terry, 1952).
+pub(crate) fn pair_of_scores(chosen: f64, rejected: f64) -> Slope {
+    let x = chosen - rejected;
+    Slope { loss: -log_sigmoid(x), chosen: -sigmoid(-x), rejected: sigmoid(-x) }
+}
+
 /// The logistic loss of `x` where a share of the labels is wrong.
 fn smoothed(x: f64, smoothing: f64, by: (f64, f64)) -> Slope {
     let loss = -(1.0 - smoothing) * log_sigmoid(x) - smoothing * log_sigmoid(-x);
@@ -254,7 +302,7 @@ fn bell(x: f64) -> f64 {
 mod tests {
     use super::*;
 
-    const OPTIONS: Options = Options { beta: 0.1, label_smoothing: 0.0 };
+    const OPTIONS: Options = Options { beta: 0.1, label_smoothing: 0.0, weights: [1.0; 2] };
 
     fn pairs() -> [(Answer, Answer); 2] {
         let answer = |model, reference, tokens| Answer { model, reference, tokens };
@@ -292,7 +340,7 @@ mod tests {
 
     #[test]
     fn slopes_are_finite_differences() {
-        let options = Options { beta: 0.3, label_smoothing: 0.1 };
+        let options = Options { beta: 0.3, label_smoothing: 0.1, ..OPTIONS };
         for loss in Loss::ALL {
             for (c, r) in pairs() {
                 let step = 1e-5;

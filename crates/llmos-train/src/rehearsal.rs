@@ -33,7 +33,7 @@ pub struct Rehearsed {
     pub gradients: f64,
     /// Seconds of clipping and the optimizer.
     pub update: f64,
-    /// Nats a token.
+    /// Nats a token; 0 of a model that gives scores.
     pub loss: f64,
 }
 
@@ -86,12 +86,22 @@ impl Rehearsal {
     pub fn step(&mut self) -> Rehearsed {
         let n = self.ids.len() - 1;
         let options = &self.recipe.optimizer;
-        let data =
-            Batch { inputs: &self.ids[..n], targets: &self.ids[1..], starts: None, weights: None };
+        let is_scalar = self.network.has_scalar_head();
+        let slopes = vec![1.0 / n as f32; n];
+        let data = Batch {
+            inputs: &self.ids[..n],
+            targets: &self.ids[1..],
+            starts: None,
+            weights: is_scalar.then_some(&slopes[..]),
+        };
         let objective = Objective { scale: 1.0 / n as f32, z_loss: options.z_loss as f32 };
         let clock = Instant::now();
         self.gradients.fill(0.0);
-        let nats = self.network.gradients(&self.weights, data, objective, &mut self.gradients);
+        let gradients = &mut self.gradients;
+        let nats = match is_scalar {
+            true => self.network.score_gradients(&self.weights, data, gradients),
+            false => self.network.gradients(&self.weights, data, objective, gradients),
+        };
         let gradients = clock.elapsed();
         let norm = sum_of_squares(&self.device, &self.gradients).sqrt();
         let gradient_scale = if norm > 1.0 { (1.0 / norm) as f32 } else { 1.0 };

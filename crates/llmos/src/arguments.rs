@@ -3,15 +3,15 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, completions, convert, data, doctor, dream, finetune, inspect, merge, models, next, plan,
-    prefer, pretrain, pull, rm, run, score, tokenize, tokenizer, watch,
+    bench, chat, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models,
+    next, plan, prefer, pretrain, pull, reward, rm, run, score, speedrun, tokenize, tokenizer,
+    watch,
 };
 
 /// The whole life of a language model in one program.
 ///
-/// Without a command the bundled model writes a story and goes on with what you type. MODEL is a
-/// path (a .gguf file, a Hugging Face folder, a llama2.c .bin) or the name of a model that was
-/// pulled.
+/// Without a command the bundled assistant talks with you. MODEL is a path (a .gguf file, a Hugging
+/// Face folder, a llama2.c .bin) or the name of a model that was pulled.
 #[derive(Parser, Debug)]
 #[command(name = "llmos", version, max_term_width = 100, after_help = SETTINGS)]
 pub(crate) struct Arguments {
@@ -40,6 +40,7 @@ pub(crate) struct Talk {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     Run(run::Arguments),
+    Chat(Box<chat::Arguments>),
     Next(next::Arguments),
     Dream(dream::Arguments),
     Score(score::Arguments),
@@ -50,7 +51,10 @@ pub(crate) enum Command {
     Pretrain(Box<pretrain::Arguments>),
     Finetune(Box<finetune::Arguments>),
     Prefer(Box<prefer::Arguments>),
+    Reward(reward::Arguments),
     Merge(merge::Arguments),
+    Eval(eval::Arguments),
+    Speedrun(speedrun::Arguments),
     Watch(watch::Arguments),
     Inspect(inspect::Arguments),
     Convert(convert::Arguments),

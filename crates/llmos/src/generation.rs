@@ -61,8 +61,7 @@ impl Figures {
 }
 
 /// Draws tokens after where a sequence stands, and writes their text to stdout as it comes. A
-/// character is written when all of its bytes are there; a control token has no text. `enough` is
-/// asked after each token, with the number of tokens and the text so far.
+/// character is written when all of its bytes are there; a control token has no text.
 ///
 /// # Errors
 /// The engine's, and those of standard output.
@@ -71,7 +70,6 @@ pub(crate) fn stream(
     id: SequenceId,
     sampler: &mut Sampler,
     options: &mut GenerateOptions<'_>,
-    enough: &dyn Fn(usize, &str) -> bool,
     terminal: &Terminal,
 ) -> anyhow::Result<Figures> {
     let tokenizer = loaded.tokenizer()?.clone();
@@ -84,22 +82,20 @@ pub(crate) fn stream(
     prefill(loaded, id, terminal)?;
     let (mut first, mut last) = (None, start);
     let mut written = Ok(());
-    let mut so_far = String::new();
-    let mut count = 0;
+    let mut is_first = true;
     let result = loaded.engine.go_on(id, sampler, options, &mut |token| {
         last = Instant::now();
         first.get_or_insert(last);
-        count += 1;
         let piece = decoder.push(token);
-        let piece = match so_far.is_empty() && at_start {
+        let piece = match is_first && at_start {
             true => piece.strip_prefix(' ').unwrap_or(&piece),
             false => &piece,
         };
-        so_far.push_str(piece);
+        is_first &= piece.is_empty();
         if !piece.is_empty() {
             written = terminal.print(piece);
         }
-        match written.is_ok() && !enough(count, &so_far) {
+        match written.is_ok() {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         }
@@ -144,11 +140,6 @@ pub(crate) fn prefill(
 /// documents in the training of llama2.c's models.
 pub(crate) fn document_ends(tokenizer: &Tokenizer) -> Vec<u32> {
     tokenizer.end_ids().iter().copied().chain(tokenizer.bos()).collect()
-}
-
-/// Nothing but the options ends the text.
-pub(crate) fn never(_tokens: usize, _text: &str) -> bool {
-    false
 }
 
 /// The text that a command begins with: of the flag, a file, or standard input; none where nothing

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 
@@ -25,6 +25,30 @@ pub(crate) fn ask_first() -> impl Fn() -> bool {
     GENTLE.store(true, Ordering::Relaxed);
     || ASKED.load(Ordering::Relaxed)
 }
+
+/// What the first interrupt raises instead of ending the program.
+static FLAG: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+
+/// While the returned value lives, the first interrupt raises `flag`; the second one is the end.
+pub(crate) fn raises(flag: Arc<AtomicBool>) -> Raising {
+    *self::flag() = Some(flag);
+    Raising(())
+}
+
+/// See [`raises`].
+#[must_use]
+pub(crate) struct Raising(());
+
+impl Drop for Raising {
+    fn drop(&mut self) {
+        *flag() = None;
+    }
+}
+
+fn flag() -> std::sync::MutexGuard<'static, Option<Arc<AtomicBool>>> {
+    FLAG.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// What gives the terminal back, while a view has it.
 static RESTORE: Mutex<Option<fn()>> = Mutex::new(None);
 
@@ -35,6 +59,10 @@ static RESTORE: Mutex<Option<fn()>> = Mutex::new(None);
 /// The system refuses a signal handler.
 pub(crate) fn install() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
+        if let Some(flag) = flag().take() {
+            flag.store(true, Ordering::Relaxed);
+            return;
+        }
         if GENTLE.load(Ordering::Relaxed) && !ASKED.swap(true, Ordering::Relaxed) {
             let _ = writeln!(std::io::stderr(), "\nstopping after this step; again: at once");
             return;

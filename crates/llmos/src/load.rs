@@ -10,6 +10,7 @@ use llmos_model::file::PeftAdapter;
 use llmos_model::{Adapter, Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::{Special, Tokenizer};
+use llmos_train::run::RewardModel;
 
 use crate::failure::{Explain, failure, hint_of, is_full, message_of};
 use crate::terminal::{Terminal, number_of, size};
@@ -70,10 +71,21 @@ impl Compute {
     }
 }
 
-/// What the context may take.
+/// What the context may take, and how it is filled.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Memory")]
 pub(crate) struct Cache {
+    #[command(flatten)]
+    pub(crate) memory: Memory,
+    /// Tokens that go through the model at once.
+    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
+    pub(crate) batch: usize,
+}
+
+/// What the context may take.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Memory")]
+pub(crate) struct Memory {
     /// Tokens of context; the model's own length where it is left out.
     #[arg(long, short, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
@@ -83,9 +95,6 @@ pub(crate) struct Cache {
     /// Most memory for keys and values, such as 512M or 2G; enough for the context where left out.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) cache_memory: Option<usize>,
-    /// Tokens that go through the model at once.
-    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
-    pub(crate) batch: usize,
 }
 
 /// [`CacheType`] on the command line.
@@ -109,15 +118,22 @@ impl From<CacheKind> for CacheType {
     }
 }
 
-impl Cache {
+impl Memory {
     /// The options as the engine takes them.
     pub(crate) fn options(&self) -> EngineOptions {
         EngineOptions {
             context: self.context,
             cache_bytes: self.cache_memory,
             cache_type: self.cache_type.into(),
-            prefill_chunk: self.batch,
+            ..EngineOptions::default()
         }
+    }
+}
+
+impl Cache {
+    /// The options as the engine takes them.
+    pub(crate) fn options(&self) -> EngineOptions {
+        EngineOptions { prefill_chunk: self.batch, ..self.memory.options() }
     }
 }
 
@@ -258,11 +274,24 @@ pub(crate) fn load(
 pub(crate) fn load_on(
     name: &str,
     device: &Arc<Device>,
+    options: EngineOptions,
+    terminal: &Terminal,
+) -> anyhow::Result<Loaded> {
+    load_files(name, open(name, terminal)?, device, options, terminal)
+}
+
+/// As [`load_on`], of files that are open.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_files(
+    name: &str,
+    files: ModelFiles,
+    device: &Arc<Device>,
     mut options: EngineOptions,
     terminal: &Terminal,
 ) -> anyhow::Result<Loaded> {
     let start = Instant::now();
-    let files = open(name, terminal)?;
     if let Some(memory) = processors::memory() {
         fit(&files, &mut options, memory.available, terminal);
     }
@@ -270,6 +299,15 @@ pub(crate) fn load_on(
         return Err(failure(
             format!("{} is a vocabulary without weights", files.path().display()),
             "`llmos tokenize` works on it; to run a model, give one with weights",
+        ));
+    }
+    if RewardModel::is_in(&files) {
+        return Err(failure(
+            format!(
+                "{} is a reward model: it scores answers, and writes none",
+                files.path().display()
+            ),
+            "`llmos reward score MODEL --data FILE` asks it",
         ));
     }
     // Small models are there before anyone could read this.

@@ -22,6 +22,7 @@ mod generation;
 mod hub;
 mod interrupt;
 mod load;
+mod local_time;
 mod model_name;
 mod next_words;
 mod places;

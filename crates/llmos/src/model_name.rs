@@ -1,18 +1,46 @@
-//! What the word MODEL on the command line stands for: a path, a name in the registry, the bundled
+//! What the word MODEL on the command line stands for: a path, a name in the registry, a bundled
 //! model.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use llmos_model::ModelFiles;
+
 use crate::failure::failure;
+use crate::load;
 use crate::places;
 use crate::registry::{self, Registry};
 use crate::terminal::Terminal;
 
-/// The bundled model: stories260K, see `models/`.
-const BUNDLED: &[u8] = include_bytes!("../../../models/stories260K.gguf");
-/// Its name.
-pub(crate) const BUNDLED_NAME: &str = "stories260K";
+/// The bundled assistant's name.
+pub(crate) const ASSISTANT: &str = "assistant";
+
+/// A bundled model, see `models/`: its name and its file.
+struct Bundled {
+    name: &'static str,
+    bytes: &'static [u8],
+}
+
+const BUNDLED: [Bundled; 2] = [
+    Bundled { name: ASSISTANT, bytes: include_bytes!("../../../models/assistant.gguf") },
+    Bundled { name: "stories260K", bytes: include_bytes!("../../../models/stories260K.gguf") },
+];
+
+/// The bundled assistant, opened where it lies in the program.
+///
+/// # Errors
+/// As [`ModelFiles::embedded`].
+pub(crate) fn assistant() -> anyhow::Result<ModelFiles> {
+    BUNDLED[0].open()
+}
+
+/// The bundled teller of stories, likewise.
+///
+/// # Errors
+/// As [`ModelFiles::embedded`].
+pub(crate) fn stories() -> anyhow::Result<ModelFiles> {
+    BUNDLED[1].open()
+}
 
 /// The path that MODEL stands for.
 ///
@@ -30,8 +58,10 @@ pub(crate) fn resolve(name: &str, terminal: &Terminal) -> anyhow::Result<PathBuf
             terminal.detail(format_args!("{} is {}", model.name, path.display()));
             Ok(path)
         }
-        [] if name.eq_ignore_ascii_case(BUNDLED_NAME) => bundled(),
-        [] => Err(unknown(name, &registry)),
+        [] => match BUNDLED.iter().find(|bundled| name.eq_ignore_ascii_case(bundled.name)) {
+            Some(bundled) => bundled.path(),
+            None => Err(unknown(name, &registry)),
+        },
         several => {
             let names: Vec<&str> = several.iter().map(|model| model.name.as_str()).collect();
             Err(failure(
@@ -42,22 +72,28 @@ pub(crate) fn resolve(name: &str, terminal: &Terminal) -> anyhow::Result<PathBuf
     }
 }
 
-/// The bundled model's file, written to the data folder when it is first needed.
-///
-/// # Errors
-/// No folder can be written.
-pub(crate) fn bundled() -> anyhow::Result<PathBuf> {
-    let name = format!("bundled/{}-{}.gguf", BUNDLED_NAME, env!("CARGO_PKG_VERSION"));
-    let same = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes == BUNDLED);
-    let write = |folder: PathBuf| -> anyhow::Result<PathBuf> {
-        let path = folder.join(&name);
-        if !same(&path) {
-            registry::write_whole(&path, BUNDLED)?;
-        }
-        Ok(path)
-    };
-    // A read-only home is no reason not to tell a story.
-    places::data_folder().and_then(write).or_else(|_| write(std::env::temp_dir().join("llmos")))
+impl Bundled {
+    fn open(&self) -> anyhow::Result<ModelFiles> {
+        ModelFiles::embedded(self.name, self.bytes).map_err(load::explained)
+    }
+
+    /// The model's file, written to the data folder when it is first needed.
+    ///
+    /// # Errors
+    /// No folder can be written.
+    fn path(&self) -> anyhow::Result<PathBuf> {
+        let name = format!("bundled/{}-{}.gguf", self.name, env!("CARGO_PKG_VERSION"));
+        let same = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes == self.bytes);
+        let write = |folder: PathBuf| -> anyhow::Result<PathBuf> {
+            let path = folder.join(&name);
+            if !same(&path) {
+                registry::write_whole(&path, self.bytes)?;
+            }
+            Ok(path)
+        };
+        // A read-only home is no reason not to run.
+        places::data_folder().and_then(write).or_else(|_| write(std::env::temp_dir().join("llmos")))
+    }
 }
 
 /// There is no such model: an error with the nearest names.
@@ -66,7 +102,8 @@ pub(crate) fn unknown(name: &str, registry: &Registry) -> anyhow::Error {
         || [".gguf", ".bin", ".safetensors", ".json", ".model"]
             .iter()
             .any(|end| name.ends_with(end));
-    let mut known: BTreeSet<String> = BTreeSet::from([BUNDLED_NAME.to_string()]);
+    let mut known: BTreeSet<String> =
+        BUNDLED.iter().map(|bundled| bundled.name.to_string()).collect();
     for model in registry.models().map(|(models, _)| models).unwrap_or_default() {
         known.insert(registry::short_name(&model.name).to_string());
     }
@@ -98,7 +135,7 @@ pub(crate) fn unknown(name: &str, registry: &Registry) -> anyhow::Error {
 }
 
 /// Edits that lead from one text to the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

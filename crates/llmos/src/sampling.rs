@@ -111,6 +111,16 @@ impl Sampling {
         })
     }
 
+    /// Another temperature from now on.
+    pub(crate) fn set_temperature(&mut self, temperature: f32) {
+        self.temp = temperature;
+    }
+
+    /// The temperature.
+    pub(crate) fn temperature(&self) -> f32 {
+        self.temp
+    }
+
     /// True if no random number is drawn.
     pub(crate) fn is_greedy(&self) -> bool {
         self.temp <= 0.0 && self.dynatemp_range <= 0.0

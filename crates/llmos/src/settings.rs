@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use toml::{Table, Value};
 
 use crate::failure::{Explain, failure};
@@ -109,8 +109,11 @@ fn layered(arg: Arg, command: Option<&str>, layers: &[Table]) -> Arg {
     }
 }
 
-/// The long name of a flag that settings may set.
+/// The long name of a flag that settings may set: not one that is declared to name a file.
 fn configurable(arg: &Arg) -> Option<String> {
+    if arg.get_value_hint() == ValueHint::FilePath {
+        return None;
+    }
     let long = arg.get_long().filter(|long| !PER_CALL.contains(long))?;
     Some(long.to_string())
 }

@@ -20,6 +20,10 @@ pub(crate) fn step_line(row: &Row, steps: u64, seconds_left: Option<f64>) -> Str
     part(row.loss, &|loss| format!("loss {}", nats(loss)));
     part(row.val_loss, &|loss| format!("held-out {}", nats(loss)));
     part(row.val_bits_per_byte, &|bits| format!("{} bits a byte", nats(bits)));
+    part(row.val_reward_accuracy, &|share| format!("held-out right {:.0} %", 100.0 * share));
+    part(row.val_reward_margin, &|margin| format!("held-out margin {}", nats(margin)));
+    part(row.reward_accuracy, &|share| format!("right {:.0} %", 100.0 * share));
+    part(row.kl, &|kl| format!("kl {}", nats(kl)));
     part(row.lr, &|lr| format!("lr {lr:.1e}"));
     part(row.grad_norm, &|norm| format!("norm {}", norm_text(norm)));
     part(row.step_ms, &milliseconds);

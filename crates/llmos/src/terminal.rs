@@ -102,6 +102,14 @@ impl Terminal {
         }
     }
 
+    /// Talk without an end of line, unless `-q`.
+    pub(crate) fn murmur(&self, text: impl Display) {
+        if !self.quiet {
+            let mut err = io::stderr().lock();
+            let _ = write!(err, "{text}").and_then(|()| err.flush());
+        }
+    }
+
     /// A line that only `-v` shows.
     pub(crate) fn detail(&self, line: impl Display) {
         if self.verbose {

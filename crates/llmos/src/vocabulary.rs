@@ -102,6 +102,21 @@ pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokeniz
 /// A chat template in a folder of its own file.
 pub(crate) const TEMPLATE: &str = "chat_template.jinja";
 
+/// A model's chat template: in a file of its own, or of its vocabulary; none where it has none.
+///
+/// # Errors
+/// The files cannot be read.
+pub(crate) fn template(
+    files: &ModelFiles,
+    tokenizer: &Tokenizer,
+) -> anyhow::Result<Option<String>> {
+    let own = match files.vocabulary().map_err(load::explained)? {
+        Vocabulary::HuggingFace { chat_template, .. } => chat_template,
+        _ => None,
+    };
+    Ok(own.or_else(|| tokenizer.chat_template().map(str::to_string)))
+}
+
 /// A model's vocabulary with all that belongs into a folder of the same one.
 pub(crate) struct Whole {
     pub(crate) tokenizer: Tokenizer,

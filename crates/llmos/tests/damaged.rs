@@ -64,6 +64,6 @@ macro_rules! targets {
 }
 
 targets! {
-    calculator chat_template config_json dequantize gguf grammar llama2c page_image prepared
-    raw_text recipe safetensors sentencepiece tokenizer_json
+    answer calculator chat_template config_json conversation_rows dequantize gguf grammar llama2c
+    page_image prepared raw_text recipe safetensors sentencepiece tokenizer_json
 }

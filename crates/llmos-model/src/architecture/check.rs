@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Architecture;
 use crate::config::{Layer, Mlp, QkNorm};
-use crate::file::ModelFiles;
+use crate::file::{ModelFiles, SCORE_HEAD};
 use crate::{Config, Error};
 
 /// Tensors that files carry and the config already holds (or never needs).
@@ -29,6 +29,10 @@ pub(super) fn tensors(
     let (v, c) = (config.vocab_size, config.d_model);
     needed.tensor("token_embd.weight", &[v, c])?;
     needed.tensor("output_norm.weight", &[c])?;
+    // A reward model has this head besides, or instead.
+    if files.info(SCORE_HEAD).is_some() {
+        needed.tensor(SCORE_HEAD, &[1, c])?;
+    }
     if !config.tied_head {
         needed.tensor("output.weight", &[v, c])?;
     }

@@ -4,7 +4,7 @@ use llmos_tensor::{DType, Device, Matrix, quant};
 
 use super::weights::{FileSource, LayerWeights, Source};
 use crate::config::Mlp;
-use crate::{Config, Error, ModelFiles};
+use crate::{Config, Error, ModelFiles, SCORE_HEAD};
 
 /// An immutable decoder, shared among engines.
 pub struct Model {
@@ -33,9 +33,14 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::NoModel`] if the files describe no decoder; [`Error::MissingTensor`] and
-    /// [`Error::Format`] for tensors that do not fit the description.
+    /// [`Error::Format`] for tensors that do not fit the description; [`Error::Unsupported`] for a
+    /// reward model, which predicts no tokens.
     pub fn load(files: ModelFiles, device: &Device) -> Result<Model, Error> {
         let config = files.config()?.clone();
+        if files.info(SCORE_HEAD).is_some() {
+            let supported = "models that predict tokens; this one scores texts";
+            return Err(Error::unsupported(files.path(), "a reward model".to_owned(), supported));
+        }
         let mut source = FileSource::new(&files, device);
         let (layers, output_norm, head) = load(&mut source, &config)?;
         let shape = [config.vocab_size, config.d_model];

@@ -1,4 +1,5 @@
-//! A file mapped into memory, read-only. The one file of this crate that holds `unsafe`.
+//! A file mapped into memory, read-only, or one that is part of the program. The one file of this
+//! crate that holds `unsafe`.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +13,14 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Map {
     path: PathBuf,
-    bytes: memmap2::Mmap,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    /// Part of the program.
+    Embedded(&'static [u8]),
 }
 
 impl Map {
@@ -33,7 +41,12 @@ impl Map {
         // of safe code rests on what the bytes say, since every reader checks before it indexes.
         let bytes =
             unsafe { memmap2::Mmap::map(&file) }.map_err(|error| Error::io("map", path, error))?;
-        Ok(Map { path: path.to_owned(), bytes })
+        Ok(Map { path: path.to_owned(), bytes: Bytes::Mapped(bytes) })
+    }
+
+    /// A file that is part of the program; `path` is what to call it.
+    pub(crate) fn embedded(path: &Path, bytes: &'static [u8]) -> Map {
+        Map { path: path.to_owned(), bytes: Bytes::Embedded(bytes) }
     }
 
     /// The file's path.
@@ -43,13 +56,18 @@ impl Map {
 
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Embedded(bytes) => bytes,
+        }
     }
 
     /// Tells the operating system that these pages will not be read again soon. They leave this
     /// process's resident memory, stay in the page cache, and come back when touched.
     pub(crate) fn release(&self, range: Range<usize>) {
-        let end = range.end.min(self.bytes.len());
+        // What is part of the program is the system's to drop.
+        let Bytes::Mapped(map) = &self.bytes else { return };
+        let end = range.end.min(map.len());
         if range.start >= end {
             return;
         }
@@ -59,7 +77,7 @@ impl Map {
             // file-backed and never written, so a later read brings the same bytes back. The
             // range was clamped to the map above. It is advice: a refusal changes nothing.
             let _ = unsafe {
-                self.bytes.unchecked_advise_range(
+                map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,
                     range.start,
                     end - range.start,

@@ -31,6 +31,7 @@ pub use gguf::Header as GgufHeader;
 pub(crate) use gguf::code_of;
 pub(crate) use llama2c::Header as Llama2cHeader;
 pub use metadata::{Array, Metadata, Value};
+pub use names::SCORE_HEAD;
 pub(crate) use names::{from_hugging_face, to_hugging_face};
 pub use peft::{PeftAdapter, PeftPart, PeftSettings, PeftTargets};
 pub use safetensors::read as read_safetensors;
@@ -89,6 +90,15 @@ impl ModelFiles {
         let first = &map.bytes()[..map.bytes().len().min(4)];
         let expected = "a model (GGUF, a folder with config.json, llama2.c)";
         Err(Error::format(path, "file", expected, format!("a file that begins {first:02x?}")))
+    }
+
+    /// Opens a GGUF file that is part of the program; `name` stands for its path.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`].
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<ModelFiles, Error> {
+        let path = Path::new(name);
+        ModelFiles::open_gguf(path, Map::embedded(path, bytes))
     }
 
     fn open_folder(path: &Path) -> Result<ModelFiles, Error> {

@@ -56,6 +56,9 @@ const EXPERT: [(&str, &str); 6] = [
     ("w2", "ffn_down_exps"),
 ];
 
+/// The head of a reward model, (1, C), as llama.cpp names it: it scores a text, and predicts no token.
+pub const SCORE_HEAD: &str = "cls.output.weight";
+
 /// The meaning of a Hugging Face name; none if it is unknown, which a reader must not pass over.
 pub(crate) fn from_hugging_face(architecture: Architecture, name: &str) -> Option<Meaning> {
     // Gemma 3 with eyes keeps its text model one level further in, in two spellings.
@@ -73,6 +76,10 @@ pub(crate) fn from_hugging_face(architecture: Architecture, name: &str) -> Optio
     }
     if name == "lm_head.bias" {
         return whole("output.bias");
+    }
+    // The head of a sequence classifier, such as a reward model.
+    if name == "score.weight" {
+        return whole(SCORE_HEAD);
     }
     let name = name.strip_prefix("model.").unwrap_or(name);
     let name = name.strip_prefix("language_model.").unwrap_or(name);

@@ -32,8 +32,9 @@ fn date(days: i64) -> (i64, usize, i64) {
     (year, month as usize, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
 
-/// The time by a format; an unknown directive is written as it stands.
-pub(super) fn strftime(format: &str, seconds: i64) -> String {
+/// The time by a format of C's `strftime`, in the C locale; an unknown directive is written as it
+/// stands. `seconds` is the local time as seconds since 1970-01-01 00:00.
+pub fn strftime(format: &str, seconds: i64) -> String {
     // Some ten thousand years either way.
     let seconds = seconds.clamp(-300_000_000_000, 300_000_000_000);
     let (day, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));

@@ -12,6 +12,8 @@ pub struct Examples {
     examples: Vec<Example>,
     /// Rows that go together: two of a pair.
     group: usize,
+    /// Of answers with tags: whether each was liked.
+    liked: Vec<bool>,
     sha256: String,
 }
 
@@ -56,12 +58,37 @@ impl Sequences {
 impl Examples {
     /// Some rows; `sha256` is that of the files which they come from.
     pub fn new(examples: Vec<Example>, sha256: String) -> Examples {
-        Examples { examples, group: 1, sha256 }
+        Examples { examples, group: 1, liked: Vec::new(), sha256 }
     }
 
     /// Pairs of rows, each better answer before its worse one.
     pub fn pairs(examples: Vec<Example>, sha256: String) -> Examples {
-        Examples { examples, group: 2, sha256 }
+        Examples { examples, group: 2, liked: Vec::new(), sha256 }
+    }
+
+    /// Answers that were liked or not, in blocks of `block`. Beside each lies what KTO measures its
+    /// drift by: the same prompt with the answer before it in its block, cut to `most` tokens.
+    pub fn tagged(
+        answers: Vec<(Example, bool)>,
+        block: usize,
+        most: usize,
+        sha256: String,
+    ) -> Examples {
+        let mut examples = Vec::with_capacity(2 * answers.len());
+        for block in answers.chunks(block.max(1)) {
+            let before = block.iter().cycle().skip(block.len() - 1);
+            for ((example, _), (other, _)) in block.iter().zip(before) {
+                examples.push(example.clone());
+                examples.push(example.answered_as(other, most));
+            }
+        }
+        let liked = answers.into_iter().map(|(_, liked)| liked).collect();
+        Examples { examples, group: 2, liked, sha256 }
+    }
+
+    /// Of answers with tags: whether the answer of the row at `place` was liked.
+    pub(crate) fn liked(&self, place: usize) -> bool {
+        self.liked.get(place / self.group).copied().unwrap_or(false)
     }
 
     /// Rows, or pairs of them.
@@ -179,6 +206,23 @@ mod tests {
         let alone = lay(&rows, false, 16);
         assert_eq!((alone.time, alone.inputs.len(), alone.tokens), (16, 48, 9));
         assert_eq!(alone.inputs[16..20], [2, 3, 7, 0]);
+    }
+
+    #[test]
+    fn an_answer_lies_beside_the_prompt_of_its_neighbour() {
+        let rows = [&[1, 2, 5, 6][..], &[3, 7], &[4, 8, 9]];
+        let rows = rows.map(example).into_iter().zip([true, false, true]).collect::<Vec<_>>();
+        let ids = |most: usize| -> Vec<Vec<u32>> {
+            let tagged = Examples::tagged(rows.clone(), 2, most, String::new());
+            tagged.rows().iter().map(|row| row.ids.clone()).collect()
+        };
+        // The third is alone in its block.
+        let all = [&[1, 2, 5, 6][..], &[1, 2, 7], &[3, 7], &[3, 5, 6], &[4, 8, 9], &[4, 8, 9]];
+        assert_eq!(ids(9), all);
+        assert_eq!(ids(2)[3], [3, 5]);
+        let tagged = Examples::tagged(rows.clone(), 2, 9, String::new());
+        assert_eq!((tagged.n_group(), tagged.liked(0), tagged.liked(2)), (3, true, false));
+        assert_eq!(tagged.rows()[3].learnt, [false, true, true]);
     }
 
     #[test]

@@ -318,9 +318,32 @@ fn completion(row: &Map<String, Value>) -> Result<Conversation, Fault> {
     }
 }
 
+/// Whether the answer of a row of [`Form::Tagged`] was liked.
+///
+/// # Errors
+/// [`Fault::OtherForm`] without a label; [`Fault::Broken`] where it is neither true nor false.
+pub fn liked(row: &Value) -> Result<bool, Fault> {
+    match row.get("label") {
+        None | Some(Value::Null) => Err(Fault::OtherForm),
+        Some(Value::Bool(liked)) => Ok(*liked),
+        Some(Value::Number(number)) if number.as_i64() == Some(1) => Ok(true),
+        Some(Value::Number(number)) if number.as_i64() == Some(0) => Ok(false),
+        Some(other) => Err(Fault::Broken(format!("`label` is true or false, not {other}"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_true_or_false() {
+        let of = |label: Value| liked(&json!({"prompt": "a", "completion": "b", "label": label}));
+        assert_eq!((of(json!(true)), of(json!(0))), (Ok(true), Ok(false)));
+        assert!(matches!(of(json!("yes")), Err(Fault::Broken(_))));
+        assert!(matches!(of(json!(2)), Err(Fault::Broken(_))));
+        assert_eq!(of(Value::Null), Err(Fault::OtherForm));
+    }
 
     fn check(row: Value, form: Form, expected: Value) {
         assert_eq!(Form::of(&row), Some(form), "{row}");

@@ -34,6 +34,16 @@ impl Example {
         after_first.filter(|(_, learnt)| **learnt).map(|(&id, _)| id)
     }
 
+    /// This row's prompt with the other row's answer, cut to `most` tokens.
+    pub(crate) fn answered_as(&self, other: &Example, most: usize) -> Example {
+        let (own, theirs) = (self.prompt().len(), other.prompt().len());
+        let mut ids = [&self.ids[..own], &other.ids[theirs..]].concat();
+        let mut learnt = [&self.learnt[..own], &other.learnt[theirs..]].concat();
+        ids.truncate(most);
+        learnt.truncate(most);
+        Example { ids, learnt }
+    }
+
     /// What comes before the first that is learnt.
     pub(crate) fn prompt(&self) -> &[u32] {
         let end =

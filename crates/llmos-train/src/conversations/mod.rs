@@ -13,7 +13,7 @@ mod turns;
 
 pub use deal::{Deal, Examples};
 pub(crate) use deal::{Sequences, lay};
-pub use form::{Conversation, Form, pair};
+pub use form::{Conversation, Form, liked, pair};
 pub use learn::{Example, Learner};
 pub use read::{Rows, read};
 

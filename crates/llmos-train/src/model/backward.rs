@@ -151,7 +151,7 @@ impl Network {
     }
 
     /// All blocks, from the last to the first, and the embedding.
-    fn backward(
+    pub(super) fn backward(
         &self,
         buffers: &mut Buffers,
         weights: Weights<'_>,

@@ -15,6 +15,7 @@ mod parameters;
 mod positions;
 mod pretrained;
 mod products;
+mod scalar;
 mod stored;
 mod weights;
 
@@ -31,9 +32,10 @@ pub use adapter::{Lora, TARGETS};
 pub use blueprint::Blueprint;
 use blueprint::Sizes;
 use buffers::Buffers;
+pub(crate) use parameters::SCORE;
 pub use parameters::{Kind, Layout, Tensor};
 use positions::Positions;
-pub(crate) use pretrained::read_weights;
+pub(crate) use pretrained::{read_tensors, read_weights};
 pub use products::products_seconds;
 pub(crate) use stored::Stored;
 use weights::{Model, Weights};
@@ -129,9 +131,13 @@ impl Frozen {
     }
 }
 
-/// Parameters of a decoder, and those of them that learn: its own, or its adapter's.
-pub(crate) fn counts(blueprint: &Blueprint, lora: Option<&Lora>) -> (u64, u64) {
-    let layout = Layout::new(blueprint);
+/// Parameters of a decoder, with a head of one row where `is_scalar`, and those of them that learn: its
+/// own, or its adapter's.
+pub(crate) fn counts(blueprint: &Blueprint, is_scalar: bool, lora: Option<&Lora>) -> (u64, u64) {
+    let layout = match is_scalar {
+        true => Layout::scalar(blueprint),
+        false => Layout::new(blueprint),
+    };
     let learnt = lora.map_or(layout.len(), |lora| Adapter::new(&layout, lora).layout.len());
     (layout.len() as u64, learnt as u64)
 }

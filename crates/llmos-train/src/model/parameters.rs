@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use llmos_model::Dialect;
+use llmos_model::{Dialect, SCORE_HEAD};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -64,6 +64,9 @@ impl Tensor {
         self.start..self.start + self.rows * self.cols
     }
 }
+
+/// The head of a reward model, as transformers names it.
+pub(crate) const SCORE: &str = "score.weight";
 
 /// One block's places. Matrices that read the same input lie one after another, and so do their
 /// biases.
@@ -198,6 +201,20 @@ impl Layout {
         };
         let Laying { tensors, len, .. } = lay;
         Layout { tensors, layers, embedding, norm, head, len }
+    }
+
+    /// The layout of a decoder with a head of one row in place of its own, as transformers' sequence
+    /// classifiers have it.
+    pub(super) fn scalar(blueprint: &Blueprint) -> Layout {
+        let Layout { mut tensors, layers, embedding, norm, mut len, .. } = Layout::new(blueprint);
+        if let Some(own) = tensors.pop_if(|last| last.kind == Kind::Head) {
+            len = own.start;
+        }
+        let (start, cols) = (len, blueprint.sizes().d_model);
+        let (name, stored) = (SCORE.to_string(), SCORE_HEAD.to_string());
+        tensors.push(Tensor { name, stored, kind: Kind::Head, rows: 1, cols, start });
+        len += cols;
+        Layout { tensors, layers, embedding, norm, head: start..len, len }
     }
 
     /// The tensors within a range.

@@ -17,11 +17,25 @@ pub(crate) fn read_weights(
     layout: &Layout,
 ) -> Result<Vec<f32>, Error> {
     let mut weights = vec![0.0; layout.len()];
-    for tensor in layout.tensors() {
+    read_tensors(files, blueprint, layout.tensors(), &mut weights)?;
+    Ok(weights)
+}
+
+/// Reads some tensors of a model into their places in `weights` (parameters).
+///
+/// # Errors
+/// As [`read_weights`].
+pub(crate) fn read_tensors<'a>(
+    files: &ModelFiles,
+    blueprint: &Blueprint,
+    tensors: impl IntoIterator<Item = &'a Tensor>,
+    weights: &mut [f32],
+) -> Result<(), Error> {
+    for tensor in tensors {
         weights[tensor.range()].copy_from_slice(&vector(files, blueprint, tensor)?);
         files.release(&tensor.stored);
     }
-    Ok(weights)
+    Ok(())
 }
 
 /// A tensor's numbers (rows * cols) as they are learnt: rotated pairs half a head apart, and norms less

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::amount::bytes;
 use super::memory::{Memory, PROGRAM};
 use crate::model::{self, Network, Stored};
+use crate::preference::Judgement;
 use crate::recipe::Recipe;
 use crate::run::{self, Lesson};
 use crate::{Error, Rehearsal};
@@ -42,14 +43,22 @@ impl LessonPlan {
         let train = &recipe.train;
         let blueprint = run::blueprint(&lesson.base)?;
         let lora = lesson.lora.as_ref();
-        let (parameters, learnt) = model::counts(&blueprint, lora);
+        let judgement = lesson.preference.map(|preference| preference.judgement);
+        let is_scalar = judgement == Some(Judgement::Scores);
+        let (parameters, learnt) = model::counts(&blueprint, is_scalar, lora);
         let frozen = match lora {
             None => 0,
             Some(_) if Stored::saves(&lesson.base) => lesson.base.file_bytes() + Stored::TILE_BYTES,
             Some(_) => 4 * parameters,
         };
         let rows = train.micro_batch();
-        let activations = Network::buffer_bytes(&blueprint, rows, train.context, lora);
+        let mut activations = Network::buffer_bytes(&blueprint, rows, train.context, lora);
+        let mut compared = 0;
+        if let Some(reference) = &lesson.reference {
+            let blueprint = run::blueprint(reference)?;
+            compared = 4 * model::counts(&blueprint, false, None).0;
+            activations += Network::buffer_bytes(&blueprint, rows, train.context, None);
+        }
         let all = lesson.train.rows();
         let tokens: usize = all.iter().map(|row| row.ids.len()).sum();
         let of_group = tokens as f64 / lesson.train.n_group().max(1) as f64;
@@ -59,7 +68,7 @@ impl LessonPlan {
             parameters,
             learnt,
             memory: Memory {
-                weights: frozen + 4 * learnt,
+                weights: frozen + compared + 4 * learnt,
                 gradients: 4 * learnt,
                 optimizer: 8 * learnt,
                 activations,
@@ -108,8 +117,13 @@ impl LessonPlan {
                 best.update = best.update.min(step.update);
             }
         }
-        // Pairs are read once more, to be measured: a third of what forward and backward take.
-        let readings = if lesson.preference.is_some() { 4.0 / 3.0 } else { 1.0 };
+        // Judged answers are read once more, to be measured, and beside each that has a tag another
+        // one: a third of what forward and backward take.
+        let readings = match lesson.preference.map(|preference| preference.judgement) {
+            None => 1.0,
+            Some(Judgement::Pairs(_) | Judgement::Scores) => 4.0 / 3.0,
+            Some(Judgement::Tags(_)) => 5.0 / 3.0,
+        };
         let share = readings * self.tokens_per_step / recipe.train.context as f64;
         Ok(best.gradients * share + best.update)
     }

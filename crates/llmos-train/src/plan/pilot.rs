@@ -69,7 +69,8 @@ fn end(
         }
     }
     let measured = trainer.evaluate(MEASURED)?;
-    Ok(measured.map(|measured| (Size::of(&recipe, &text), measured.bits_per_byte)))
+    let bits = measured.and_then(|measured| measured.bits_per_byte);
+    Ok(bits.map(|bits| (Size::of(&recipe, &text), bits)))
 }
 
 /// The small model's recipe; the law is fitted on its results, so that a change here needs a new fit.

@@ -1,6 +1,7 @@
 //! How well held-out text is predicted.
 
-use super::material::Lesson;
+use super::material::{Lesson, Preference};
+use super::pairs;
 use super::rows::Pieces;
 use crate::Error;
 use crate::conversations::lay;
@@ -12,10 +13,14 @@ use crate::model::{IGNORE, Network};
 pub struct Evaluation {
     /// Nats a token.
     pub loss: f64,
-    /// Bits a byte of text.
-    pub bits_per_byte: f64,
+    /// Bits a byte of text; none of judged answers.
+    pub bits_per_byte: Option<f64>,
     /// Tokens that were predicted.
     pub tokens: u64,
+    /// Of judged answers: by how much better ones are ahead.
+    pub margin: Option<f64>,
+    /// Of judged answers: the share that is judged rightly.
+    pub accuracy: Option<f64>,
 }
 
 /// Predicts about `most` held-out tokens, in rows of the network's context that lie evenly over the
@@ -61,8 +66,10 @@ pub(super) fn evaluate(
     let bytes = dataset.n_byte(Split::Validation) as f64 * tokens as f64 / all as f64;
     Ok(Some(Evaluation {
         loss: nats / tokens as f64,
-        bits_per_byte: nats / std::f64::consts::LN_2 / bytes,
+        bits_per_byte: Some(nats / std::f64::consts::LN_2 / bytes),
         tokens,
+        margin: None,
+        accuracy: None,
     }))
 }
 
@@ -95,7 +102,42 @@ pub(super) fn evaluate_rows(
     }
     (tokens > 0).then(|| Evaluation {
         loss: nats / tokens as f64,
-        bits_per_byte: nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
+        bits_per_byte: Some(nats / std::f64::consts::LN_2 / bytes.max(1) as f64),
         tokens,
+        margin: None,
+        accuracy: None,
+    })
+}
+
+/// Judges held-out answers, of `most` tokens about or all; none where none are held out. `before` are
+/// their log-probabilities by the reference.
+pub(super) fn evaluate_answers(
+    network: &mut Network,
+    weights: &[f32],
+    lesson: &Lesson,
+    preference: Preference,
+    before: &[f64],
+    most: u64,
+    numbers: &mut Vec<f32>,
+) -> Option<Evaluation> {
+    let all = lesson.held_out.rows();
+    let mut tokens = 0;
+    // Two that go together are both taken.
+    let pairs = all.chunks(2).take_while(|pair| {
+        let is_within = tokens < most;
+        tokens += pair.iter().map(|row| row.n_learnt() as u64).sum::<u64>();
+        is_within
+    });
+    let rows: Vec<_> = pairs.flatten().collect();
+    let tokens = rows.iter().map(|row| row.n_learnt() as u64).sum();
+    let now = pairs::values_of(network, weights, lesson, &rows, numbers);
+    let places: Vec<usize> = (0..rows.len()).collect();
+    let measured = pairs::judge(preference, &lesson.held_out, &places, &now, before).measured;
+    (!rows.is_empty()).then_some(Evaluation {
+        loss: measured.loss,
+        bits_per_byte: None,
+        tokens,
+        margin: measured.margin,
+        accuracy: Some(measured.accuracy),
     })
 }

@@ -15,6 +15,7 @@ use crate::journal::{DREAMS, METRICS};
 /// dreams.jsonl             what the model writes as it learns
 /// picture.svg              loss, learning rate and speed, at the end
 /// forecast.json            what was said beforehand, and at the end what came of it
+/// reference.json           log-probabilities of judged answers by what the model is compared with
 /// data/                    the prepared text, where it was prepared on the way
 /// checkpoints/step-N/      all that is needed to go on from step N; a model as well
 /// config.json  model.safetensors  tokenizer.json …   the finished model
@@ -39,6 +40,8 @@ impl RunFolder {
     pub const PICTURE: &str = "picture.svg";
     /// The forecast's name.
     pub const FORECAST: &str = "forecast.json";
+    /// The name of what answers are compared with.
+    pub const REFERENCE: &str = "reference.json";
     /// The prepared text's name.
     pub const DATA: &str = "data";
     /// The name of the folder of checkpoints.

@@ -6,12 +6,12 @@ use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 
 use super::checkpoint::Files;
-use super::files;
+use super::{files, reward};
 use crate::Error;
 use crate::conversations::{Deal, Example, Examples};
 use crate::data::Dataset;
 use crate::model::{Blueprint, Frozen, Lora, Network, Stored, TARGETS, read_weights};
-use crate::preference::{Loss, Options};
+use crate::preference::{Judgement, Options};
 use crate::recipe::Recipe;
 use llmos_tensor::Device;
 
@@ -41,15 +41,18 @@ pub struct Lesson {
     /// What learns beside the base, whose weights stay as they are; the whole base where there is
     /// none.
     pub lora: Option<Lora>,
-    /// How pairs are learnt from, where rows are pairs.
+    /// How judged answers are learnt from, where rows are such.
     pub preference: Option<Preference>,
+    /// What the model is compared with; what it begins as where there is nothing else. It has the
+    /// same vocabulary.
+    pub reference: Option<ModelFiles>,
 }
 
-/// What a pair of answers costs.
+/// What judged answers cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preference {
-    /// Which loss.
-    pub loss: Loss,
+    /// What they are judged by.
+    pub judgement: Judgement,
     /// What it is adjusted by.
     pub options: Options,
 }
@@ -84,10 +87,21 @@ impl Material {
     /// The base model's cannot be read.
     pub(super) fn initial(&self, recipe: &Recipe, network: &Network) -> Result<Vec<f32>, Error> {
         match self {
+            Material::Lesson(lesson) if self.is_scalar() => {
+                reward::initial(&lesson.base, recipe, network)
+            }
             Material::Lesson(lesson) if lesson.lora.is_none() => {
                 read_weights(&lesson.base, network.blueprint(), network.layout())
             }
             _ => Ok(network.initial(recipe.train.seed)),
+        }
+    }
+
+    /// Whether the model gives a score instead of the next token.
+    pub(super) fn is_scalar(&self) -> bool {
+        match self {
+            Material::Lesson(lesson) => lesson.preference.is_some_and(Preference::is_scalar),
+            Material::Text(_) => false,
         }
     }
 
@@ -119,13 +133,19 @@ impl Material {
     pub(super) fn config(&self, recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
         match self {
             Material::Text(_) => Ok(files::config(&recipe.model, recipe.train.context, tokenizer)),
-            Material::Lesson(lesson) => files::config_of(&lesson.base, tokenizer),
+            Material::Lesson(lesson) => {
+                let config = files::config_of(&lesson.base, tokenizer)?;
+                Ok(match self.is_scalar() {
+                    true => reward::config(&config, tokenizer),
+                    false => config,
+                })
+            }
         }
     }
 }
 
 /// The decoder that learns: that of the recipe, or the one that a lesson begins with, with an adapter
-/// where that is what learns.
+/// where that is what learns, and a head of one row where that gives scores.
 ///
 /// # Errors
 /// The base is none that can be trained, or its weights cannot be read.
@@ -144,6 +164,9 @@ pub(crate) fn network(
         return Err(Error::Setting { key: "model".into(), problem });
     }
     let network = make(&blueprint);
+    if lesson.preference.is_some_and(Preference::is_scalar) {
+        return Ok(network.with_scalar_head());
+    }
     let Some(lora) = &lesson.lora else { return Ok(network) };
     let layout = network.layout();
     let found = lora.targets_in(layout);

@@ -15,6 +15,8 @@ mod log;
 mod material;
 mod pairs;
 mod record;
+mod reference;
+mod reward;
 mod rows;
 mod safetensors;
 #[cfg(test)]
@@ -42,6 +44,7 @@ pub use folder::RunFolder;
 pub use material::{Lesson, Material, Preference};
 pub(crate) use material::{blueprint, network};
 use record::Record;
+pub use reward::{RewardModel, score_example};
 pub(crate) use trainer::Trainer;
 
 /// What happens in a run, for whoever watches.
@@ -133,6 +136,7 @@ impl Run {
             files.push(("adapter_config.json".into(), config));
         }
         files.push((RunFolder::RECIPE.into(), text.into()));
+        reference::prepare(&folder, material, &mut trainer, device)?;
         let (record, before) = Record::restore(&folder, &mut trainer, material)?;
         Ok(Run {
             first: trainer.step,
@@ -253,10 +257,12 @@ impl Run {
             let is_last = self.step() == self.recipe.train.steps as u64;
             let most = if is_last { u64::MAX } else { self.recipe.eval_tokens as u64 };
             let measured = self.trainer.evaluate(most)?;
-            if let Some(Evaluation { loss, bits_per_byte, .. }) = measured {
-                (row.val_loss, row.val_bits_per_byte) = (Some(loss), Some(bits_per_byte));
-                if self.record.best.is_none_or(|(_, best)| bits_per_byte < best) {
-                    self.record.best = Some((self.step(), bits_per_byte));
+            if let Some(Evaluation { loss, bits_per_byte, margin, accuracy, .. }) = measured {
+                (row.val_loss, row.val_bits_per_byte) = (Some(loss), bits_per_byte);
+                (row.val_reward_margin, row.val_reward_accuracy) = (margin, accuracy);
+                let value = bits_per_byte.unwrap_or(loss);
+                if self.record.best.is_none_or(|(_, best)| value < best) {
+                    self.record.best = Some((self.step(), value));
                 }
             }
         }
@@ -277,6 +283,9 @@ impl Run {
     }
 
     fn dream(&mut self) -> Result<Option<Dream>, Error> {
+        if self.trainer.is_scalar {
+            return Ok(None);
+        }
         let step = self.step();
         let text = dream::dream(&mut self.trainer, &self.tokenizer)?;
         Ok(text.map(|text| Dream { step, prompt: String::new(), text }))

@@ -20,7 +20,7 @@ pub(super) struct Record {
     pub(super) dreams: Log,
     /// The last step's row, where it is not among the metrics yet.
     pub(super) pending: Option<Row>,
-    /// The step with the fewest bits a byte, and these.
+    /// The step with the fewest bits a byte or the least held-out loss, and these.
     pub(super) best: Option<(u64, f64)>,
 }
 
@@ -56,7 +56,9 @@ impl Record {
         let pending = row.filter(|_| rows.last().is_none_or(|row| row.step < step));
         let dreamt = step - u64::from(pending.is_some());
         let (dreams, _) = Log::open::<Dream>(&folder.join(RunFolder::DREAMS), dreamt)?;
-        let measured = rows.iter().filter_map(|row| Some((row.step, row.val_bits_per_byte?)));
+        // Of judged answers there are no bits.
+        let value = |row: &Row| row.val_bits_per_byte.or(row.val_loss);
+        let measured = rows.iter().filter_map(|row| Some((row.step, value(row)?)));
         let best = measured.min_by(|a, b| a.1.total_cmp(&b.1));
         Ok((Record { parent, metrics, dreams, pending, best }, seconds))
     }

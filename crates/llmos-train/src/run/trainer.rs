@@ -7,17 +7,18 @@ use llmos_tensor::Device;
 use llmos_tensor::ops::train::{all_finite, sum_of_squares};
 
 use super::dream;
-use super::evaluate::{Evaluation, evaluate, evaluate_rows};
+use super::evaluate::{Evaluation, evaluate, evaluate_answers, evaluate_rows};
 use super::guard::Guard;
 use super::material::{self, Lesson, Material};
-use super::pairs::{self, Measured};
+use super::pairs::{self, Judged, Measured};
 use super::rows::Pieces;
 use crate::Error;
-use crate::conversations::{Sequences, lay};
+use crate::conversations::{Example, Sequences, lay};
 use crate::data::{self, BatchOptions, Batches};
 use crate::journal::Row;
 use crate::model::{Batch, IGNORE, Network, Objective};
 use crate::optimizer::{Optimizer, Rates};
+use crate::preference::Judgement;
 use crate::recipe::Recipe;
 
 /// A model that is trained, in memory.
@@ -25,6 +26,8 @@ pub(crate) struct Trainer {
     pub(super) recipe: Recipe,
     device: Arc<Device>,
     source: Source,
+    /// Whether the model gives a score instead of the next token.
+    pub(super) is_scalar: bool,
     pub(super) network: Network,
     /// (parameters), as [`crate::model::Layout`] has them.
     pub(super) weights: Vec<f32>,
@@ -55,10 +58,11 @@ enum Source {
         /// The step's rows, by their places, and how they lie.
         rows: Vec<usize>,
         sequences: Sequences,
-        /// (rows): log-probabilities of pairs' answers by the model that was begun with.
+        /// (rows): log-probabilities of judged answers by what the model is compared with, those of
+        /// rows that are held out last; empty where it is compared with nothing.
         reference: Vec<f64>,
         /// (tokens of the largest batch that was measured)
-        losses: Vec<f32>,
+        numbers: Vec<f32>,
     },
 }
 
@@ -73,7 +77,7 @@ impl Source {
                     rows: Vec::new(),
                     sequences: Sequences::default(),
                     reference: Vec::new(),
-                    losses: Vec::new(),
+                    numbers: Vec::new(),
                 });
             }
         };
@@ -112,15 +116,33 @@ impl Source {
         }
     }
 
-    /// Of pairs: measures them, and says what each token counts for.
+    /// Of judged answers: measures them, and says what each token counts for.
     fn weigh(&mut self, network: &mut Network, weights: &[f32]) -> Option<Measured> {
-        let Source::Lesson { lesson, rows, sequences, reference, losses } = self else {
+        let Source::Lesson { lesson, rows, sequences, reference, numbers } = self else {
             return None;
         };
         let preference = lesson.preference?;
-        let now = pairs::log_probabilities(network, weights, sequences, losses);
-        let before: Vec<f64> = rows.iter().map(|&row| reference[row]).collect();
-        Some(pairs::weigh(preference, &lesson.rows(rows), (&now, &before), sequences))
+        let is_scalar = preference.is_scalar();
+        let now = pairs::values(network, weights, sequences, is_scalar, numbers);
+        let before: Vec<f64> = rows.iter().filter_map(|&row| reference.get(row)).copied().collect();
+        let Judged { measured, mut slopes } =
+            pairs::judge(preference, &lesson.train, rows, &now, &before);
+        if let Judgement::Tags(_) = preference.judgement {
+            // What lies beside answers is only measured.
+            let answers: Vec<&Example> = lesson.rows(rows).into_iter().step_by(2).collect();
+            *sequences = lay(&answers, lesson.deal.pack, network.longest());
+            slopes = slopes.into_iter().step_by(2).collect();
+        }
+        pairs::weigh(sequences, &slopes, is_scalar);
+        Some(measured)
+    }
+
+    /// Tokens of the rows that lie in sequences now.
+    fn laid(&self) -> Option<u64> {
+        match self {
+            Source::Lesson { sequences, .. } => Some(sequences.tokens),
+            Source::Text { .. } => None,
+        }
     }
 
     /// What was brought together, and T.
@@ -166,19 +188,14 @@ impl Trainer {
         device: &Arc<Device>,
     ) -> Result<Trainer, Error> {
         let rows = recipe.train.micro_batch();
-        let mut network = material::network(recipe, material.lesson(), device, rows)?;
-        let mut source = Source::new(recipe, material)?;
-        if let Source::Lesson { lesson, reference, losses, .. } = &mut source
-            && lesson.preference.is_some()
-        {
-            let initial = material.initial(recipe, &network)?;
-            *reference = pairs::reference(&mut network, &initial, lesson, losses);
-        }
+        let network = material::network(recipe, material.lesson(), device, rows)?;
+        let source = Source::new(recipe, material)?;
         Ok(Trainer {
             weights: vec![0.0; network.layout().len()],
             gradients: vec![0.0; network.layout().len()],
             optimizer: Optimizer::new(recipe.optimizer.name, network.layout()),
             network,
+            is_scalar: material.is_scalar(),
             source,
             device: device.clone(),
             step: 0,
@@ -199,6 +216,13 @@ impl Trainer {
         Ok(())
     }
 
+    /// Compares judged answers with these log-probabilities: (rows, then those held out).
+    pub(super) fn compare_with(&mut self, log_probabilities: Vec<f64>) {
+        if let Source::Lesson { reference, .. } = &mut self.source {
+            *reference = log_probabilities;
+        }
+    }
+
     /// True if every weight is a number.
     pub(super) fn is_finite(&self) -> bool {
         all_finite(&self.device, &self.weights)
@@ -215,9 +239,13 @@ impl Trainer {
             Source::Text { batches, pieces, .. } => {
                 evaluate(network, weights, batches.dataset(), most, rows, pieces)
             }
-            Source::Lesson { lesson, losses, .. } => {
-                Ok(evaluate_rows(network, weights, lesson, most, rows, losses))
-            }
+            Source::Lesson { lesson, reference, numbers, .. } => Ok(match lesson.preference {
+                None => evaluate_rows(network, weights, lesson, most, rows, numbers),
+                Some(preference) => {
+                    let before = reference.get(lesson.train.rows().len()..).unwrap_or_default();
+                    evaluate_answers(network, weights, lesson, preference, before, most, numbers)
+                }
+            }),
         }
     }
 
@@ -241,6 +269,7 @@ impl Trainer {
         let number = batch_number(&self.skipped, self.step);
         let tokens = self.source.fill(&self.recipe, number)?;
         let measured = self.source.weigh(&mut self.network, &self.weights);
+        let tokens = self.source.laid().unwrap_or(tokens);
         let (batch, time) = self.source.batch();
         let n_target = batch.targets.iter().filter(|&&target| target != IGNORE).count().max(1);
         // Every piece counts by the tokens of the whole step, so that pieces add up to the batch.
@@ -250,7 +279,10 @@ impl Trainer {
         self.network.set_time(time);
         // Pieces are as large as there is room for: a micro-batch at most.
         let gradients = &mut self.gradients;
-        let nats = self.network.gradients(&self.weights, batch, objective, gradients);
+        let nats = match self.is_scalar {
+            true => self.network.score_gradients(&self.weights, batch, gradients),
+            false => self.network.gradients(&self.weights, batch, objective, gradients),
+        };
         let loss = measured.map_or(nats / n_target as f64, |measured| measured.loss);
         #[cfg(test)]
         let loss = if self.poison == Some(number) { f64::NAN } else { loss };
@@ -286,9 +318,11 @@ impl Trainer {
             skipped: (!self.skipped.is_empty()).then_some(self.skipped.len() as u64),
             val_loss: None,
             val_bits_per_byte: None,
-            reward_margin: measured.map(|measured| measured.margin),
+            val_reward_margin: None,
+            val_reward_accuracy: None,
+            reward_margin: measured.and_then(|measured| measured.margin),
             reward_accuracy: measured.map(|measured| measured.accuracy),
-            kl: measured.map(|measured| measured.kl),
+            kl: measured.and_then(|measured| measured.kl),
         }))
     }
 }

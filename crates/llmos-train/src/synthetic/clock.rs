@@ -31,6 +31,9 @@ pub(super) struct Moment {
     minute: u32,
 }
 
+/// The beginning of the first day, in seconds since 1970-01-01 00:00.
+const FIRST_DAY: i64 = 1_704_067_200;
+
 /// Years that are drawn from, the first of which begins on a Monday.
 const YEARS: std::ops::Range<u32> = 2024..2036;
 
@@ -66,10 +69,8 @@ impl Moment {
 
     /// What the tool answers: `Friday, 27 November 2026, 10:39`.
     pub(super) fn reply(self) -> String {
-        let (year, month, day) = self.date();
-        let weekday = WEEKDAYS[self.weekday()];
-        let month = MONTHS[month as usize - 1];
-        format!("{weekday}, {day} {month} {year}, {}", self.time())
+        let minutes = (i64::from(self.day) * 24 + i64::from(self.hour)) * 60;
+        llmos_agent::clock::reply(FIRST_DAY + (minutes + i64::from(self.minute)) * 60)
     }
 
     fn time(self) -> String {

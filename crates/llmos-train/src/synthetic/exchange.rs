@@ -2,7 +2,8 @@
 
 use super::Split;
 use super::book::{Declaration, Topic};
-use super::calculator;
+use llmos_agent::calculator;
+
 use super::clock::Moment;
 use super::draw::Draw;
 use super::number::grouped;

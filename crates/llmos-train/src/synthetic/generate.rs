@@ -272,6 +272,34 @@ pub struct Summary {
     pub skills: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
 }
 
+/// What a row of the file looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// The whole graded conversation.
+    #[default]
+    Messages,
+    /// What is said in it alone, under `text`: for a tokenizer, or to pretrain on.
+    Text,
+}
+
+/// A row of [`Layout::Text`].
+#[derive(Serialize)]
+struct Said {
+    text: String,
+}
+
+impl Said {
+    fn of(row: &Row) -> Said {
+        let said: Vec<&str> = row
+            .messages
+            .iter()
+            .map(|message| message.content.as_str())
+            .filter(|content| !content.is_empty())
+            .collect();
+        Said { text: said.join("\n") }
+    }
+}
+
 /// The hidden name under which [`write()`] writes a file until it is whole.
 pub fn partial(path: &Path) -> PathBuf {
     disk::aside(path)
@@ -286,13 +314,17 @@ pub fn write(
     path: &Path,
     generator: &mut Generator,
     count: u64,
+    layout: Layout,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     disk::write_whole(path, |file| {
         let mut out = BufWriter::with_capacity(1 << 18, file);
         for (index, row) in generator.take(count as usize).enumerate() {
-            let mut line = serde_json::to_vec(&row)?;
+            let mut line = match layout {
+                Layout::Messages => serde_json::to_vec(&row)?,
+                Layout::Text => serde_json::to_vec(&Said::of(&row))?,
+            };
             line.push(b'\n');
             out.write_all(&line)?;
             summary.rows += 1;

@@ -19,9 +19,7 @@
 //! **The same everywhere.** A row follows from seed and number by ChaCha8, integers and lists in
 //! their order; the same seed gives the same bytes on any machine.
 //!
-//! [`calculator`] is the tool that rows call, to be called by a chat as well.
-
-pub mod calculator;
+//! What the tools in rows answer, they answer in a chat as well: both are [`llmos_agent`]'s.
 
 mod clock;
 mod draw;
@@ -41,7 +39,7 @@ mod generate;
 #[cfg(test)]
 mod tests;
 
-pub use generate::{Generator, Options, Summary, partial, write};
+pub use generate::{Generator, Layout, Options, Summary, partial, write};
 pub use row::{Arguments, Expect, Function, Message, Row, Skill, Split, Tool, ToolCall};
 
 /// A file of a language, by the name of the skill that it is about.

@@ -106,7 +106,7 @@ impl Skill {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tool {
-    /// One argument, `expression`; answers as [`super::calculator::reply`] does.
+    /// One argument, `expression`; answers as [`llmos_agent::calculator::reply`] does.
     Calculator,
     /// No argument; answers such as `Friday, 27 November 2026, 10:39`.
     Clock,
@@ -194,10 +194,11 @@ pub struct Expect {
     /// What that tool answers: the calculator must, and the clock of whoever grades should.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// The final answer holds one of these, whatever the case; anything where there are none.
+    /// The final answer says one of these, as the grader of `llmos-eval` looks for it: a number by
+    /// its value, another phrase where it stands on its own. Anything where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answer_any: Vec<String>,
-    /// It holds none of these, whatever the case.
+    /// It says none of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answer_none: Vec<String>,
 }

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use llmos_agent::calculator::reply;
+use llmos_eval::conversation::{Answer, ToolCall};
+use llmos_eval::grade::{Grade, grade};
+
 use super::book::Book;
-use super::calculator::reply;
 use super::word::is_chinese;
 use super::*;
 use crate::data::Language;
@@ -95,17 +98,27 @@ fn check(row: &Row) {
     if expect.result.as_ref() != result {
         fail("another result than expected");
     }
-    let answer = messages[messages.len() - 1].content.to_lowercase();
-    let holds = |part: &String| answer.contains(&part.to_lowercase());
-    if !expect.answer_any.is_empty() && !expect.answer_any.iter().any(holds) {
-        fail("the answer is not what is expected");
-    }
-    if expect.answer_none.iter().any(holds) {
-        fail("the answer holds what it must not");
+    let marks = marks(row, last_user);
+    if !(marks.routing && marks.result != Some(false) && marks.answer != Some(false)) {
+        fail(&format!("the answer does not pass: {marks:?}"));
     }
     if expect.answer_any.iter().chain(&expect.answer_none).any(String::is_empty) {
         fail("an empty expectation");
     }
+}
+
+/// What the grader says of the row's own answer.
+fn marks(row: &Row, last_user: usize) -> Grade {
+    let expect = serde_json::to_value(&row.expect).expect("JSON");
+    let expect = serde_json::from_value(expect).expect("what the grader reads");
+    let turns = &row.messages[last_user..];
+    let calls = turns.iter().filter(|turn| turn.role == "tool").map(|turn| ToolCall {
+        name: turn.name.unwrap_or_default().to_string(),
+        arguments: serde_json::Value::Null,
+        result: turn.content.as_str().into(),
+    });
+    let answer = turns[turns.len() - 1].content.clone();
+    grade(&expect, &Answer { answer, tool_calls: calls.collect(), error: None })
 }
 
 /// Latin words that Chinese sentences hold.
@@ -351,7 +364,8 @@ fn files_are_whole_and_counted() {
     let path = folder.path().join("chats.jsonl");
     let mut generator = Generator::new(options(Split::Test, 2)).expect("options that can be");
     let mut told = Vec::new();
-    let summary = write(&path, &mut generator, 1500, &mut |done| told.push(done)).expect("writes");
+    let mut tell = |done| told.push(done);
+    let summary = write(&path, &mut generator, 1500, Layout::Messages, &mut tell).expect("writes");
     let text = std::fs::read_to_string(&path).expect("the file");
     assert_eq!((summary.rows, summary.bytes), (1500, text.len() as u64));
     assert_eq!(summary.skills.values().flat_map(|counts| counts.values()).sum::<u64>(), 1500);

@@ -152,7 +152,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         decode_tokens_per_s,
         depth: arguments.depth,
         repeat: arguments.repeat,
-        cache_type: format!("{:?}", arguments.cache.cache_type).to_lowercase(),
+        cache_type: format!("{:?}", arguments.cache.memory.cache_type).to_lowercase(),
         bytes_per_token,
         read_bandwidth_bytes_per_s: bandwidth,
         bandwidth_fraction: decode_tokens_per_s.zip(bandwidth).map(fraction),

@@ -122,10 +122,10 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 
 /// The greedy beginning of the bundled model's story.
 fn story(compute: &Compute, terminal: &Terminal) -> anyhow::Result<String> {
-    let path = model_name::bundled()?;
-    let mut loaded = load::load(
-        &path.display().to_string(),
-        compute,
+    let mut loaded = load::load_files(
+        "stories260K",
+        model_name::stories()?,
+        &compute.device(terminal)?,
         EngineOptions { context: Some(64), ..EngineOptions::default() },
         terminal,
     )?;

@@ -105,14 +105,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
             ..GenerateOptions::default()
         };
         terminal.print(seed_text)?;
-        let figures = generation::stream(
-            &mut loaded,
-            id,
-            &mut sampler,
-            &mut options,
-            &generation::never,
-            terminal,
-        )?;
+        let figures = generation::stream(&mut loaded, id, &mut sampler, &mut options, terminal)?;
         loaded.engine.remove(id).map_err(load::explained)?;
         terminal.print("\n")?;
         terminal.say(figures.line((!arguments.sampling.is_greedy()).then_some(seed)));

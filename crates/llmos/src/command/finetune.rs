@@ -1,5 +1,6 @@
 //! `llmos finetune`: a model learns from conversations.
 
+mod judged;
 mod lesson;
 mod mask;
 
@@ -10,8 +11,9 @@ use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
 use llmos_train::journal::Row;
 use llmos_train::plan::{LessonPlan, amount};
+use llmos_train::preference::Judgement;
 use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
-use llmos_train::run::{Ending, Lesson, Material, Run, RunFolder};
+use llmos_train::run::{Ending, Lesson, Material, Preference, Run, RunFolder};
 use serde::Serialize;
 
 use super::pretrain::{explained, report, train};
@@ -19,8 +21,9 @@ use crate::failure::failure;
 use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
 use crate::{Outcome, load, model_name, processors};
+pub(super) use judged::{Pairwise, REWARD};
 use lesson::Order;
-pub(super) use lesson::{Pairwise, trainable};
+pub(super) use lesson::{Read, Speech, read, trainable};
 use llmos_train::model::Lora;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
@@ -169,6 +172,7 @@ pub(super) fn teach(
             return Err(error);
         }
     };
+    let judgement = lesson.preference.map(|preference| preference.judgement);
     let text = resolved.to_toml();
     terminal.say(format_args!("{}", text.trim_end()));
     let recipe = &resolved.recipe;
@@ -179,8 +183,11 @@ pub(super) fn teach(
         return Err(error);
     }
     processors::forget_peak_memory();
-    let mut run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device)
-        .map_err(explained)?;
+    // Judged answers are measured by what the model is compared with.
+    let spinner = terminal.spinner("getting ready");
+    let run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device);
+    spinner.finish_and_clear();
+    let mut run = run.map_err(explained)?;
     let (ending, last) = train(&mut run, recipe, terminal)?;
     report::draw(&run, terminal);
     if ending == Ending::Stopped {
@@ -194,6 +201,9 @@ pub(super) fn teach(
     let seconds = run.seconds();
     let (out, time) = (out.display(), amount::duration(seconds));
     match run.folder().join(ADAPTER).is_file() {
+        _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
+            "{out} is a reward model, after {time}: llmos reward score {out} --data FILE"
+        )),
         false => terminal.say(format_args!("{out} is a model, after {time}: llmos run {out}")),
         true => terminal.say(format_args!(
             "{out} is an adapter, after {time}: llmos merge BASE {out} --out MODEL"
@@ -309,8 +319,11 @@ fn begin(
     device: &Arc<Device>,
     terminal: &Terminal,
 ) -> anyhow::Result<(Resolved, Lesson)> {
-    let usage = match pairwise {
+    let usage = match &pairwise {
         None => "llmos finetune BASE --data chats.jsonl",
+        Some(Pairwise { loss, .. }) if loss == REWARD => {
+            "llmos reward train MODEL --data pairs.jsonl"
+        }
         Some(_) => "llmos prefer MODEL --data pairs.jsonl",
     };
     let base = arguments
@@ -319,6 +332,13 @@ fn begin(
         .ok_or_else(|| failure("there is no model to begin with", usage))?;
     if arguments.data.is_empty() {
         return Err(failure("there is nothing to learn from", usage));
+    }
+    let is_scored = pairwise.as_ref().is_some_and(|pairwise| pairwise.loss == REWARD);
+    if is_scored && lora(arguments).is_some() {
+        return Err(failure(
+            "a reward model learns with all of its weights, not with an adapter",
+            "leave --lora out",
+        ));
     }
     if !(0.0..1.0).contains(&arguments.held_out) {
         return Err(failure(
@@ -376,6 +396,9 @@ const RATE: f64 = 5e-5;
 /// The learning rate of an adapter, where none was given.
 const LORA_RATE: f64 = 2e-4;
 
+/// The learning rate of a reward model, where none was given: TRL's.
+const REWARD_RATE: f64 = 1e-4;
+
 /// Readings of the rows, where nothing else was said.
 const EPOCHS: f64 = 3.0;
 
@@ -419,6 +442,8 @@ fn resolve(
         (false, true) => (RATE / 10.0, 1.0),
         (true, true) => (LORA_RATE / 10.0, 1.0),
     };
+    let is_scored = |preference: Preference| preference.judgement == Judgement::Scores;
+    let rate = if lesson.preference.is_some_and(is_scored) { REWARD_RATE } else { rate };
     draft.set("optimizer.lr", arguments.lr.unwrap_or(rate), "--lr")?;
     draft.set("optimizer.weight_decay", 0.0, "finetuning")?;
     draft.set("optimizer.final_weight_decay", 0.0, "finetuning")?;

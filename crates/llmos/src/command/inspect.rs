@@ -126,14 +126,14 @@ fn totals(files: &ModelFiles) -> BTreeMap<&'static str, Total> {
 }
 
 fn memory(files: &ModelFiles, config: &Config, cache: &Cache) -> anyhow::Result<Memory> {
-    let context = cache.context.unwrap_or(config.context_length);
+    let context = cache.memory.context.unwrap_or(config.context_length);
     if context == 0 || context > config.context_length {
         return Err(failure(
             format!("a context of {context} tokens"),
             format!("the model was made for 1 to {}", config.context_length),
         ));
     }
-    let layout = CacheLayout::new(config, cache.cache_type.into());
+    let layout = CacheLayout::new(config, cache.memory.cache_type.into());
     let blocks = context.div_ceil(llmos_tensor::CacheShape::BLOCK) as u64;
     let kv_cache = blocks.saturating_mul(layout.block_bytes() as u64);
     // Rows of a batch through the widest layer, as the decoder's workspace holds them, and logits.

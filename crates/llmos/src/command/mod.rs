@@ -3,11 +3,13 @@
 pub(crate) mod bench;
 mod bench_machine;
 mod bench_train;
+pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod dream;
+pub(crate) mod eval;
 pub(crate) mod finetune;
 pub(crate) mod inspect;
 pub(crate) mod merge;
@@ -17,10 +19,11 @@ pub(crate) mod plan;
 pub(crate) mod prefer;
 pub(crate) mod pretrain;
 pub(crate) mod pull;
+pub(crate) mod reward;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod score;
-mod story;
+pub(crate) mod speedrun;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
 pub(crate) mod watch;
@@ -29,11 +32,12 @@ use crate::Outcome;
 use crate::arguments::Command;
 use crate::terminal::Terminal;
 
-/// Runs a command, or the bundled model where there is none.
+/// Runs a command, or talks with the bundled assistant where there is none.
 pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Result<Outcome> {
     match command {
-        None => story::run(terminal),
+        None => chat::start(terminal),
         Some(Command::Run(arguments)) => run::run(arguments, terminal),
+        Some(Command::Chat(arguments)) => chat::run(*arguments, terminal),
         Some(Command::Next(arguments)) => next::run(arguments, terminal),
         Some(Command::Dream(arguments)) => dream::run(arguments, terminal),
         Some(Command::Score(arguments)) => score::run(arguments, terminal),
@@ -46,7 +50,10 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Pretrain(arguments)) => pretrain::run(*arguments, terminal),
         Some(Command::Finetune(arguments)) => finetune::run(*arguments, terminal),
         Some(Command::Prefer(arguments)) => prefer::run(*arguments, terminal),
+        Some(Command::Reward(arguments)) => reward::run(arguments, terminal),
+        Some(Command::Eval(arguments)) => eval::run(arguments, terminal),
         Some(Command::Merge(arguments)) => merge::run(arguments, terminal),
+        Some(Command::Speedrun(arguments)) => speedrun::run(&arguments, terminal),
         Some(Command::Watch(arguments)) => watch::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
         Some(Command::Models(arguments)) => models::run(arguments, terminal),

@@ -94,14 +94,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     if arguments.echo {
         terminal.bytes(&prompt)?;
     }
-    let figures = generation::stream(
-        &mut loaded,
-        id,
-        &mut sampler,
-        &mut options,
-        &generation::never,
-        terminal,
-    )?;
+    let figures = generation::stream(&mut loaded, id, &mut sampler, &mut options, terminal)?;
     if terminal.is_interactive() {
         terminal.print("\n")?;
     }

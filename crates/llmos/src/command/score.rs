@@ -9,6 +9,7 @@ use crate::failure::{Explain, failure};
 use crate::generation;
 use crate::load::{self, Adapting, Cache, Compute};
 use crate::terminal::{Terminal, number_of, size};
+use llmos_eval::bits;
 use llmos_tokenizer::Special;
 
 /// Measure how well a model predicts a text.
@@ -106,20 +107,14 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         ));
     }
     let bar = terminal.step_bar(Some(tokens.len() as u64 - 1), "scoring");
-    let mut logprobs: Vec<Option<f64>> = vec![None; tokens.len()];
-    let context = loaded.engine.context();
-    let pieces = pieces(tokens.len(), context, arguments.stride)?;
-    for Piece { start, end, first } in pieces {
-        loaded
-            .engine
-            .score(&tokens[start..end], arguments.stepwise, &mut |index, logprob| {
-                if start + index >= first {
-                    logprobs[start + index] = Some(logprob);
-                    bar.set_position((start + index) as u64);
-                }
-            })
-            .map_err(load::explained)?;
-    }
+    let logprobs = bits::log_probabilities(
+        &mut loaded.engine,
+        &tokens,
+        arguments.stride,
+        arguments.stepwise,
+        &mut |token| bar.set_position(token as u64),
+    )
+    .map_err(measured)?;
     bar.finish_and_clear();
     let nats: f64 = -logprobs.iter().flatten().sum::<f64>();
     if !nats.is_finite() {
@@ -171,37 +166,17 @@ fn table(report: &Report) -> String {
     lines + "\n"
 }
 
-/// A stretch of tokens, of which those from `first` on are scored.
-#[derive(Debug, PartialEq)]
-struct Piece {
-    start: usize,
-    end: usize,
-    first: usize,
-}
-
-/// How a text of `tokens` goes through a context: at once, or `stride` tokens further each time, by
-/// default half of the context.
-fn pieces(tokens: usize, context: usize, stride: Option<usize>) -> anyhow::Result<Vec<Piece>> {
-    // The last token is only predicted, so it needs no place.
-    let most = context + 1;
-    if tokens <= most {
-        return Ok(vec![Piece { start: 0, end: tokens, first: 1 }]);
+/// An error of measuring with a hint for its kind.
+pub(crate) fn measured(error: llmos_eval::Error) -> anyhow::Error {
+    use llmos_eval::Error;
+    match error {
+        Error::Model(error) => load::explained(error),
+        Error::NotANumber => {
+            failure(error, "the weights are damaged: fetch or convert the model again")
+        }
+        Error::Rows { .. } => failure(error, "rows are JSON objects, one a line"),
+        error => failure(error, "`llmos help COMMAND` shows what a command takes"),
     }
-    let stride = stride.unwrap_or((context / 2).max(1));
-    if stride == 0 || stride > context {
-        return Err(failure(
-            format!("--stride {stride} with a context of {context}"),
-            format!("give 1 to {context}"),
-        ));
-    }
-    let mut pieces = vec![Piece { start: 0, end: most, first: 1 }];
-    let mut scored = most;
-    while scored < tokens {
-        let end = (scored + stride).min(tokens);
-        pieces.push(Piece { start: end - most, end, first: scored });
-        scored = end;
-    }
-    Ok(pieces)
 }
 
 /// Ids between spaces or commas.
@@ -220,35 +195,6 @@ fn parse_ids(text: &str) -> anyhow::Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_token_but_the_first_is_scored_once() {
-        for (tokens, context, stride) in [
-            (5, 8, None),
-            (9, 8, None),
-            (40, 8, None),
-            (5, 1, None),
-            (40, 8, Some(3)),
-            (10, 8, Some(8)),
-        ] {
-            let mut seen = vec![0; tokens];
-            for piece in pieces(tokens, context, stride).unwrap() {
-                assert!(piece.end - piece.start <= context + 1 && piece.first > piece.start);
-                (piece.first..piece.end).for_each(|i| seen[i] += 1);
-            }
-            assert_eq!(seen[0], 0);
-            assert!(seen[1..].iter().all(|&times| times == 1), "{tokens} {context} {stride:?}");
-        }
-        assert!(pieces(10, 8, Some(9)).is_err());
-        assert!(pieces(10, 8, Some(0)).is_err());
-    }
-
-    #[test]
-    fn the_pieces_of_a_long_text_are_half_a_context_apart() {
-        let given = pieces(40, 8, None).unwrap();
-        assert_eq!(given, pieces(40, 8, Some(4)).unwrap());
-        assert!(given[1..].iter().all(|piece| piece.first - piece.start >= 4), "{given:?}");
-    }
 
     #[test]
     fn ids() {

@@ -54,3 +54,69 @@ fn what_cannot_be_made_is_an_error() {
         assert!(output.stderr.contains(flag), "{}", output.stderr);
     }
 }
+
+#[test]
+fn what_is_said_can_be_written_as_text() {
+    let home = Folder::new();
+    let (chats, texts) = (home.join("chats.jsonl"), home.join("texts.jsonl"));
+    let make = |out: &str, more: &[&str]| {
+        let generate = ["data", "generate", "--out", out, "--count", "60", "--seed", "3"];
+        llmos(&[&generate, more].concat()).text()
+    };
+    make(&chats, &[]);
+    make(&texts, &["--layout", "text"]);
+    let rows = |path: &str| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for (chat, text) in rows(&chats).iter().zip(rows(&texts)) {
+        let said = chat["messages"].as_array().unwrap().iter();
+        let said = said.map(|message| message["content"].as_str().unwrap());
+        let said: Vec<&str> = said.filter(|content| !content.is_empty()).collect();
+        assert_eq!(text["text"], said.join("\n"));
+    }
+}
+
+#[test]
+fn wrong_answers_make_pairs() {
+    let home = Folder::new();
+    let file = |name: &str, rows: &[serde_json::Value]| {
+        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        std::fs::write(home.join(name), text).unwrap();
+        home.join(name)
+    };
+    let row = |id: &str, tool: serde_json::Value, ideal: &str| {
+        serde_json::json!({
+            "id": id, "language": "en", "skill": "routing",
+            "messages": [{"role": "user", "content": "How late is it?"},
+                {"role": "assistant", "content": ideal}],
+            "expect": {"tool": tool, "answer_any": ["late"], "answer_none": []},
+        })
+    };
+    let rows =
+        [row("a", serde_json::Value::Null, "It is late."), row("b", "clock".into(), "10:39")];
+    let answered = |row: &serde_json::Value, answer: &str, calls: serde_json::Value| {
+        let mut row = row.clone();
+        row["answer"] = answer.into();
+        row["tool_calls"] = calls;
+        row
+    };
+    let call = serde_json::json!([{"name": "clock", "arguments": {}, "result": "10:40"}]);
+    let chats = file("chats.jsonl", &rows);
+    let out = home.join("pairs.jsonl");
+    let pairs = |answers: &str| llmos(&["data", "pairs", &chats, answers, "--out", &out, "--json"]);
+    let answers =
+        [answered(&rows[0], "It is 10:40.", call.clone()), answered(&rows[1], "10:40", call)];
+    let report = pairs(&file("answers.jsonl", &answers)).json();
+    assert_eq!((&report["rows"], &report["pairs"]), (&2.into(), &1.into()));
+    let pair: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!(pair["prompt"], serde_json::json!([{"role": "user", "content": "How late is it?"}]));
+    assert_eq!(pair["chosen"][0]["content"], "It is late.");
+    assert_eq!(pair["rejected"][0]["tool_calls"][0]["function"]["name"], "clock");
+    assert_eq!(pair["rejected"][1]["content"], "10:40");
+    assert_eq!(pair["rejected"][2]["content"], "It is 10:40.");
+    pairs(&file("answers.jsonl", &answers)).is_error("pairs.jsonl exists");
+    std::fs::remove_file(&out).unwrap();
+    pairs(&file("other.jsonl", &[])).is_error("answers none of the rows");
+}

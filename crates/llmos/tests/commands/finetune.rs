@@ -256,3 +256,132 @@ fn pairs_that_cannot_be_learnt_from_are_refused() {
     prefer(&same, &[]).is_error("row 1: both answers are the same");
     assert!(!Path::new(&out).exists());
 }
+
+fn rows(run: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(Path::new(run).join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// `prefer` on some pairs, or tags, for two steps of two.
+fn prefer(base: &str, data: &str, out: &str, more: &[&str]) -> crate::program::Output {
+    let arguments = [
+        "prefer",
+        base,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--threads",
+        "2",
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--no-shuffle",
+        "--lr",
+        "1e-2",
+        "--set",
+        "schedule.warmup=0",
+    ];
+    llmos(&[&arguments[..], more].concat())
+}
+
+#[test]
+fn a_model_is_compared_with_its_reference_which_is_measured_once() {
+    let folder = Folder::new();
+    let (base, pairs) = (golden("base"), pairs(&folder));
+    let (own, same, other) = (folder.join("own"), folder.join("same"), folder.join("other"));
+    prefer(&base, &pairs, &own, &["--held-out", "0.5", "--eval-every", "1", "--save-every", "1"])
+        .text();
+    prefer(&base, &pairs, &same, &["--held-out", "0.5", "--reference", &base]).text();
+    assert_eq!(losses(&own), losses(&same));
+    // The finished model is ahead of the one that is begun with, so that begins behind.
+    prefer(&base, &pairs, &other, &["--held-out", "0.5", "--reference", &own]).text();
+    let (own_rows, other_rows) = (rows(&own), rows(&other));
+    assert!(other_rows[0]["loss"].as_f64().unwrap() > own_rows[0]["loss"].as_f64().unwrap() + 0.01);
+    assert!(other_rows[0]["kl"].as_f64().unwrap() < -0.01, "{}", other_rows[0]);
+    for row in &own_rows {
+        assert!(row["val_loss"].is_number() && row["val_reward_margin"].is_number(), "{row}");
+        assert!(row["val_reward_accuracy"].is_number() && row.get("val_bits_per_byte").is_none());
+    }
+    // What is kept is what a run that goes on takes.
+    let kept = Path::new(&own).join("reference.json");
+    let mut values: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    assert_eq!(values["log_probabilities"].as_array().unwrap().len(), 8);
+    values["log_probabilities"][0] = json!(-500.0);
+    std::fs::write(&kept, values.to_string()).unwrap();
+    std::fs::remove_dir_all(Path::new(&own).join("checkpoints/step-2")).unwrap();
+    llmos(&["prefer", "--resume", &own, "--threads", "2"]).text();
+    let again = rows(&own);
+    assert_eq!(again[0], own_rows[0]);
+    assert!(
+        again[1]["reward_margin"].as_f64().unwrap()
+            > own_rows[1]["reward_margin"].as_f64().unwrap() + 10.0
+    );
+    // A model of other words is no reference.
+    let stranger = repository("testdata/architectures/qwen3").display().to_string();
+    let out = folder.join("stranger");
+    prefer(&base, &pairs, &out, &["--reference", &stranger]).is_error("vocabulary");
+    prefer(&base, &pairs, &out, &["--reference", &base, "--loss", "orpo"])
+        .is_error("compares with nothing");
+}
+
+#[test]
+fn answers_with_tags_are_learnt_by_kto() {
+    let folder = Folder::new();
+    let base = golden("base");
+    let row = |prompt: &str, completion: &str, label: Value| {
+        format!("{}\n", json!({"prompt": prompt, "completion": completion, "label": label}))
+    };
+    let data = folder.join("tags.jsonl");
+    let text = row("Who are you? ", "A very small model.", json!(true))
+        + &row("What is 12 times 7? ", "It is 12.", json!(false))
+        + &row("Say hello. ", "Hello!", json!(1))
+        + &row("What colour is grass? ", "Blue.", json!(0));
+    std::fs::write(&data, &text).unwrap();
+    let out = folder.join("kto");
+    let more = ["--loss", "kto", "--held-out", "0.5", "--steps", "20", "--beta", "0.3"];
+    let arguments =
+        ["prefer", &base, "--data", &data, "--out", &out, "--batch", "2", "--lr", "3e-3"];
+    llmos(&[&arguments[..], &more].concat()).text();
+    let rows = rows(&out);
+    // Nothing has moved yet: half a loss each.
+    assert!((rows[0]["loss"].as_f64().unwrap() - 0.5).abs() < 1e-5, "{}", rows[0]);
+    let last = rows.last().unwrap();
+    assert!(last["loss"].as_f64().unwrap() < 0.4 && last["reward_accuracy"] == 1.0, "{last}");
+    assert!(
+        last["val_loss"].is_number() && last["reward_margin"].as_f64().unwrap() > 0.1,
+        "{last}"
+    );
+    let pairs = pairs(&folder);
+    let out = folder.join("none");
+    prefer(&base, &pairs, &out, &["--loss", "kto"])
+        .is_error("the rows have no tags, but are preference");
+    prefer(&base, &data, &out, &[]).is_error("single answers that were liked or not");
+    prefer(&base, &data, &out, &["--loss", "kto", "--liked-weight", "-1"])
+        .is_error("--liked-weight -1");
+    let one = ["prefer", &base, "--data", &data, "--out", &out, "--loss", "kto", "--batch", "1"];
+    llmos(&one).is_error("--batch 2 or more");
+    std::fs::write(&data, row("a", "b", json!("good"))).unwrap();
+    prefer(&base, &data, &out, &["--loss", "kto"])
+        .is_error("row 1: `label` is true or false, not \"good\"");
+}
+
+#[test]
+fn what_is_learnt_of_both_answers_is_shown() {
+    let folder = Folder::new();
+    let (base, pairs) = (golden("base"), pairs(&folder));
+    let shown = llmos(&["prefer", "--show-mask", &pairs, "--model", &base, "--rows", "1"]).text();
+    let expected = "row 1, chosen: ";
+    assert!(shown.starts_with(expected) && shown.contains("row 1, rejected: "), "{shown}");
+    assert!(shown.contains("Who are you? ⟦A very small model.<|im_end|>⟧"), "{shown}");
+    assert!(shown.contains("Who are you? ⟦A person, of course.<|im_end|>⟧"), "{shown}");
+    let shown = llmos(&["prefer", "--show-mask", &pairs, "--model", &base, "--json"]).text();
+    let rows: Vec<Value> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 8);
+    assert_eq!((&rows[3]["row"], &rows[3]["answer"]), (&json!(2), &json!("rejected")));
+    assert_eq!(
+        rows[3]["ids"].as_array().unwrap().len(),
+        rows[3]["learnt"].as_array().unwrap().len()
+    );
+}

@@ -1,4 +1,4 @@
-//! `run`, `dream`, and no command at all.
+//! `run` and `dream`.
 
 use crate::program::{llmos, llmos_with, repository, stories};
 
@@ -155,15 +155,6 @@ fn dreams_begin_from_nothing_or_with_a_kind() {
     assert!(dream(&["--like", "code"]).starts_with("import java"));
     let several = dream(&["--count", "2"]);
     assert_eq!(several.matches("\n---\n").count(), 1, "{several}");
-}
-
-#[test]
-fn without_a_command_the_bundled_model_answers_what_standard_input_holds() {
-    let none: [&str; 0] = [];
-    let told = llmos_with(&none, b"The little dog").text();
-    assert!(told.starts_with("The little dog ") && told.len() > 60, "{told}");
-    let alone = llmos_with(&none, b"").text();
-    assert!(alone.starts_with("Once upon a time") && alone.len() > 60, "{alone}");
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Every command as a person runs it: the binary, real files, what comes out of it.
 #![allow(clippy::unwrap_used, reason = "a test's own files and processes must be there")]
 
+mod adapter;
 mod bad_input;
 mod bench;
+mod chat;
 mod chats;
+mod converse;
 mod convert;
 mod data;
+mod eval;
 mod finetune;
 mod full_disk;
 mod generate;
@@ -16,8 +20,10 @@ mod plan;
 mod pretrain;
 mod program;
 mod pull;
+mod reward;
 mod score;
 mod settings;
+mod speedrun;
 mod tokenize;
 mod tokenizer;
 mod watch;

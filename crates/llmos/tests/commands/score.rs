@@ -94,7 +94,7 @@ fn a_long_text_slides_through_the_context() {
     assert!(report["nats_per_token"].as_f64().unwrap() < 512f64.ln());
     assert_eq!(score(&["--stride", "256"]).json(), report);
     assert_ne!(score(&["--stride", "512"]).json()["nats_per_token"], report["nats_per_token"]);
-    score(&["--stride", "513"]).is_error("--stride 513 with a context of 512");
+    score(&["--stride", "513"]).is_error("--stride: expected 1 to 512");
 }
 
 #[test]

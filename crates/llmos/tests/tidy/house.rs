@@ -6,10 +6,12 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 14] = [
+const PARSERS: [&str; 16] = [
+    "answer",
     "calculator",
     "chat_template",
     "config_json",
+    "conversation_rows",
     "dequantize",
     "gguf",
     "grammar",

@@ -199,3 +199,39 @@ fn experts_are_refused() {
         assert_eq!(refused, Err("a mixture of experts".to_string()), "{name}");
     }
 }
+
+/// A head of one row on any of them: scores change along the gradient as it says.
+#[test]
+fn scores_of_every_architecture_have_the_slopes_that_they_say() {
+    for name in GOLDEN {
+        let files = ModelFiles::open(&folder(name)).unwrap();
+        let blueprint = blueprint(&files);
+        let (inputs, targets) = batch_of(name);
+        let by_score: Vec<f32> = (0..inputs.len()).map(|i| [0.5, -0.25, 0.125][i % 3]).collect();
+        let batch =
+            Batch { inputs: &inputs, targets: &targets, starts: None, weights: Some(&by_score) };
+        let device = Arc::new(Device::new(Isa::detect(), 2));
+        let network = Network::new(&blueprint, &device, Precision::F32, 2, inputs.len() / 2);
+        let mut network = network.with_scalar_head();
+        let layout = network.layout().clone();
+        assert!(layout.tensors().iter().all(|tensor| tensor.name != "lm_head.weight"), "{name}");
+        let mut weights = network.initial(1);
+        let of_base = layout.tensors().iter().filter(|tensor| tensor.name != SCORE);
+        read_tensors(&files, &blueprint, of_base, &mut weights).unwrap();
+        let mut gradients = vec![0.0; layout.len()];
+        network.score_gradients(&weights, batch, &mut gradients);
+        let length = gradients.iter().map(|&slope| f64::from(slope).powi(2)).sum::<f64>().sqrt();
+        let mut value = |step: f64| {
+            let along = weights.iter().zip(&gradients);
+            let moved: Vec<f32> =
+                along.map(|(w, g)| w + (step * f64::from(*g) / length) as f32).collect();
+            let mut scores = vec![0.0; inputs.len()];
+            network.scores(&moved, batch, &mut scores);
+            let weighted = scores.iter().zip(&by_score);
+            weighted.map(|(score, slope)| f64::from(score * slope)).sum::<f64>()
+        };
+        let step = 1e-2;
+        let slope = (value(step) - value(-step)) / (2.0 * step);
+        assert!((slope / length - 1.0).abs() < 0.02, "{name}: {slope}, not {length}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use llmos_train::data::Language;
-use llmos_train::synthetic::{Generator, Options, Skill, Split, Summary, partial, write};
+use llmos_train::synthetic::{Generator, Layout, Options, Skill, Split, Summary, partial, write};
 use serde::Serialize;
 
 use super::explained;
@@ -43,6 +43,9 @@ pub(super) struct Generate {
     /// all where left out.
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_skill)]
     skill: Vec<Skill>,
+    /// messages, or text: what is said alone, to learn a tokenizer from or to pretrain on.
+    #[arg(long, value_name = "LAYOUT", default_value = "messages", value_parser = parse_layout)]
+    layout: Layout,
     /// Replace a file that is there.
     #[arg(long)]
     force: bool,
@@ -53,6 +56,14 @@ pub(super) struct Generate {
 
 fn parse_split(text: &str) -> Result<Split, String> {
     Split::from_name(text).ok_or_else(|| "train or test".into())
+}
+
+fn parse_layout(text: &str) -> Result<Layout, String> {
+    match text {
+        "messages" => Ok(Layout::Messages),
+        "text" => Ok(Layout::Text),
+        _ => Err("messages or text".into()),
+    }
 }
 
 fn parse_language(text: &str) -> Result<Language, String> {
@@ -94,7 +105,8 @@ pub(super) fn run(arguments: &Generate, terminal: &Terminal) -> anyhow::Result<O
     let mut generator = Generator::new(options).map_err(explained)?;
     let unfinished = Unfinished::new(partial(out));
     let bar = terminal.step_bar(Some(*count), "generating");
-    let written = write(out, &mut generator, *count, &mut |done| bar.set_position(done));
+    let written =
+        write(out, &mut generator, *count, arguments.layout, &mut |done| bar.set_position(done));
     bar.finish_and_clear();
     unfinished.keep();
     let summary = written.map_err(explained).context("cannot write the conversations")?;

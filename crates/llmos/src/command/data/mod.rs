@@ -2,6 +2,7 @@
 
 mod generate;
 mod learn;
+mod pairs;
 mod report;
 
 use std::num::NonZero;
@@ -34,6 +35,7 @@ pub(crate) struct Arguments {
 enum Action {
     Prepare(Box<Prepare>),
     Generate(generate::Generate),
+    Pairs(pairs::Pairs),
 }
 
 /// Turn texts into a folder of token shards that `pretrain` reads.
@@ -189,6 +191,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     match arguments.action {
         Action::Prepare(arguments) => run_prepare(&arguments, terminal),
         Action::Generate(arguments) => generate::run(&arguments, terminal),
+        Action::Pairs(arguments) => pairs::run(&arguments, terminal),
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 use llmos_tokenizer::chat::Extra;
-use llmos_train::conversations::{self, Deal, Example, Examples, Fault, Form, Learner};
+use llmos_train::conversations::{self, Deal, Example, Fault, Form, Learner};
 use llmos_train::model::{Blueprint, Lora, TARGETS};
-use llmos_train::preference::{Loss, Options};
-use llmos_train::run::{Lesson, Preference};
+use llmos_train::preference::Judgement;
+use llmos_train::run::Lesson;
 use serde::{Deserialize, Serialize};
 
+use super::judged::{Answers, Pairwise, check_form, collected};
 use crate::failure::{Explain, failure};
 use crate::terminal::{Terminal, number_of};
 use crate::{load, vocabulary};
@@ -42,50 +43,34 @@ pub(super) struct Order {
     pub(super) preference: Option<Pairwise>,
 }
 
-/// A loss of pairs, as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::command) struct Pairwise {
-    pub(in crate::command) loss: String,
-    pub(in crate::command) beta: f64,
-    pub(in crate::command) label_smoothing: f64,
-}
+const GENERATION: &str = "generation_config.json";
 
-impl Pairwise {
-    fn preference(&self) -> anyhow::Result<Preference> {
-        let names = Loss::ALL.map(Loss::name).join(", ");
-        let loss = Loss::from_name(&self.loss).ok_or_else(|| {
-            failure(format!("there is no loss `{}`", self.loss), format!("losses are dpo, {names}"))
-        })?;
-        let options = Options { beta: self.beta, label_smoothing: self.label_smoothing };
-        if !(self.beta > 0.0 && self.beta.is_finite()) {
-            return Err(failure(
-                format!("--beta {}", self.beta),
-                "beta is a number above 0, such as 0.1",
-            ));
-        }
-        if !(0.0..0.5).contains(&self.label_smoothing) {
-            return Err(failure(
-                format!("--label-smoothing {}", self.label_smoothing),
-                "a share is from 0 to below 0.5",
-            ));
-        }
-        Ok(Preference { loss, options })
-    }
+/// What ends an answer, for transformers: a template's end of turn is seldom the vocabulary's end
+/// token.
+fn generation_config(tokenizer: &Tokenizer) -> Vec<u8> {
+    let config = serde_json::json!({
+        "bos_token_id": tokenizer.bos(),
+        "eos_token_id": tokenizer.end_ids(),
+        "pad_token_id": tokenizer.pad(),
+    });
+    format!("{config:#}\n").into_bytes()
 }
 
 /// Longest list of faulty rows that is shown.
 const SHOWN: usize = 10;
 
 /// A model's words, and how it is spoken to.
-pub(super) struct Speech {
+pub(in crate::command) struct Speech {
     pub(super) tokenizer: Arc<Tokenizer>,
     template: Option<String>,
     files: Vec<(String, Vec<u8>)>,
 }
 
 impl Speech {
-    pub(super) fn of(files: &ModelFiles, template: Option<&Path>) -> anyhow::Result<Speech> {
+    pub(in crate::command) fn of(
+        files: &ModelFiles,
+        template: Option<&Path>,
+    ) -> anyhow::Result<Speech> {
         let own = vocabulary::whole(files)?.ok_or_else(|| {
             failure(
                 format!("{} has no vocabulary", files.path().display()),
@@ -104,10 +89,13 @@ impl Speech {
             files.retain(|(name, _)| name != vocabulary::TEMPLATE);
             files.push((vocabulary::TEMPLATE.into(), template.clone().into_bytes()));
         }
+        if !files.iter().any(|(name, _)| name == GENERATION) {
+            files.push((GENERATION.into(), generation_config(&own.tokenizer)));
+        }
         Ok(Speech { tokenizer: Arc::new(own.tokenizer), template, files })
     }
 
-    pub(super) fn learner(&self, context: usize) -> Learner<'_> {
+    pub(in crate::command) fn learner(&self, context: usize) -> Learner<'_> {
         let mut extra = Extra::default();
         let tokens = [
             ("bos_token", self.tokenizer.bos()),
@@ -124,15 +112,15 @@ impl Speech {
 }
 
 /// Rows of one form.
-pub(super) struct Read {
-    pub(super) form: Form,
-    pub(super) rows: Vec<serde_json::Value>,
+pub(in crate::command) struct Read {
+    pub(in crate::command) form: Form,
+    pub(in crate::command) rows: Vec<serde_json::Value>,
     /// The files' hash.
     sha256: String,
 }
 
 /// Reads rows, and finds out what form they have where `format` does not say.
-pub(super) fn read(data: &[PathBuf], format: Option<&str>) -> anyhow::Result<Read> {
+pub(in crate::command) fn read(data: &[PathBuf], format: Option<&str>) -> anyhow::Result<Read> {
     let rows = conversations::read(data).map_err(|error| {
         failure(error, "rows are JSONL, a JSON array or Parquet; --format says what they hold")
     })?;
@@ -175,32 +163,15 @@ pub(super) fn prepare(
     let speech = Speech::of(&files, order.template.as_deref())?;
     let preference = order.preference.as_ref().map(Pairwise::preference).transpose()?;
     let Read { form, rows, sha256 } = read(&order.data, order.format.as_deref())?;
-    if (form == Form::Preference) != preference.is_some() {
-        return Err(match preference {
-            None => failure(
-                "the rows are pairs of a better and a worse answer",
-                "`llmos prefer` learns from pairs",
-            ),
-            Some(_) => failure(
-                format!("the rows are no pairs, but {}", form.name()),
-                "pairs are rows with `chosen` and `rejected`; `llmos finetune` learns from others",
-            ),
-        });
-    }
-    let learner = speech.learner(context);
-    // One example of a conversation, two of a pair.
-    let examples = |row: &serde_json::Value| -> Result<Vec<Example>, Fault> {
-        if preference.is_none() {
-            return Ok(vec![learner.example(&form.conversation(row)?)?]);
-        }
-        let (chosen, rejected) = conversations::pair(row)?;
-        Ok(vec![learner.example(&chosen)?, learner.example(&rejected)?])
-    };
-    let mut learnable: Vec<Vec<Example>> = Vec::new();
+    let judgement = preference.map(|preference| preference.judgement);
+    check_form(form, judgement)?;
+    // A scored row has a token more.
+    let learner = speech.learner(context - usize::from(judgement == Some(Judgement::Scores)));
+    let mut learnable: Vec<Answers> = Vec::new();
     let mut faults: Vec<(usize, Fault)> = Vec::new();
     for (i, row) in rows.iter().enumerate() {
-        match examples(row) {
-            Ok(examples) => learnable.push(examples),
+        match Answers::of(row, form, judgement, &learner) {
+            Ok(answers) => learnable.push(answers),
             Err(fault) => faults.push((i + 1, fault)),
         }
     }
@@ -209,7 +180,7 @@ pub(super) fn prepare(
     if learnable.is_empty() {
         return Err(failure("no row is left to learn from", "give more rows, or others"));
     }
-    let all = || learnable.iter().flatten();
+    let all = || learnable.iter().flat_map(Answers::examples);
     let tokens: usize = all().map(|example| example.ids.len()).sum();
     let learnt: usize = all().map(Example::n_learnt).sum();
     terminal.say(format_args!(
@@ -222,9 +193,16 @@ pub(super) fn prepare(
     ));
     let n_held_out = (learnable.len() as f64 * order.held_out).round() as usize;
     let held_out = learnable.split_off(learnable.len() - n_held_out.min(learnable.len() - 1));
-    let examples = |groups: Vec<Vec<Example>>| match preference {
-        None => Examples::new(groups.into_iter().flatten().collect(), sha256.clone()),
-        Some(_) => Examples::pairs(groups.into_iter().flatten().collect(), sha256.clone()),
+    if let (Some(Judgement::Tags(_)), 1) = (judgement, batch) {
+        return Err(failure(
+            "a step of one answer cannot measure how far the model has drifted",
+            "--batch 2 or more: each answer is compared with that to another question",
+        ));
+    }
+    let examples = |answers: Vec<Answers>| collected(answers, batch, context, &sha256);
+    let reference = match &order.preference {
+        Some(pairwise) => pairwise.reference(&speech.tokenizer)?,
+        None => None,
     };
     Ok(Lesson {
         tokenizer: speech.tokenizer.clone(),
@@ -234,6 +212,7 @@ pub(super) fn prepare(
         deal: Deal { batch, pack: order.pack, shuffle: order.shuffle, seed },
         lora: order.lora.clone(),
         preference,
+        reference,
         base: Arc::new(files),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llmos_train::conversations::Example;
+use llmos_train::conversations::{Example, Fault, Form, Learner, liked, pair};
 use serde::Serialize;
 
 use super::lesson::{Read, Speech, read};
@@ -11,9 +11,12 @@ use crate::{Outcome, load};
 
 /// A row as JSON.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct Row<'a> {
     /// From 1.
     row: usize,
+    /// Of a pair: `chosen` or `rejected`; of an answer with a tag: `liked` or `disliked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<&'static str>,
     ids: &'a [u32],
     learnt: Vec<u8>,
     tokens: Vec<String>,
@@ -36,28 +39,59 @@ pub(super) fn show(
     let learner = speech.learner(context);
     let (mut faulty, n_row) = (false, rows.len());
     for (i, row) in rows.iter().enumerate().take(most) {
-        match form.conversation(row).and_then(|conversation| learner.example(&conversation)) {
-            Ok(example) if json => terminal.json(&shown(&speech, i + 1, &example))?,
-            Ok(example) => {
-                let n_learnt = example.n_learnt();
-                let n = example.ids.len();
-                let text = painted(&speech, &example, terminal);
-                let head = format!("row {}: {n_learnt} of {n} tokens are learnt", i + 1);
-                terminal.print(format!("{head}\n{}\n", text.trim_end_matches('\n')))?;
-            }
+        let answers = match answers(row, form, &learner) {
+            Ok(answers) => answers,
             Err(fault) => {
                 faulty = true;
                 terminal.warn(format_args!("row {}: {fault}", i + 1));
+                continue;
             }
+        };
+        for (name, example) in &answers {
+            if json {
+                terminal.json(&shown(&speech, i + 1, *name, example))?;
+                continue;
+            }
+            let (n_learnt, n) = (example.n_learnt(), example.ids.len());
+            let text = painted(&speech, example, terminal);
+            let name = name.map_or(String::new(), |name| format!(", {name}"));
+            let head = format!("row {}{name}: {n_learnt} of {n} tokens are learnt", i + 1);
+            terminal.print(format!("{head}\n{}\n", text.trim_end_matches('\n')))?;
         }
     }
     terminal.say(format_args!("{}: the first {} of {n_row} rows", form.name(), most.min(n_row)));
     Ok(if faulty { Outcome::Negative } else { Outcome::Success })
 }
 
-fn shown<'a>(speech: &Speech, row: usize, example: &'a Example) -> Shown<'a> {
-    Shown {
+/// What is learnt of a row, and which answer each is where they are judged.
+fn answers(
+    row: &serde_json::Value,
+    form: Form,
+    learner: &Learner<'_>,
+) -> Result<Vec<(Option<&'static str>, Example)>, Fault> {
+    if form == Form::Preference {
+        let (chosen, rejected) = pair(row)?;
+        let (chosen, rejected) = (learner.example(&chosen)?, learner.example(&rejected)?);
+        return Ok(vec![(Some("chosen"), chosen), (Some("rejected"), rejected)]);
+    }
+    let example = learner.example(&form.conversation(row)?)?;
+    let name = match form {
+        Form::Tagged if liked(row)? => Some("liked"),
+        Form::Tagged => Some("disliked"),
+        _ => None,
+    };
+    Ok(vec![(name, example)])
+}
+
+fn shown<'a>(
+    speech: &Speech,
+    row: usize,
+    answer: Option<&'static str>,
+    example: &'a Example,
+) -> Row<'a> {
+    Row {
         row,
+        answer,
         ids: &example.ids,
         learnt: example.learnt.iter().map(|&learnt| u8::from(learnt)).collect(),
         tokens: example.ids.iter().map(|&id| text(speech, id)).collect(),

@@ -355,7 +355,7 @@ mod tests {
     /// Values computed by Python with exact fractions: testdata/calculator/make.py.
     #[test]
     fn values_are_pythons() {
-        let golden = include_str!("../../../../testdata/calculator/golden.tsv");
+        let golden = include_str!("../../../testdata/calculator/golden.tsv");
         let mut n_case = 0;
         for line in golden.lines().filter(|line| !line.starts_with('#')) {
             let (expression, expected) = line.split_once('\t').expect("two columns");

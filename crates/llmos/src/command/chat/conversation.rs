@@ -1,0 +1,231 @@
+//! A model that was loaded to be talked with, and what was said.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use llmos_agent::messages::message;
+use llmos_agent::{Answer, Assistant, Event, Thread, Tool, TurnOptions, tool};
+use llmos_model::ModelFiles;
+use serde_json::{Value, json};
+
+use super::show::{Said, Show};
+use super::{Arguments, Manner, Think, ToolName};
+use crate::failure::{Explain, failure};
+use crate::load::{self, Compute, Loaded, Memory};
+use crate::sampling::Sampling;
+use crate::terminal::Terminal;
+use crate::{interrupt, local_time, model_name, vocabulary};
+
+/// A chat: the model, and the conversation so far.
+pub(super) struct Chat {
+    pub(super) loaded: Loaded,
+    pub(super) assistant: Assistant,
+    pub(super) sampling: Sampling,
+    /// The system's message first, where there is one.
+    pub(super) messages: Vec<Value>,
+    pub(super) thread: Thread,
+    pub(super) tokens: Option<usize>,
+    /// The seed of the first answer; each next one has the next.
+    pub(super) seed: u64,
+    /// Answers so far, given up ones included.
+    pub(super) n_answer: u64,
+}
+
+impl Chat {
+    pub(super) fn open(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<Chat> {
+        let Arguments { model, manner, sampling, adapting, memory, compute, .. } = arguments;
+        let mut chat = Chat::new(model.as_deref(), manner, sampling, memory, compute, terminal)?;
+        adapting.give(&mut chat.loaded.engine, &chat.loaded.device)?;
+        Ok(chat)
+    }
+
+    /// A chat with MODEL, or with the bundled assistant.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, or has no chat template.
+    pub(super) fn new(
+        model: Option<&str>,
+        manner: &Manner,
+        sampling: &Sampling,
+        memory: &Memory,
+        compute: &Compute,
+        terminal: &Terminal,
+    ) -> anyhow::Result<Chat> {
+        let loaded = load(model, sampling, memory.options(), compute, terminal)?;
+        let assistant = assistant(&loaded, manner)?;
+        let system = manner.system.iter().map(|text| message("system", text.as_str()));
+        Ok(Chat {
+            loaded,
+            assistant,
+            messages: system.collect(),
+            thread: Thread::default(),
+            tokens: manner.tokens,
+            seed: sampling.seed(),
+            sampling: sampling.clone(),
+            n_answer: 0,
+        })
+    }
+
+    /// Adds a question.
+    pub(super) fn ask(&mut self, text: &str) {
+        self.messages.push(message("user", text));
+    }
+
+    /// Answers the last message on the terminal, and adds what was said to the conversation. Ctrl-C
+    /// stops the answer.
+    ///
+    /// # Errors
+    /// As [`Assistant::answer`]; the conversation is as it was.
+    pub(super) fn answer(&mut self, terminal: &Terminal) -> anyhow::Result<Said> {
+        let raising = interrupt::raises(self.loaded.engine.stop_flag());
+        let mut show = Show::new(terminal);
+        let forgotten = self.thread.forgotten();
+        let answer = self.turn(&mut |event| show.event(event));
+        drop(raising);
+        // An interrupt that came after the last token is none of the next answer's.
+        self.loaded.engine.stop_flag().store(false, std::sync::atomic::Ordering::Relaxed);
+        let said = show.end(answer?)?;
+        if self.thread.forgotten() > forgotten {
+            terminal.say(format_args!(
+                "the context is full: the oldest {} messages are left out from here on",
+                self.thread.forgotten()
+            ));
+        }
+        Ok(said)
+    }
+
+    /// Answers the last message, as one JSON object.
+    ///
+    /// # Errors
+    /// As [`Chat::answer`].
+    pub(super) fn answer_json(&mut self) -> anyhow::Result<Value> {
+        let start = Instant::now();
+        let answer = self.turn(&mut |_| ControlFlow::Continue(()))?;
+        let calls: Vec<Value> = answer.tool_calls.iter().map(|called| called.to_json()).collect();
+        let seed = (!self.sampling.is_greedy()).then_some(self.seed);
+        Ok(json!({
+            "model": self.loaded.name,
+            "answer": answer.answer,
+            "reasoning": answer.reasoning,
+            "tool_calls": calls,
+            "messages": self.messages,
+            "ending": answer.ending.name(),
+            "prompt_tokens": answer.prompt_tokens,
+            "tokens": answer.tokens,
+            "seconds": start.elapsed().as_secs_f64(),
+            "seed": seed,
+        }))
+    }
+
+    fn turn(
+        &mut self,
+        each: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> anyhow::Result<Answer> {
+        let seed = self.seed.wrapping_add(self.n_answer);
+        self.n_answer += 1;
+        let sampler = self.sampling.sampler(Some(self.assistant.tokenizer()), seed)?;
+        let options = TurnOptions { tokens: self.tokens, forgets: true, ..TurnOptions::default() };
+        let engine = &mut self.loaded.engine;
+        let messages = &self.messages;
+        let answer =
+            self.assistant.answer(engine, &mut self.thread, messages, sampler, options, each);
+        let answer = answer.map_err(explained)?;
+        self.messages.extend(answer.messages.iter().cloned());
+        Ok(answer)
+    }
+}
+
+/// Loads MODEL, or the bundled assistant. The likeliest answer is one answer, which other programs
+/// give too.
+///
+/// # Errors
+/// As [`load::load`].
+pub(super) fn load(
+    model: Option<&str>,
+    sampling: &Sampling,
+    options: llmos_model::EngineOptions,
+    compute: &Compute,
+    terminal: &Terminal,
+) -> anyhow::Result<Loaded> {
+    let compute = match sampling.is_greedy() {
+        true => compute.exact_by_default(),
+        false => compute.clone(),
+    };
+    let device = compute.device(terminal)?;
+    let (name, files) = open(model, terminal)?;
+    load::load_files(name, files, &device, options, terminal)
+}
+
+/// Opens MODEL, or the bundled assistant, without reading its weights.
+///
+/// # Errors
+/// As [`load::open`].
+pub(super) fn open<'a>(
+    model: Option<&'a str>,
+    terminal: &Terminal,
+) -> anyhow::Result<(&'a str, ModelFiles)> {
+    Ok(match model {
+        Some(name) => (name, load::open(name, terminal)?),
+        None => (model_name::ASSISTANT, model_name::assistant()?),
+    })
+}
+
+/// The assistant that a model is.
+///
+/// # Errors
+/// It has no tokenizer or no chat template, or the file of one cannot be read.
+pub(super) fn assistant(loaded: &Loaded, manner: &Manner) -> anyhow::Result<Assistant> {
+    let tokenizer = loaded.tokenizer()?.clone();
+    let template = match &manner.template {
+        Some(path) => Some(std::fs::read_to_string(path).explain(
+            || format!("cannot read {}", path.display()),
+            || "--template names a Jinja file".into(),
+        )?),
+        None => match loaded.engine.model().files() {
+            Some(files) => vocabulary::template(files, &tokenizer)?,
+            None => None,
+        },
+    };
+    let template = template.ok_or_else(|| {
+        failure(
+            format!("{} has no chat template: it was not made to be talked with", loaded.name),
+            "`llmos run` goes on with a text; --template FILE gives a template",
+        )
+    })?;
+    let names = match (manner.no_tools, manner.tools.is_empty()) {
+        (true, _) => &[][..],
+        (false, true) => &[ToolName::Calculator, ToolName::Clock],
+        (false, false) => &manner.tools,
+    };
+    let tools: Vec<Tool> = names
+        .iter()
+        .map(|name| match name {
+            ToolName::Calculator => tool::calculator(),
+            ToolName::Clock => tool::clock(local_time::seconds),
+        })
+        .collect();
+    let mut assistant =
+        Assistant::new(tokenizer, template).with_tools(tools).with_clock(local_time::seconds);
+    let think = manner.think.map(|think| (think == Think::On).into());
+    assistant.set_variable("enable_thinking", think);
+    Ok(assistant)
+}
+
+/// The agent's error with a hint for its kind.
+pub(super) fn explained(error: llmos_agent::Error) -> anyhow::Error {
+    use llmos_agent::Error;
+    let hint = match error {
+        Error::Model(error) => return load::explained(error),
+        Error::Template(_) => {
+            "the model's own template refuses this conversation; --template FILE gives another"
+        }
+        Error::TooLong { .. } => {
+            "shorten it, or change --context; `llmos inspect MODEL` shows the model's own"
+        }
+        _ => {
+            "a message is {\"role\": \"user\", \"content\": TEXT}; what is answered is the last one, \
+             a user's or a tool's"
+        }
+    };
+    failure(error, hint)
+}

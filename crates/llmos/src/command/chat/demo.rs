@@ -1,0 +1,60 @@
+//! `llmos` alone: the bundled assistant, ready to talk.
+
+use std::io::IsTerminal;
+
+use super::conversation::Chat;
+use super::{Manner, session};
+use crate::Outcome;
+use crate::generation;
+use crate::load::{Compute, Memory};
+use crate::sampling::Sampling;
+use crate::terminal::{Style, Terminal};
+
+/// What is asked where nobody asks anything.
+const DEMO: [&str; 3] = ["Hello! Who are you?", "What is 58 times 37?", "What day is it today?"];
+
+#[derive(clap::Parser)]
+struct Defaults {
+    #[command(flatten)]
+    manner: Manner,
+    #[command(flatten)]
+    sampling: Sampling,
+    #[command(flatten)]
+    memory: Memory,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// Talks in a terminal; without one it answers what standard input holds, or plays a short
+/// conversation where that is empty.
+pub(in crate::command) fn run(terminal: &Terminal) -> anyhow::Result<Outcome> {
+    let is_interactive = std::io::stdin().is_terminal();
+    let given = if is_interactive { Vec::new() } else { generation::stdin()? };
+    let Defaults { manner, mut sampling, memory, compute } = clap::Parser::parse_from(["llmos"]);
+    if !is_interactive {
+        // The likeliest answers: the same each time.
+        sampling.set_temperature(0.0);
+    }
+    let mut chat = Chat::new(None, &manner, &sampling, &memory, &compute, terminal)?;
+    if is_interactive {
+        terminal.say(
+            "The assistant that comes with llmos: small, offline, and often wrong.\n\
+             For a bigger one: llmos pull hf:OWNER/REPO, llmos chat MODEL.",
+        );
+        return session::run(chat, terminal);
+    }
+    let text = String::from_utf8_lossy(&given);
+    if !text.trim().is_empty() {
+        chat.ask(text.trim_end());
+        chat.answer(terminal)?;
+        return Ok(Outcome::Success);
+    }
+    for (i, question) in DEMO.iter().enumerate() {
+        let gap = if i > 0 { "\n" } else { "" };
+        let sign = terminal.style(Style::Green, ">");
+        terminal.print(format!("{gap}{sign} {question}\n"))?;
+        chat.ask(question);
+        chat.answer(terminal)?;
+    }
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,92 @@
+//! `speedrun`: stages as commands, done once each.
+
+use crate::pretrain::run;
+use crate::program::{Folder, llmos};
+
+const RECIPE: &str = r#"
+title = "A test"
+minutes = 2
+data = ["{here}/story.txt"]
+
+[[stage]]
+name = "tokenizer"
+about = "characters"
+makes = "t.json"
+command = "tokenizer train {data} --char --out {out}/t.json"
+
+[[stage]]
+name = "pretrain"
+about = "a few steps"
+makes = "base"
+command = """pretrain --data {data} --out {out}/base --steps 4 --seed 1 --set model.n_layer=1
+    --set model.d_model=16 --set train.context=16 --set train.batch=2 --set data.tokenizer=char"""
+"#;
+
+fn recipe(home: &Folder) -> String {
+    let path = home.join("life.toml");
+    std::fs::write(&path, RECIPE).unwrap();
+    let story: String =
+        (0..200).map(|n| format!("Once upon a time there were {n} cats.\n")).collect();
+    std::fs::write(home.join("story.txt"), story).unwrap();
+    path
+}
+
+#[test]
+fn stages_are_run_once_and_gone_on_with() {
+    let home = Folder::new();
+    let (recipe, out) = (recipe(&home), home.join("run"));
+    let first = run(home.path(), &["speedrun", &recipe, "--out", &out, "--until", "tokenizer"]);
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    assert!(!home.path().join("run/base").exists());
+    let report = run(home.path(), &["speedrun", &recipe, "--out", &out, "--json"]).json();
+    let stages = report["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tokenizer", "pretrain"]);
+    assert_eq!(stages[1]["last"]["step"], 4);
+    let metrics = std::fs::read(home.path().join("run/base/metrics.jsonl")).unwrap();
+    let again = run(home.path(), &["speedrun", &recipe, "--out", &out]);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(again.stderr.contains("pretrain: done before"), "{}", again.stderr);
+    assert_eq!(metrics, std::fs::read(home.path().join("run/base/metrics.jsonl")).unwrap());
+    let text = std::fs::read_to_string(home.path().join("run/report.md")).unwrap();
+    assert!(text.contains("| pretrain | a few steps |"), "{text}");
+}
+
+#[test]
+fn the_commands_can_be_read() {
+    let home = Folder::new();
+    let recipe = recipe(&home);
+    let list = llmos(&["speedrun", &recipe, "--out", "there", "--list"]).text();
+    assert!(list.contains("llmos tokenizer train"), "{list}");
+    assert!(list.contains("--out there/t.json"), "{list}");
+    assert!(!std::path::Path::new("there").exists());
+    for name in ["speedrun", "assistant"] {
+        let path = format!("{}/../../recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        llmos(&["speedrun", &path, "--list"]).text();
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_an_error() {
+    let home = Folder::new();
+    let path = recipe(&home);
+    llmos(&["speedrun", &home.join("none.toml")]).is_error("cannot read the recipe");
+    llmos(&["speedrun", &path, "--until", "prefer"]).is_error("there is no stage prefer");
+    let changed = |from: &str, to: &str| {
+        let path = home.join("changed.toml");
+        std::fs::write(&path, RECIPE.replace(from, to)).unwrap();
+        path
+    };
+    let check = |from: &str, to: &str, expected: &str| {
+        let arguments = ["speedrun", &changed(from, to), "--out", &home.join("bad")];
+        run(home.path(), &arguments).is_error(expected);
+    };
+    check("about", "abuot", "unknown field");
+    check("\"pretrain\"", "\"tokenizer\"", "twice");
+    check("{data} --char", "{dato} --char", "stands for nothing");
+    check("--char", "--cher", "the stage tokenizer failed");
+    check("{out}/t.json", "{out}/u.json", "did not make");
+    std::fs::create_dir(home.join("full")).unwrap();
+    std::fs::write(home.join("full/notes"), "mine").unwrap();
+    llmos(&["speedrun", &path, "--out", &home.join("full")]).is_error("is no speedrun");
+}
