@@ -35,12 +35,14 @@ mod stories;
 mod translation;
 
 mod generate;
+mod tell;
 
 #[cfg(test)]
 mod tests;
 
 pub use generate::{Generator, Layout, Options, Summary, partial, write};
 pub use row::{Arguments, Expect, Function, Message, Row, Skill, Split, Tool, ToolCall};
+pub use tell::tell;
 
 /// A file of a language, by the name of the skill that it is about.
 macro_rules! text {

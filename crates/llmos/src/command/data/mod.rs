@@ -4,6 +4,7 @@ mod generate;
 mod learn;
 mod pairs;
 mod report;
+mod tell;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub(crate) struct Arguments {
 enum Action {
     Prepare(Box<Prepare>),
     Generate(generate::Generate),
+    Tell(tell::Tell),
     Pairs(pairs::Pairs),
 }
 
@@ -191,6 +193,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     match arguments.action {
         Action::Prepare(arguments) => run_prepare(&arguments, terminal),
         Action::Generate(arguments) => generate::run(&arguments, terminal),
+        Action::Tell(arguments) => tell::run(&arguments, terminal),
         Action::Pairs(arguments) => pairs::run(&arguments, terminal),
     }
 }
