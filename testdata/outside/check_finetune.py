@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 GOLDEN = Path(__file__).resolve().parent.parent / "finetune"
@@ -33,9 +33,9 @@ class Failed(Exception):
     pass
 
 
-def finetune(llmos, out, *more, steps=STEPS, rate=RATE):
+def finetune(llmos, out, *more, steps=STEPS, rate=RATE, base=BASE):
     subprocess.run(
-        [llmos, "finetune", BASE, "--data", CHATS, "--out", out, "--threads", "2", "--steps", str(steps), "--batch",
+        [llmos, "finetune", base, "--data", CHATS, "--out", out, "--threads", "2", "--steps", str(steps), "--batch",
          str(BATCH), "--no-shuffle", "--lr", str(rate), "--set", "schedule.name=constant", "--set",
          "schedule.warmup=0", "--set", "optimizer.beta2=0.95", "-q", *more],
         check=True, stdin=subprocess.DEVNULL,
@@ -43,10 +43,10 @@ def finetune(llmos, out, *more, steps=STEPS, rate=RATE):
     return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def losses(model, steps):
+def losses(model, steps, rate=RATE):
     """PyTorch's losses of the same batches, with AdamW and clipping as llmos has them."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
     found = []
     for step in range(steps):
         nats, count = 0.0, 0
@@ -82,9 +82,9 @@ def lora(llmos, folder, spec):
     return compare(got, losses(model, STEPS))
 
 
-def merged(llmos, folder):
+def merged(llmos, folder, spec):
     """PEFT runs the adapter that llmos trained, and says what llmos's merged model says."""
-    finetune(llmos, folder / "run", "--lora", "r=4,alpha=6,rslora")
+    finetune(llmos, folder / "run", "--lora", spec)
     subprocess.run([llmos, "merge", BASE, folder / "run", "--out", folder / "merged", "-q"], check=True)
     ids = torch.tensor([ROWS[3]["ids"]])
     base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
@@ -99,11 +99,13 @@ def merged(llmos, folder):
     return f"logits within {worst:.1e}; the adapter moved them by {moved:.1f}"
 
 
-def peft_to_llmos(llmos, folder):
+def peft_to_llmos(llmos, folder, dora=False):
     """llmos merges an adapter that PEFT wrote."""
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    config = LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    config = LoraConfig(
+        r=2, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False, use_dora=dora
+    )
     model = get_peft_model(model, config)
     model.save_pretrained(folder / "adapter")
     subprocess.run([llmos, "merge", BASE, folder / "adapter", "--out", folder / "merged", "-q"], check=True)
@@ -136,6 +138,81 @@ def trl_first_loss(llmos, folder):
     trainer.train()
     expected = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     return compare(got, [expected])
+
+
+# Tiny models of other architectures, which get the tokenizer of the base. Mistral's window is shorter than the rows.
+OTHERS = [
+    "qwen2", "llama3", "llama-bias", "mistral", "smollm", "smollm3", "phi3", "gemma2", "gemma3", "olmo2", "yarn",
+]  # fmt: skip
+
+
+def other_base(folder, name):
+    """A random model of an architecture: that of testdata/architectures with the base's vocabulary."""
+    source = GOLDEN.parent / "architectures" / name
+    base = folder / "base"
+    config = AutoConfig.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    config.vocab_size, config.max_position_embeddings = len(tokenizer), 256
+    config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, None
+    config.pad_token_id = tokenizer.pad_token_id
+    torch.manual_seed(5)
+    config._attn_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if "norm" not in parameter_name:
+                parameter.copy_(0.2 * torch.randn(parameter.shape))
+    model.save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    (base / "generation_config.json").unlink(missing_ok=True)
+    return base
+
+
+def eager(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+
+
+def other_full(llmos, folder, name):
+    """All weights of another architecture learn as in PyTorch, and transformers loads what was written."""
+    base = other_base(folder, name)
+    got = finetune(llmos, folder / "run", "--full", base=base, rate=1e-3)
+    model = eager(base)
+    model.get_input_embeddings().padding_idx = None
+    said = compare(got, losses(model, STEPS, rate=1e-3))
+    ids = torch.tensor([ROWS[3]["ids"]])
+    with torch.no_grad():
+        ours, loading = AutoModelForCausalLM.from_pretrained(
+            folder / "run", dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
+        if any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+            raise Failed(f"{loading}")
+        worst = (ours(ids).logits - model(ids).logits).abs().max().item()
+    kept = [json.loads((path / "config.json").read_text()) for path in (base, folder / "run")]
+    if {**kept[0], "dtype": "float32"} != {**kept[1], "dtype": "float32"}:
+        raise Failed(f"config.json changed: {kept}")
+    if worst > 1e-3:
+        raise Failed(f"logits after {STEPS} steps differ by {worst}")
+    written = exported(llmos, folder, base, ids)
+    return f"{said}; logits after {STEPS} steps within {worst:.1e}, of the folder alone within {written:.1e}"
+
+
+def exported(llmos, folder, base, ids):
+    """A folder whose weights have not moved says what its base says."""
+    finetune(llmos, folder / "still", "--full", base=base, steps=1, rate=0.0)
+    with torch.no_grad():
+        worst = (eager(folder / "still")(ids).logits - eager(base)(ids).logits).abs().max().item()
+    if worst > CLOSE:
+        raise Failed(f"the written folder's logits differ by {worst}")
+    return worst
+
+
+def other_lora(llmos, folder, name, spec):
+    """An adapter beside another architecture learns as in PEFT."""
+    base = other_base(folder, name)
+    finetune(llmos, folder / "start", "--lora", spec, base=base, steps=1, rate=0.0)
+    got = finetune(llmos, folder / "run", "--lora", spec, base=base)
+    model = PeftModel.from_pretrained(eager(base), folder / "start", is_trainable=True)
+    return compare(got, losses(model, STEPS))
 
 
 PAIRS = [
@@ -303,8 +380,16 @@ def main():
         ("lora, every matrix", lambda folder: lora(llmos, folder, "r=4")),
         ("lora, some matrices", lambda folder: lora(llmos, folder, "r=2,alpha=3,targets=v_proj+up_proj")),
         ("lora, rank-stabilised", lambda folder: lora(llmos, folder, "r=4,rslora")),
-        ("llmos's adapter in peft, and merged", lambda folder: merged(llmos, folder)),
+        ("dora, every matrix", lambda folder: lora(llmos, folder, "r=4,dora")),
+        ("dora, some matrices", lambda folder: lora(llmos, folder, "r=2,alpha=3,targets=k_proj+down_proj,dora")),
+        ("llmos's adapter in peft, and merged", lambda folder: merged(llmos, folder, "r=4,alpha=6,rslora")),
+        ("llmos's dora in peft, and merged", lambda folder: merged(llmos, folder, "r=4,dora")),
         ("peft's adapter merged", lambda folder: peft_to_llmos(llmos, folder)),
+        ("peft's dora merged", lambda folder: peft_to_llmos(llmos, folder, dora=True)),
+        *[(f"{name} in full", lambda folder, name=name: other_full(llmos, folder, name)) for name in OTHERS],
+        ("phi3 with lora", lambda folder: other_lora(llmos, folder, "phi3", "r=4")),
+        ("gemma3 with lora", lambda folder: other_lora(llmos, folder, "gemma3", "r=4")),
+        ("qwen2 with dora", lambda folder: other_lora(llmos, folder, "qwen2", "r=4,dora")),
         ("trl's first loss", lambda folder: trl_first_loss(llmos, folder)),
         ("trl's curve, dpo", lambda folder: trl_curve(llmos, folder, "sigmoid")),
         ("trl's curve, ipo, not packed", lambda folder: trl_curve(llmos, folder, "ipo", "--no-pack")),

@@ -25,8 +25,9 @@ pub mod file;
 pub mod grammar;
 pub mod sampler;
 
+pub use architecture::Dialect;
 pub use config::Config;
-pub use decoder::Model;
+pub use decoder::{Adapter, Model};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use file::{GgufVocabulary, ModelFiles, SCORE_HEAD, Tensor, TensorInfo, Vocabulary};

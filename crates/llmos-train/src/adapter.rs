@@ -3,136 +3,81 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use llmos_model::ModelFiles;
-use llmos_model::file::read_safetensors;
+use llmos_model::file::{PeftAdapter, PeftSettings, PeftTargets};
+use llmos_model::{Dialect, ModelFiles};
 use llmos_tensor::Device;
 use llmos_tensor::gemm::Precision;
 use llmos_tokenizer::Tokenizer;
-use serde::Deserialize;
 
-use crate::model::{Layout, Lora, Network, TARGETS, read_weights};
-use crate::recipe::ModelShape;
+use crate::model::{Frozen, Kind, Layout, Lora, Network, TARGETS, read_weights};
 use crate::{Error, disk, run};
-
-/// The files of an adapter.
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
-
-/// What of `adapter_config.json` decides what is computed.
-#[derive(Deserialize)]
-struct Config {
-    peft_type: String,
-    r: usize,
-    lora_alpha: f64,
-    #[serde(default)]
-    use_rslora: bool,
-    #[serde(default)]
-    use_dora: bool,
-    #[serde(default)]
-    bias: Option<String>,
-    #[serde(default)]
-    modules_to_save: Option<Vec<String>>,
-    target_modules: Targets,
-}
-
-/// Names, or a pattern of them.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Targets {
-    Names(Vec<String>),
-    Pattern(String),
-}
 
 /// True for a folder that holds an adapter.
 pub fn is_adapter(folder: &Path) -> bool {
-    folder.join(CONFIG).is_file() && folder.join(WEIGHTS).is_file()
+    PeftAdapter::is_one(folder)
 }
 
-/// Reads what an adapter is.
-///
-/// # Errors
-/// It is none, or of a kind that is not computed here.
-pub fn read_lora(folder: &Path) -> Result<Lora, Error> {
-    let path = folder.join(CONFIG);
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let format = |what: &str, expected: &str, got: String| Error::Format {
-        path: path.clone(),
-        what: what.into(),
+/// What an adapter is, in a trainer's words.
+fn lora_of(settings: &PeftSettings, folder: &Path) -> Result<Lora, Error> {
+    let format = |expected: &str, got: String| Error::Format {
+        path: folder.to_path_buf(),
+        what: "target_modules".into(),
         expected: expected.into(),
         got,
     };
-    let config: Config = serde_json::from_slice(&bytes)
-        .map_err(|error| format("adapter", "PEFT's words", error.to_string()))?;
-    if config.peft_type != "LORA" {
-        return Err(format("peft_type", "LORA", config.peft_type));
-    }
-    if config.use_dora {
-        return Err(format("use_dora", "false", "true".into()));
-    }
-    if config.bias.as_deref().is_some_and(|bias| bias != "none") {
-        return Err(format("bias", "none", config.bias.unwrap_or_default()));
-    }
-    if config.modules_to_save.as_ref().is_some_and(|modules| !modules.is_empty()) {
-        let got = config.modules_to_save.unwrap_or_default().join(", ");
-        return Err(format("modules_to_save", "none", got));
-    }
-    let targets = match config.target_modules {
-        Targets::Names(names) => names,
-        Targets::Pattern(pattern) if pattern == "all-linear" => {
+    let targets = match &settings.targets {
+        PeftTargets::Names(names) => names.clone(),
+        PeftTargets::Pattern(pattern) if pattern == "all-linear" => {
             TARGETS.map(str::to_string).to_vec()
         }
-        Targets::Pattern(pattern) => return Err(format("target_modules", "names", pattern)),
+        PeftTargets::Pattern(pattern) => return Err(format("names", pattern.clone())),
     };
     if let Some(other) = targets.iter().find(|name| !TARGETS.contains(&name.as_str())) {
-        return Err(format("target_modules", &TARGETS.join(", "), other.clone()));
-    }
-    if config.r == 0 || config.r > 1 << 16 || !config.lora_alpha.is_finite() {
-        let got = format!("r {} and lora_alpha {}", config.r, config.lora_alpha);
-        return Err(format("adapter", "a rank above 0 and a number", got));
+        return Err(format(&TARGETS.join(", "), other.clone()));
     }
     Ok(Lora {
-        rank: config.r,
-        alpha: config.lora_alpha,
-        rank_stabilised: config.use_rslora,
+        rank: settings.rank,
+        alpha: settings.alpha,
+        rank_stabilised: settings.rank_stabilised,
+        dora: settings.dora,
         targets,
     })
 }
 
-/// Reads an adapter's numbers: (parameters of `layout`).
+/// An adapter's numbers in a layout: (parameters of `layout`).
 ///
 /// # Errors
 /// A matrix is missing, has another shape, or is one that the layout does not have: it is another
 /// model's adapter.
-fn read_values(folder: &Path, layout: &Layout) -> Result<Vec<f32>, Error> {
-    let path = folder.join(WEIGHTS);
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+fn values_in(adapter: &PeftAdapter, layout: &Layout) -> Result<Vec<f32>, Error> {
     let format = |what: &str, expected: String, got: String| Error::Format {
-        path: path.clone(),
+        path: adapter.path.clone(),
         what: what.into(),
         expected,
         got,
     };
-    let entries = read_safetensors(&bytes, &path)
-        .map_err(|error| format("tensors", "safetensors".into(), error.to_string()))?;
     let mut values = vec![0.0; layout.len()];
     for tensor in layout.tensors() {
-        let entry = entries.iter().find(|entry| entry.name == tensor.name);
-        let expected = vec![tensor.rows, tensor.cols];
-        let entry = entry.filter(|entry| entry.shape == expected).ok_or_else(|| {
-            let got = entry.map_or("none".into(), |entry| format!("one of {:?}", entry.shape));
-            format(&tensor.name, format!("a matrix {expected:?} of this base"), got)
-        })?;
+        let expected =
+            format!("numbers beside a matrix of this base, {:?}", [tensor.rows, tensor.cols]);
+        let part = adapter.parts.get(&tensor.stored);
+        let found = part.and_then(|part| match tensor.kind {
+            Kind::AdapterIn => Some(&part.a),
+            Kind::AdapterOut => Some(&part.b),
+            _ => part.magnitude.as_ref(),
+        });
+        let Some(found) = found else { return Err(format(&tensor.name, expected, "none".into())) };
         let to = &mut values[tensor.range()];
-        llmos_tensor::quant::dequantize(entry.dtype, &bytes[entry.range.clone()], to)
-            .map_err(|error| format(&tensor.name, "numbers".into(), error.to_string()))?;
+        if found.len() != to.len() {
+            return Err(format(&tensor.name, expected, format!("{} of them", found.len())));
+        }
+        to.copy_from_slice(found);
     }
-    if entries.len() != layout.tensors().len() {
-        let known = |name: &str| layout.tensors().iter().any(|tensor| tensor.name == name);
-        let other = entries.iter().find(|entry| !known(&entry.name));
-        let name = other.map_or("", |entry| &entry.name);
-        return Err(format(name, "no such matrix in this base".into(), "one".into()));
+    let is_known = |name: &String| layout.tensors().iter().any(|tensor| tensor.stored == *name);
+    match adapter.parts.keys().find(|name| !is_known(name)) {
+        Some(name) => Err(format(name, "no such matrix in this base".into(), "one".into())),
+        None => Ok(values),
     }
-    Ok(values)
 }
 
 /// Writes the model that `base` and an adapter make together: a Hugging Face folder in single
@@ -142,8 +87,6 @@ fn read_values(folder: &Path, layout: &Layout) -> Result<Vec<f32>, Error> {
 /// The adapter is another model's; the folder exists; the system refuses.
 pub fn merge(
     base: &ModelFiles,
-    shape: &ModelShape,
-    context: usize,
     adapter: &Path,
     tokenizer: &Tokenizer,
     files: &[(String, Vec<u8>)],
@@ -154,17 +97,26 @@ pub fn merge(
         let problem = format!("{} exists; a new folder is written", out.display());
         return Err(Error::Setting { key: "out".into(), problem });
     }
-    let lora = read_lora(adapter)?;
-    let network = Network::new(shape, device, Precision::F32, 1, 1);
+    let blueprint = run::blueprint(base)?;
+    let read = PeftAdapter::open(adapter, Dialect::of(blueprint.config()));
+    let read = read.map_err(|error| Error::Format {
+        path: adapter.to_path_buf(),
+        what: "adapter".into(),
+        expected: "one of this base".into(),
+        got: error.to_string(),
+    })?;
+    let lora = lora_of(&read.settings, adapter)?;
+    let config = run::config_of(base, tokenizer)?;
+    let network = Network::new(&blueprint, device, Precision::F32, 1, 1);
     let model = network.layout().clone();
-    let frozen = read_weights(base, shape, &model)?;
-    let network = network.with_adapter(frozen, &lora);
-    let values = read_values(adapter, network.layout())?;
+    let frozen = read_weights(base, &blueprint, &model)?;
+    let network = network.with_adapter(Frozen::Whole(frozen), &lora);
+    let values = values_in(&read, network.layout())?;
     let merged = network.merged(values);
     let aside = disk::aside(out);
     let written = (|| {
         std::fs::create_dir_all(&aside).map_err(Error::io("make the folder", &aside))?;
-        disk::write_bytes(&aside.join("config.json"), &run::config(shape, context, tokenizer))?;
+        disk::write_bytes(&aside.join("config.json"), &config)?;
         for (name, contents) in files {
             disk::write_bytes(&aside.join(name), contents)?;
         }

@@ -74,7 +74,7 @@ impl Optimizer {
         let mut adam: Vec<AdamRange> = Vec::new();
         let mut squares = 0;
         for tensor in layout.tensors().iter().filter(|tensor| !is_muon(tensor)) {
-            let (range, decays) = (tensor.range(), tensor.kind != Kind::Norm);
+            let (range, decays) = (tensor.range(), !tensor.kind.is_vector());
             match adam.last_mut() {
                 Some(last) if last.range.end == range.start && last.decays == decays => {
                     last.range.end = range.end;

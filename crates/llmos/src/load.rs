@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use llmos_model::decoder::CacheLayout;
-use llmos_model::{Engine, EngineOptions, Model, ModelFiles};
+use llmos_model::file::PeftAdapter;
+use llmos_model::{Adapter, Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::{Special, Tokenizer};
 use llmos_train::run::RewardModel;
@@ -133,6 +134,41 @@ impl Cache {
     /// The options as the engine takes them.
     pub(crate) fn options(&self) -> EngineOptions {
         EngineOptions { prefill_chunk: self.batch, ..self.memory.options() }
+    }
+}
+
+/// What is added to the model's weights.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Adapting {
+    /// A PEFT adapter folder, such as a run of `finetune --lora`, beside the model; :SCALE multiplies
+    /// what it adds.
+    #[arg(long, value_name = "ADAPTER[:SCALE]")]
+    lora: Option<String>,
+}
+
+impl Adapting {
+    /// Gives the engine its adapter, if one was asked for.
+    ///
+    /// # Errors
+    /// There is no such adapter, or it is another model's.
+    pub(crate) fn give(&self, engine: &mut Engine, device: &Device) -> anyhow::Result<()> {
+        let Some(lora) = &self.lora else { return Ok(()) };
+        let scaled = lora.rsplit_once(':').and_then(|(path, scale)| {
+            let scale = scale.parse().ok().filter(|scale: &f32| scale.is_finite())?;
+            Some((path, scale))
+        });
+        let (path, scale) = scaled.unwrap_or((lora, 1.0));
+        let folder = std::path::Path::new(path);
+        if !PeftAdapter::is_one(folder) {
+            return Err(failure(
+                format!("{path} is no adapter"),
+                "an adapter is a folder with adapter_config.json and adapter_model.safetensors",
+            ));
+        }
+        let adapter = Adapter::open(folder, engine.model(), device, scale).map_err(|error| {
+            failure(error, "--lora takes an adapter that was trained beside this very model")
+        })?;
+        engine.set_adapter(Some(Arc::new(adapter))).map_err(explained)
     }
 }
 

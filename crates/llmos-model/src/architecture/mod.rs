@@ -4,6 +4,7 @@
 //! `hugging_face.rs`, its tensors' names in `file/names.rs`. The forward pass stays as it is.
 
 mod check;
+mod dialect;
 mod gguf;
 mod hugging_face;
 mod hyperparameters;
@@ -17,6 +18,7 @@ use crate::config::Pairing;
 use crate::file::{ModelFiles, Source};
 use crate::{Config, Error};
 
+pub use dialect::Dialect;
 pub(crate) use gguf::gemma_27b_layers;
 pub(crate) use hugging_face::says_tied;
 pub(crate) use hyperparameters::{Experts, Hyperparameters};

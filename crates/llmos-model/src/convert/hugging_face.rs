@@ -10,7 +10,7 @@ use super::{Conversion, Converted, Copied, Data, OutputVocabulary, Planned, Sour
 use crate::Error;
 use crate::architecture::{Architecture, Scaling, llama3_factors};
 use crate::config::{Activation, Pairing};
-use crate::file::{Vocabulary, to_hugging_face};
+use crate::file::{ModelFiles, Source as FileSource, Vocabulary, to_hugging_face};
 
 pub(super) fn write(
     source: &Source<'_>,
@@ -56,6 +56,46 @@ pub(super) fn write(
     file.finish()?;
     partial.commit()?;
     Ok(Converted { warnings, tensor_bytes: done })
+}
+
+/// `config.json` of a folder that holds the model of `files` in single precision: the files' own where
+/// they are such a folder, and otherwise in the words of transformers 4, which version 5 reads as well,
+/// with the ids of the start, end and padding tokens.
+///
+/// # Errors
+/// [`Error::NoModel`] for files without a model, [`Error::Unsupported`] for one that a folder cannot
+/// describe.
+pub fn config_in_single_precision(
+    files: &ModelFiles,
+    [bos, eos, pad]: [Option<u32>; 3],
+) -> Result<String, Error> {
+    let source =
+        Source { files, hyperparameters: files.hyperparameters()?, config: files.config()? };
+    let own = match files.source() {
+        FileSource::HuggingFace { config } if config.get("text_config").is_none() => Some(config),
+        _ => None,
+    };
+    let config = match own {
+        Some(own) => {
+            let mut own = own.clone();
+            // Version 4 says it in the first key, version 5 in the second.
+            let said = ["torch_dtype", "dtype"].into_iter().find(|key| own.get(key).is_some());
+            own[said.unwrap_or("torch_dtype")] = "float32".into();
+            own
+        }
+        None => {
+            let vocabulary = OutputVocabulary::HuggingFace {
+                tokenizer_json: String::new(),
+                tokenizer_config: None,
+                chat_template: None,
+                bos,
+                eos,
+                pad,
+            };
+            config(&source, model_type(&source), DType::F32, &vocabulary)?
+        }
+    };
+    Ok(format!("{config:#}\n"))
 }
 
 /// transformers' name of the class: three of them are Llamas to GGUF.

@@ -20,6 +20,7 @@ use crate::{Config, Error};
 use llmos_tensor::DType;
 
 pub use file_type::FileType;
+pub use hugging_face::config_in_single_precision;
 
 /// The vocabulary that goes with the output.
 #[derive(Clone, Debug, Default, PartialEq)]

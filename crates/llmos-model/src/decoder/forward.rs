@@ -8,9 +8,11 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use llmos_tensor::{
-    AttentionOptions, CacheShape, Device, Span, attention, cache_store, matmul, matmul_gated, ops,
+    AttentionOptions, CacheShape, Device, Matrix, Span, attention, cache_store, matmul,
+    matmul_gated, ops,
 };
 
+use super::adapter::{Adapted, Adapter, Rooms, Slot, adapt, adapted};
 use super::experts::{Routing, experts_forward};
 use super::hook::{Hook, Place};
 use super::rows::{
@@ -36,6 +38,8 @@ pub struct Chunk<'a> {
     pub long: bool,
     /// The last tokens whose logits can be asked for afterwards.
     pub wanted: usize,
+    /// What is added to the products of these rows.
+    pub adapter: Option<&'a Adapter>,
 }
 
 /// What goes along with a batch.
@@ -90,6 +94,7 @@ impl Model {
         // After the last layer's keys and values only wanted rows matter, but a hook sees all.
         let all = pass.hook.is_some();
         let last = config.layers.len() - 1;
+        let mut with_adapter = adapted(chunks, |chunk| chunk.tokens.len());
         for (index, (layer, weights)) in config.layers.iter().zip(&self.layers).enumerate() {
             if (pass.cancelled)() {
                 return Err(Error::Cancelled);
@@ -100,7 +105,10 @@ impl Model {
             if rows == 0 {
                 return Ok(());
             }
-            self.mlp(device, workspace, layer, weights, rows);
+            if only_wanted {
+                with_adapter = adapted(chunks, |chunk| chunk.wanted);
+            }
+            self.mlp(device, workspace, (index, layer, weights), rows, &with_adapter);
             let branch = &mut workspace.branch[..rows * c];
             visit(&mut pass.hook, Place::Mlp(index), branch, c);
             let x = &mut workspace.x[..rows * c];
@@ -186,9 +194,9 @@ impl Model {
         &self,
         device: &Device,
         workspace: &mut Workspace,
-        layer: &Layer,
-        weights: &LayerWeights,
+        (index, layer, weights): (usize, &Layer, &LayerWeights),
         rows: usize,
+        adapted: &[Adapted<'_>],
     ) {
         let (c, eps, isa) = (self.config.d_model, self.config.norm_eps, device.isa());
         let x = &workspace.x[..rows * c];
@@ -201,6 +209,7 @@ impl Model {
             None => x,
         };
         let branch = sized(&mut workspace.branch, rows * c);
+        let rooms = &mut workspace.adapters;
         match (&weights.mlp, &layer.mlp) {
             (MlpWeights::Dense { weights, bias }, mlp) => {
                 let activation = activation_of(mlp);
@@ -210,16 +219,31 @@ impl Model {
                     None => {
                         let (gate, up) = (&weights.gate, &weights.up);
                         matmul_gated(device, activation, input, rows, gate, up, inner);
+                        for of in adapted {
+                            gate_again(
+                                device,
+                                activation,
+                                (index, gate, up),
+                                of,
+                                input,
+                                inner,
+                                rooms,
+                            );
+                        }
                         matmul(device, inner, rows, &mut [(&weights.down, &mut *branch)]);
+                        adapt(device, (index, Slot::Down), adapted, inner, width, branch, rooms);
                     }
                     Some([gate_bias, up_bias, down_bias]) => {
                         let up = sized(&mut workspace.inner_up, rows * width);
                         let jobs = &mut [(&weights.gate, &mut *inner), (&weights.up, &mut *up)];
                         matmul(device, input, rows, jobs);
+                        adapt(device, (index, Slot::Gate), adapted, input, c, inner, rooms);
+                        adapt(device, (index, Slot::Up), adapted, input, c, up, rooms);
                         add_bias(isa, inner, gate_bias);
                         add_bias(isa, up, up_bias);
                         gate_rows(device, activation, inner, up, width);
                         matmul(device, inner, rows, &mut [(&weights.down, &mut *branch)]);
+                        adapt(device, (index, Slot::Down), adapted, inner, width, branch, rooms);
                         add_bias(isa, branch, down_bias);
                     }
                 }
@@ -266,7 +290,7 @@ impl Attention<'_> {
         let (c, eps, isa) = (config.d_model, config.norm_eps, self.device.isa());
         let (layer, weights) = (self.layer, self.weights);
         let q_width = layer.n_head * layer.head_dim;
-        self.project(workspace, rows);
+        self.project(workspace, chunks, rows);
         self.store(workspace, cache, chunks);
         if only_wanted && chunks.iter().all(|chunk| chunk.wanted == 0) {
             return 0;
@@ -281,6 +305,12 @@ impl Attention<'_> {
         visit(hook, Place::Heads(self.index), heads, q_width);
         let branch = sized(&mut workspace.branch, rows * c);
         matmul(self.device, heads, rows, &mut [(&weights.output, &mut *branch)]);
+        let with_adapter = match only_wanted {
+            true => adapted(chunks, |chunk| chunk.wanted),
+            false => adapted(chunks, |chunk| chunk.tokens.len()),
+        };
+        let (at, rooms) = ((self.index, Slot::Output), &mut workspace.adapters);
+        adapt(self.device, at, &with_adapter, heads, q_width, branch, rooms);
         if let Some(bias) = &weights.output_bias {
             add_bias(isa, branch, bias);
         }
@@ -293,7 +323,7 @@ impl Attention<'_> {
     }
 
     /// Queries, keys and values, normed and rotated.
-    fn project(&self, workspace: &mut Workspace, rows: usize) {
+    fn project(&self, workspace: &mut Workspace, chunks: &[Chunk<'_>], rows: usize) {
         let config = &self.model.config;
         let (c, eps, isa) = (config.d_model, config.norm_eps, self.device.isa());
         let (layer, weights) = (self.layer, self.weights);
@@ -312,6 +342,11 @@ impl Attention<'_> {
         let v = sized(&mut workspace.v, rows * kv_width);
         let jobs = &mut [(&weights.q, &mut *q), (&weights.k, &mut *k), (&weights.v, &mut *v)];
         matmul(self.device, input, rows, jobs);
+        let with_adapter = adapted(chunks, |chunk| chunk.tokens.len());
+        let rooms = &mut workspace.adapters;
+        for (slot, y) in [(Slot::Q, &mut *q), (Slot::K, &mut *k), (Slot::V, &mut *v)] {
+            adapt(self.device, (self.index, slot), &with_adapter, input, c, y, rooms);
+        }
         if let Some([q_bias, k_bias, v_bias]) = &weights.qkv_bias {
             add_bias(isa, q, q_bias);
             add_bias(isa, k, k_bias);
@@ -419,6 +454,32 @@ impl Attention<'_> {
         let heads = sized(&mut workspace.heads, rows * width);
         attention(self.device, &shape, &options, &spans, &workspace.q[..rows * width], heads);
     }
+}
+
+/// Gate and up once more for the rows of an adapter that changes one of them: apart, so that its share
+/// can be added before the activation. The rows of others stay what one product made them.
+fn gate_again(
+    device: &Device,
+    activation: ops::Activation,
+    (index, gate, up): (usize, &Matrix, &Matrix),
+    of: &Adapted<'_>,
+    input: &[f32],
+    inner: &mut [f32],
+    rooms: &mut Rooms,
+) {
+    if !of.has(index, &[Slot::Gate, Slot::Up]) {
+        return;
+    }
+    let (n, c, width) = (of.rows.len(), gate.cols(), gate.rows());
+    let x = &input[of.rows.start * c..of.rows.end * c];
+    let [mut gates, mut ups] = [std::mem::take(&mut rooms.gate), std::mem::take(&mut rooms.up)];
+    let (g, u) = (sized(&mut gates, n * width), sized(&mut ups, n * width));
+    matmul(device, x, n, &mut [(gate, &mut *g), (up, &mut *u)]);
+    of.add(device, (index, Slot::Gate), x, g, rooms);
+    of.add(device, (index, Slot::Up), x, u, rooms);
+    gate_rows(device, activation, g, u, width);
+    inner[of.rows.start * width..of.rows.end * width].copy_from_slice(g);
+    (rooms.gate, rooms.up) = (gates, ups);
 }
 
 fn activation_of(mlp: &Mlp) -> ops::Activation {

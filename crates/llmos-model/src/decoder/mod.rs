@@ -1,5 +1,6 @@
 //! The one decoder: packed weights, and the forward pass that every architecture shares.
 
+mod adapter;
 mod cache;
 mod experts;
 mod forward;
@@ -11,6 +12,7 @@ mod rows;
 mod weights;
 mod workspace;
 
+pub use adapter::Adapter;
 pub use cache::{BlockId, CacheBlocks, CacheLayout};
 pub use forward::{Chunk, Pass};
 pub use hook::{Hook, Place};

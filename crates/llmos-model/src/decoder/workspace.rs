@@ -25,6 +25,8 @@ pub struct Workspace {
     pub(super) inner_up: Vec<f32>,
     /// One for each rotary encoding.
     pub(super) ropes: Vec<Tables>,
+    /// Buffers of adapters.
+    pub(super) adapters: super::adapter::Rooms,
     /// Buffers of the experts.
     pub(super) experts: super::experts::Buffers,
     /// Normed rows whose logits are wanted, (rows, C).

@@ -12,7 +12,7 @@ use crate::Error;
 use crate::decoder::is_long;
 
 /// First bytes of an image, the version last.
-const MAGIC: [u8; 8] = *b"llmosq\x00\x01";
+const MAGIC: [u8; 8] = *b"llmosq\x00\x02";
 
 const OUT: &str = "page out";
 const IN: &str = "page in";
@@ -88,6 +88,7 @@ impl Engine {
         for number in [
             options.owner,
             options.salt,
+            sequence.root.adapter,
             options.priority as i64 as u64,
             sequence.limit as u64,
             u64::from(sequence.paused),
@@ -124,7 +125,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Stream`] if the stream fails or ends early, [`Error::Request`] for an image of another
-    /// model or cache, a damaged one, or one beyond this engine's context; [`Error::CacheFull`].
+    /// model or cache, a damaged one, one beyond this engine's context, or one that was made with an
+    /// adapter which neither the engine nor one of its sequences has; [`Error::CacheFull`].
     pub fn page_in(&mut self, stream: &mut dyn Read) -> Result<SequenceId, Error> {
         let mut input = Reader { stream, check: crc32fast::Hasher::new() };
         let mut magic = [0; 8];
@@ -166,6 +168,7 @@ impl Engine {
         let vocab_size = self.config().vocab_size;
         let owner = input.number()?;
         let salt = input.number()?;
+        let adapter = input.number()?;
         let priority = input.number()? as i64 as i32;
         let limit = input.count("a length", self.context)?;
         let paused = input.count("a flag", 1)? == 1;
@@ -193,8 +196,19 @@ impl Engine {
             }
             notes.push(Label { span: first..end, value });
         }
+        let root = Root { salt, adapter, long: is_long(self.config(), limit) };
+        let known =
+            self.sequences.values().filter_map(|sequence| sequence.options.adapter.as_ref());
+        let mut known = self.adapter.iter().chain(known);
+        let adapter = match adapter {
+            0 => None,
+            _ => Some(known.find(|known| known.fingerprint() == adapter).cloned().ok_or_else(
+                || Error::request(IN, "a known adapter", format!("adapter {adapter:016x}")),
+            )?),
+        };
+        let length = Some(limit);
         let sequence = Sequence {
-            options: SequenceOptions { owner, priority, salt, length: Some(limit), cancel: None },
+            options: SequenceOptions { owner, priority, salt, length, adapter, cancel: None },
             tokens,
             computed,
             blocks: Vec::new(),
@@ -204,7 +218,7 @@ impl Engine {
             rows: Rows { values: Vec::new(), start },
             paused,
             shares: false,
-            root: Root { salt, long: is_long(self.config(), limit) },
+            root,
             limit,
         };
         Ok((sequence, values))

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 use llmos_tensor::{CacheType, Device};
 
-use crate::decoder::{CacheLayout, Hook, Model, Workspace};
+use crate::decoder::{Adapter, CacheLayout, Hook, Model, Workspace};
 use crate::{Config, Error};
 pub use generate::{Ending, GenerateOptions, Generated};
 use pages::{BLOCK, Pages, Root};
@@ -68,6 +68,8 @@ pub struct Engine {
     next_id: u64,
     workspace: Workspace,
     hook: Option<Box<dyn Hook + Send>>,
+    /// What sequences that do not say have.
+    adapter: Option<Arc<Adapter>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -116,6 +118,7 @@ impl Engine {
             next_id: 0,
             workspace: Workspace::default(),
             hook: None,
+            adapter: None,
             stop: Arc::new(AtomicBool::new(false)),
         })
     }
@@ -157,12 +160,39 @@ impl Engine {
         std::mem::replace(&mut self.hook, hook)
     }
 
+    /// The adapter that sequences have which are added from now on without one of their own.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for another model's.
+    pub fn set_adapter(&mut self, adapter: Option<Arc<Adapter>>) -> Result<(), Error> {
+        adapter.iter().try_for_each(|adapter| self.check_adapter(adapter))?;
+        self.adapter = adapter;
+        Ok(())
+    }
+
+    fn check_adapter(&self, adapter: &Adapter) -> Result<(), Error> {
+        let (expected, got) = (self.model.fingerprint(), adapter.model());
+        if expected == got {
+            return Ok(());
+        }
+        let expected = format!("one that was opened for this model, {expected:08x}");
+        Err(Error::request("adapter", expected, format!("one for {got:08x}")))
+    }
+
     /// A new sequence that begins with `tokens`.
     ///
     /// # Errors
-    /// [`Error::Request`] without a token, for a token outside the vocabulary, or for more tokens
-    /// than the context.
-    pub fn add(&mut self, tokens: &[u32], options: SequenceOptions) -> Result<SequenceId, Error> {
+    /// [`Error::Request`] without a token, for a token outside the vocabulary, for more tokens than the
+    /// context, or for another model's adapter.
+    pub fn add(
+        &mut self,
+        tokens: &[u32],
+        mut options: SequenceOptions,
+    ) -> Result<SequenceId, Error> {
+        options.adapter = options.adapter.or_else(|| self.adapter.clone());
+        if let Some(adapter) = &options.adapter {
+            self.check_adapter(adapter)?;
+        }
         let limit = options.length.unwrap_or(self.context);
         if limit > self.context {
             let expected = format!("a length of at most the context, {} tokens", self.context);
@@ -172,7 +202,11 @@ impl Engine {
             return Err(Error::request("add sequence", "at least one token", "none"));
         }
         self.check_tokens("add sequence", tokens, 0, limit)?;
-        let root = Root { salt: options.salt, long: crate::decoder::is_long(self.config(), limit) };
+        let root = Root {
+            salt: options.salt,
+            adapter: options.adapter.as_ref().map_or(0, |adapter| adapter.fingerprint()),
+            long: crate::decoder::is_long(self.config(), limit),
+        };
         let sequence = Sequence {
             options,
             tokens: tokens.to_vec(),

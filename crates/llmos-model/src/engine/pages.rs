@@ -17,6 +17,8 @@ pub(super) const BLOCK: usize = llmos_tensor::CacheShape::BLOCK;
 pub(super) struct Root {
     /// Keeps tenants apart.
     pub(super) salt: u64,
+    /// The adapter that keys and values were made with, 0 for none.
+    pub(super) adapter: u64,
     /// The rotary angles for long contexts are in use.
     pub(super) long: bool,
 }
@@ -214,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    const ROOT: Root = Root { salt: 0, long: false };
+    const ROOT: Root = Root { salt: 0, adapter: 0, long: false };
 
     fn pages(limit: usize) -> Pages {
         let layout = CacheLayout::new(&crate::decoder::preset_for_tests(), CacheType::F16);
@@ -246,6 +248,7 @@ mod tests {
         assert_eq!(pages.available(), 2);
         assert_eq!(pages.find(&link(ROOT, None, 1)), Some((a, first)));
         assert_eq!(pages.find(&link(Root { salt: 1, ..ROOT }, None, 1)), None);
+        assert_eq!(pages.find(&link(Root { adapter: 1, ..ROOT }, None, 1)), None);
         assert_eq!(pages.find(&link(ROOT, None, 2)), None);
         pages.release(a);
         assert_eq!(pages.take().unwrap(), b);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pages::{BLOCK, Root};
-use crate::decoder::BlockId;
+use crate::decoder::{Adapter, BlockId};
 
 /// Names a sequence of one engine; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,9 @@ pub struct SequenceOptions {
     /// The longest that it may become; none is the engine's context. A model with a second set of
     /// rotary angles for long contexts chooses by this, once.
     pub length: Option<usize>,
+    /// What is added to the model's weights for this sequence; none is the engine's own
+    /// ([`super::Engine::set_adapter`]). Blocks are shared only between sequences of one adapter.
+    pub adapter: Option<Arc<Adapter>>,
     /// Once true, the sequence is not advanced any further.
     pub cancel: Option<Arc<AtomicBool>>,
 }

@@ -163,6 +163,7 @@ impl Engine {
                 blocks: &sequence.blocks,
                 long: sequence.root.long,
                 wanted: advance.wanted,
+                adapter: sequence.options.adapter.as_deref(),
             })
             .collect();
         let stop = &self.stop;

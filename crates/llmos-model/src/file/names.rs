@@ -15,6 +15,16 @@ pub(crate) enum Meaning {
     Unused,
 }
 
+impl Meaning {
+    /// The name of a tensor of its own.
+    pub(crate) fn whole(self) -> Option<String> {
+        match self {
+            Meaning::Whole(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// Parts of a layer that are spelt alike in every architecture: (Hugging Face, GGUF).
 const LAYER: [(&str, &str); 17] = [
     ("input_layernorm", "attn_norm"),

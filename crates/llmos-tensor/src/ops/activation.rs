@@ -115,11 +115,11 @@ impl Map for Silu {
 
 /// sqrt(8 / pi): the tanh form is x * sigmoid(SLOPE * (x + CUBE x^3)), as
 /// (1 + tanh(u)) / 2 = sigmoid(2u).
-const SLOPE: f32 = 1.595_769_2;
-const CUBE: f32 = 0.044_715;
+pub(super) const SLOPE: f32 = 1.595_769_2;
+pub(super) const CUBE: f32 = 0.044_715;
 
 #[derive(Clone, Copy)]
-struct GeluTanh;
+pub(super) struct GeluTanh;
 
 impl Map for GeluTanh {
     fn scalar(self, x: f32) -> f32 {
@@ -152,19 +152,24 @@ const ERFC: [f32; 9] = [
 ];
 
 #[derive(Clone, Copy)]
-struct Gelu;
+pub(super) struct Gelu;
 
-impl Map for Gelu {
-    fn scalar(self, x: f32) -> f32 {
+impl Gelu {
+    /// e^(-x^2 / 2), and the normal distribution's tail beyond |x|.
+    pub(super) fn tail(x: f32) -> (f32, f32) {
         let t = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
         let y = 1.0 / (1.0 + 0.5 * t);
         let p = ERFC.iter().rev().fold(0.0, |p, c| p * y + c) * y;
-        let tail = 0.5 * (-t * t).exp() * p;
-        if x < 0.0 { x * tail } else { x - x * tail }
+        let e = (-t * t).exp();
+        (e, 0.5 * e * p)
     }
 
+    /// As [`Gelu::tail`].
+    ///
+    /// # Safety
+    /// The CPU has the instructions of `L`.
     #[inline(always)]
-    unsafe fn vector<L: Lanes>(self, x: L::V) -> L::V {
+    pub(super) unsafe fn tails<L: Lanes>(x: L::V) -> (L::V, L::V) {
         // SAFETY: the caller has the instructions.
         unsafe {
             let t = L::mul(L::abs(x), L::splat(std::f32::consts::FRAC_1_SQRT_2));
@@ -174,14 +179,30 @@ impl Map for Gelu {
                 p = L::fma(p, y, L::splat(*c));
             }
             let e = exp::<L>(L::mul(L::sub(L::splat(0.0), t), t));
-            let product = L::mul(x, L::mul(L::mul(e, L::splat(0.5)), L::mul(p, y)));
+            (e, L::mul(L::mul(e, L::splat(0.5)), L::mul(p, y)))
+        }
+    }
+}
+
+impl Map for Gelu {
+    fn scalar(self, x: f32) -> f32 {
+        let (_, tail) = Gelu::tail(x);
+        if x < 0.0 { x * tail } else { x - x * tail }
+    }
+
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(self, x: L::V) -> L::V {
+        // SAFETY: the caller has the instructions.
+        unsafe {
+            let (_, tail) = Gelu::tails::<L>(x);
+            let product = L::mul(x, tail);
             L::if_less(x, L::splat(0.0), product, L::sub(x, product))
         }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Relu2;
+pub(super) struct Relu2;
 
 impl Map for Relu2 {
     fn scalar(self, x: f32) -> f32 {

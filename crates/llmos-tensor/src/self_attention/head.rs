@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-use super::softmax::{SLACK, gradients, powers};
+use super::softmax::{SLACK, capped, gradients, powers, times};
 use super::strip::{ByRows, ROWS, Strip, Transposed};
 use super::{Forward, Heads, SelfAttention};
 use crate::buffer::Room;
@@ -69,7 +69,16 @@ impl Group<'_> {
     /// The positions that position `t` sees.
     fn visible(&self, t: usize) -> Range<usize> {
         let start = self.starts.map_or(0, |starts| starts[self.row(t)] as usize);
-        start.min(t)..t + 1
+        let near = self.shape.window.map_or(0, |window| (t + 1).saturating_sub(window));
+        start.max(near).min(t)..t + 1
+    }
+
+    /// A score, scaled and capped, and its derivative by what it was before.
+    fn score(&self, product: f32) -> (f32, f32) {
+        let scaled = product * self.shape.scale;
+        let Some(cap) = self.shape.softcap else { return (scaled, self.shape.scale) };
+        let share = (scaled / cap).tanh();
+        (cap * share, self.shape.scale * (1.0 - share * share))
     }
 
     /// Copies positions of a head to (count, width).
@@ -252,12 +261,13 @@ impl Kernel for Attend<'_> {
 
     fn scalar(self) {
         let Attend { group, q, k, v, out, log_sums } = self;
-        let SelfAttention { time, head_dim: dim, scale, .. } = group.shape;
+        let SelfAttention { time, head_dim: dim, .. } = group.shape;
         for (head, log_sums) in group.heads().zip(log_sums.chunks_exact_mut(time)) {
             for t in 0..time {
                 let query = group.of(q, t, head);
                 let seen = group.visible(t);
-                let score = |j: usize| dot(query, group.of(k, j, group.kv_head)) * scale * LOG2_E;
+                let score =
+                    |j: usize| group.score(dot(query, group.of(k, j, group.kv_head))).0 * LOG2_E;
                 let largest = seen.clone().map(score).fold(f32::NEG_INFINITY, f32::max);
                 let total: f32 = seen.clone().map(|j| (score(j) - largest).exp2()).sum();
                 log_sums[t] = largest + total.log2();
@@ -298,7 +308,12 @@ impl Kernel for Attend<'_> {
                         let row = &mut weights[r * s.seen..][..s.seen];
                         row[..seen.start].fill(0.0);
                         let row = row[seen.start..].as_mut_ptr();
-                        let (largest, total) = powers::<L>(row, seen.len(), scale * LOG2_E);
+                        let mut factor = scale * LOG2_E;
+                        if let Some(cap) = group.shape.softcap {
+                            capped::<L>(row, None, seen.len(), (scale, cap));
+                            factor = LOG2_E;
+                        }
+                        let (largest, total) = powers::<L>(row, seen.len(), factor);
                         (log_sums[first + r], totals[r]) = (largest + total.log2(), total);
                     }
                     L::enter(ByRows(s.sums(weights.as_ptr(), first + rows, values, sums, rows)));
@@ -345,7 +360,7 @@ impl Kernel for Back<'_> {
 
     fn scalar(self) {
         let Back { group, forward: Forward { q, k, v, out, .. }, d_out, d_qkv } = self;
-        let SelfAttention { time, head_dim: dim, scale, .. } = group.shape;
+        let SelfAttention { time, head_dim: dim, .. } = group.shape;
         let (key_head, value_head) = self.targets();
         // SAFETY: a group's rows of its heads are its task's.
         let target = |t: usize, head: usize| unsafe { d_qkv.row(group.row(t), head, dim) };
@@ -362,8 +377,9 @@ impl Kernel for Back<'_> {
                 for j in group.visible(t) {
                     let (key, value) =
                         (group.of(k, j, group.kv_head), group.of(v, j, group.kv_head));
-                    let weight = (dot(query, key) * scale * LOG2_E - log_sum).exp2();
-                    let gradient = weight * (dot(d_row, value) - delta) * scale;
+                    let (score, slope) = group.score(dot(query, key));
+                    let weight = (score * LOG2_E - log_sum).exp2();
+                    let gradient = weight * (dot(d_row, value) - delta) * slope;
                     add(d_query, gradient, key);
                     add(target(j, key_head), gradient, query);
                     add(target(j, value_head), weight, d_row);
@@ -390,6 +406,7 @@ impl Kernel for Back<'_> {
             ROWS * s.width,
             sums,
             sums,
+            if group.shape.softcap.is_some() { s.seen } else { 0 },
         ];
         let [
             keys,
@@ -402,6 +419,7 @@ impl Kernel for Back<'_> {
             d_queries,
             d_keys,
             d_values,
+            slopes,
         ] = cut(room.of(sizes.iter().sum()), sizes);
         // SAFETY: as in the forward pass.
         unsafe {
@@ -446,12 +464,17 @@ impl Kernel for Back<'_> {
                                 row[seen.start..].as_mut_ptr()
                             };
                             let both = (row(weights), row(d_weights));
-                            gradients::<L>(
-                                both,
-                                seen.len(),
-                                (scale * LOG2_E, log_sums[t]),
-                                (scale, delta),
-                            );
+                            let mut factor = scale * LOG2_E;
+                            if let Some(cap) = group.shape.softcap {
+                                let slopes = Some(slopes.as_mut_ptr());
+                                capped::<L>(both.0, slopes, seen.len(), (scale, cap));
+                                factor = LOG2_E;
+                            }
+                            let of_weights = (factor, log_sums[t]);
+                            gradients::<L>(both, seen.len(), of_weights, (scale, delta));
+                            if group.shape.softcap.is_some() {
+                                times::<L>(both.1, slopes.as_ptr(), seen.len());
+                            }
                         }
                         L::enter(ByRows(s.sums(
                             d_weights.as_ptr(),

@@ -30,6 +30,10 @@ pub struct SelfAttention {
     pub head_dim: usize,
     /// Scores are multiplied by this.
     pub scale: f32,
+    /// Scores become `cap * tanh(scores / cap)` (arXiv:2408.00118).
+    pub softcap: Option<f32>,
+    /// A position sees itself and the `window - 1` before it; all before it if there is none.
+    pub window: Option<usize>,
 }
 
 /// Heads side by side in rows: (B * T, heads * D), rows `stride` numbers apart.
@@ -83,6 +87,7 @@ impl SelfAttention {
         self.assert_heads("keys", k.data.len(), k.stride, self.n_kv_head);
         self.assert_heads("values", v.data.len(), v.stride, self.n_kv_head);
         assert!(starts.is_none_or(|starts| starts.len() == self.rows()), "starts are (B * T)");
+        assert!(self.window != Some(0), "a window of at least one position");
     }
 }
 

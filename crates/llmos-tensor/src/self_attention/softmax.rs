@@ -1,7 +1,7 @@
 //! The softmax of a row of scores, and its gradient.
 
-use crate::ops::exp2;
 use crate::ops::lanes::{Lanes, MAX_LANES};
+use crate::ops::{exp2, tanh};
 
 /// Numbers behind a row that are written.
 pub(super) const SLACK: usize = 2 * MAX_LANES;
@@ -61,6 +61,48 @@ pub(super) unsafe fn gradients<L: Lanes>(
         let (weight, gradient) = of.at::<L>(weights.add(whole), gradients.add(whole));
         last::<L>(weights, n, weight);
         last::<L>(gradients, n, gradient);
+    }
+}
+
+/// `scores[..n]` become `cap * tanh(scores * scale / cap)`, and `slopes[..n]`, where they are asked for,
+/// the derivatives of the tanh. What lies behind is anything.
+///
+/// # Safety
+/// As [`powers`], for both rows.
+#[inline(always)]
+pub(super) unsafe fn capped<L: Lanes>(
+    scores: *mut f32,
+    slopes: Option<*mut f32>,
+    n: usize,
+    (scale, cap): (f32, f32),
+) {
+    // SAFETY: the last vector ends within the slack.
+    unsafe {
+        let (factor, cap, one) = (L::splat(scale / cap), L::splat(cap), L::splat(1.0));
+        for i in (0..n).step_by(L::N) {
+            let share = tanh::<L>(L::mul(L::load(scores.add(i)), factor));
+            L::store(scores.add(i), L::mul(cap, share));
+            if let Some(slopes) = slopes {
+                L::store(slopes.add(i), L::sub(one, L::mul(share, share)));
+            }
+        }
+    }
+}
+
+/// `row[..n] *= by[..n]`; zeros behind stay zeros, whatever lies behind in `by`.
+///
+/// # Safety
+/// As [`powers`], for both rows.
+#[inline(always)]
+pub(super) unsafe fn times<L: Lanes>(row: *mut f32, by: *const f32, n: usize) {
+    // SAFETY: the last vector ends within the slack.
+    unsafe {
+        let whole = n / L::N * L::N;
+        for i in (0..whole).step_by(L::N) {
+            L::store(row.add(i), L::mul(L::load(row.add(i)), L::load(by.add(i))));
+        }
+        let rest = L::mul(L::load(row.add(whole)), L::load(by.add(whole)));
+        L::store(row.add(whole), part::<L>(n - whole, rest, 0.0));
     }
 }
 

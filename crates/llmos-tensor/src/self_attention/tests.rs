@@ -36,11 +36,18 @@ fn plain(
                 let at = (b * s.time + t) * q_width + h * dim;
                 let key = |j: usize| (b * s.time + j) * kv_width + h / group * dim;
                 let start = starts.map_or(0, |starts| starts[b * s.time + t] as usize);
+                let start = start.max(s.window.map_or(0, |window| (t + 1).saturating_sub(window)));
                 let dot = |a: &[f32], i: usize, b: &[f32], j: usize| -> f64 {
                     (0..dim).map(|d| f64::from(a[i + d]) * f64::from(b[j + d])).sum()
                 };
                 let scale = f64::from(s.scale);
-                let scores: Vec<f64> = (start..=t).map(|j| dot(q, at, k, key(j)) * scale).collect();
+                let cap = s.softcap.map(f64::from);
+                let scores: Vec<f64> = (start..=t)
+                    .map(|j| {
+                        let score = dot(q, at, k, key(j)) * scale;
+                        cap.map_or(score, |cap| cap * (score / cap).tanh())
+                    })
+                    .collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let total: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
                 let weights: Vec<f64> =
@@ -48,7 +55,8 @@ fn plain(
                 let d_weights: Vec<f64> = (start..=t).map(|j| dot(d_out, at, v, key(j))).collect();
                 let delta: f64 = weights.iter().zip(&d_weights).map(|(w, d)| w * d).sum();
                 for (i, j) in (start..=t).enumerate() {
-                    let d_score = weights[i] * (d_weights[i] - delta) * scale;
+                    let slope = cap.map_or(1.0, |cap| 1.0 - (scores[i] / cap).powi(2));
+                    let d_score = weights[i] * (d_weights[i] - delta) * scale * slope;
                     for d in 0..dim {
                         result.out[at + d] += weights[i] * f64::from(v[key(j) + d]);
                         result.d_v[key(j) + d] += weights[i] * f64::from(d_out[at + d]);
@@ -81,12 +89,26 @@ fn difference(got: &[f32], gap: usize, expected: &[f64], width: usize) -> f64 {
 
 #[test]
 fn attention_and_its_gradients_match_plain_arithmetic() {
+    let of = |batch, time, n_head, n_kv_head, head_dim, scale| SelfAttention {
+        batch,
+        time,
+        n_head,
+        n_kv_head,
+        head_dim,
+        scale,
+        softcap: None,
+        window: None,
+    };
     let shapes = [
-        SelfAttention { batch: 2, time: 5, n_head: 2, n_kv_head: 2, head_dim: 4, scale: 0.5 },
-        SelfAttention { batch: 1, time: 150, n_head: 4, n_kv_head: 2, head_dim: 16, scale: 0.25 },
-        SelfAttention { batch: 2, time: 128, n_head: 2, n_kv_head: 1, head_dim: 32, scale: 0.2 },
-        SelfAttention { batch: 1, time: 97, n_head: 2, n_kv_head: 1, head_dim: 48, scale: 0.15 },
-        SelfAttention { batch: 1, time: 65, n_head: 1, n_kv_head: 1, head_dim: 72, scale: 0.12 },
+        of(2, 5, 2, 2, 4, 0.5),
+        of(1, 150, 4, 2, 16, 0.25),
+        of(2, 128, 2, 1, 32, 0.2),
+        of(1, 97, 2, 1, 48, 0.15),
+        of(1, 65, 1, 1, 72, 0.12),
+        SelfAttention { window: Some(1), ..of(1, 40, 2, 1, 8, 0.5) },
+        SelfAttention { window: Some(37), ..of(2, 130, 4, 2, 16, 0.25) },
+        SelfAttention { softcap: Some(1.5), ..of(1, 101, 2, 1, 16, 0.6) },
+        SelfAttention { softcap: Some(0.5), window: Some(20), ..of(1, 66, 2, 2, 24, 0.4) },
     ];
     for isa in Isa::available() {
         for s in shapes {

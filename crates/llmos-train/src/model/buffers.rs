@@ -1,9 +1,12 @@
 //! What a step works in, made once.
 
+use std::cell::Cell;
+
 use llmos_tensor::ops::train::rmsnorm_partial_len;
 use llmos_tensor::{Arena, Floats};
 
-use crate::recipe::ModelShape;
+use super::adapter::Adapter;
+use super::blueprint::{Blueprint, Sizes};
 
 /// Logits of the head that are held at once, in numbers: 16 MiB.
 const LOGITS: usize = 4 << 20;
@@ -30,6 +33,10 @@ pub(super) struct LayerBuffers {
     pub(super) mlp_inverse: Floats,
     /// (N, 2 F); becomes its own gradient.
     pub(super) gate_up: Floats,
+    /// Both (N, C): what the branches give, where it is normed on its way out.
+    pub(super) branches: [Floats; 2],
+    /// Both (N)
+    pub(super) branch_inverses: [Floats; 2],
 }
 
 /// All buffers.
@@ -46,6 +53,8 @@ pub(super) struct Buffers {
     pub(super) inner: Floats,
     /// (rows, V): logits, then their gradients.
     pub(super) logits: Floats,
+    /// (rows, V): the logits once more, where they are capped.
+    pub(super) capped: Floats,
     /// (N)
     pub(super) losses: Floats,
     /// (N, C): the residual stream's gradient.
@@ -58,69 +67,97 @@ pub(super) struct Buffers {
     pub(super) d_attention: Floats,
     /// (N, F)
     pub(super) d_inner: Floats,
+    /// (N, C): a branch that is not added to the residual stream as it is, and its gradient.
+    pub(super) branch: Floats,
     pub(super) partial: Floats,
+    /// As long as the longest norm: weights of a norm that are not as the parameters have them.
+    pub(super) norm: Floats,
     /// Both (N, 3 rank): inputs and gradients of an adapter's B.
     pub(super) low: [Floats; 2],
+    /// Both (N, out) of the widest product: what magnitudes multiply, and its gradient.
+    pub(super) wide: [Floats; 2],
 }
 
 /// Tokens whose logits are held at once.
-pub(super) fn head_rows(shape: &ModelShape, tokens: usize) -> usize {
-    (LOGITS / shape.vocab_size.max(1)).clamp(1, tokens.max(1))
+pub(super) fn head_rows(sizes: &Sizes, tokens: usize) -> usize {
+    (LOGITS / sizes.vocab_size.max(1)).clamp(1, tokens.max(1))
 }
 
 impl Buffers {
-    pub(super) fn new(shape: &ModelShape, batch: usize, time: usize) -> Buffers {
-        let n = batch * time;
-        let (c, d, f) = (shape.d_model, shape.head_dim, shape.d_ff);
-        let (h, kv) = (shape.n_head, shape.n_kv_head);
+    pub(super) fn new(blueprint: &Blueprint, batch: usize, time: usize) -> Buffers {
         let arena = Arena::default();
-        let zeros = |len: usize| arena.floats(len);
+        Buffers::made(blueprint, batch * time, &|len| arena.floats(len))
+    }
+
+    /// Numbers that [`Buffers::new`] makes room for.
+    pub(super) fn numbers(blueprint: &Blueprint, batch: usize, time: usize) -> u64 {
+        let count = Cell::new(0);
+        Buffers::made(blueprint, batch * time, &|len| {
+            count.set(count.get() + len as u64);
+            Floats::default()
+        });
+        count.get()
+    }
+
+    /// Buffers for `n` tokens, out of pieces that `zeros` gives.
+    fn made(blueprint: &Blueprint, n: usize, zeros: &dyn Fn(usize) -> Floats) -> Buffers {
+        let (s, block) = (blueprint.sizes(), blueprint.block());
+        let (c, f) = (s.d_model, s.d_ff);
+        let [of_q, of_k] = s.qk_rows().map_or([0, 0], |[q, k]| [q.0, k.0]);
+        let only_if = |is: bool, len: usize| zeros(if is { len } else { 0 });
         let layer = || LayerBuffers {
             x: zeros(n * c),
             attention_inverse: zeros(n),
-            qkv: zeros(n * (h + 2 * kv) * d),
-            qk_inverse: [zeros(n * h), zeros(n * kv)],
-            qk: zeros(n * (h + kv) * d),
-            attention: zeros(n * h * d),
-            log_sums: zeros(n * h),
+            qkv: zeros(n * s.qkv_width()),
+            qk_inverse: [zeros(n * of_q), zeros(n * of_k)],
+            qk: zeros(n * s.qk_width()),
+            attention: zeros(n * s.q_width()),
+            log_sums: zeros(n * s.n_head),
             middle: zeros(n * c),
             mlp_inverse: zeros(n),
             gate_up: zeros(n * 2 * f),
+            branches: [only_if(s.post_norm, n * c), only_if(s.post_norm, n * c)],
+            branch_inverses: [only_if(s.post_norm, n), only_if(s.post_norm, n)],
         };
+        let logits = head_rows(s, n) * s.vocab_size;
         Buffers {
-            layers: (0..shape.n_layer).map(|_| layer()).collect(),
+            layers: (0..s.n_layer).map(|_| layer()).collect(),
             x: zeros(n * c),
             inverse: zeros(n),
             normed: zeros(n * c),
             inner: zeros(n * f),
-            logits: zeros(head_rows(shape, n) * shape.vocab_size),
+            logits: zeros(logits),
+            capped: only_if(s.logit_softcap.is_some(), logits),
             losses: zeros(n),
             d_x: zeros(n * c),
             d_normed: zeros(n * c),
-            d_qkv: zeros(n * (h + 2 * kv) * d),
-            d_attention: zeros(n * h * d),
+            d_qkv: zeros(n * s.qkv_width()),
+            d_attention: zeros(n * s.q_width()),
             d_inner: zeros(n * f),
-            partial: zeros(rmsnorm_partial_len(n, c.max(d))),
+            branch: only_if(s.post_norm || block.output_bias || block.mlp_bias, n * c),
+            partial: zeros(rmsnorm_partial_len(n, s.widest_norm())),
+            norm: only_if(s.norm_offsets, s.widest_norm()),
             low: Default::default(),
+            wide: Default::default(),
         }
     }
 
-    /// Room for an adapter.
-    pub(super) fn make_low(&mut self, len: usize) {
+    /// Room for an adapter, of `n` tokens.
+    pub(super) fn make_adapter_room(&mut self, sizes: &Sizes, rank: usize, dora: bool, n: usize) {
         let arena = Arena::default();
-        self.low = [arena.floats(len), arena.floats(len)];
+        let low = Adapter::low_len(rank, n);
+        self.low = [arena.floats(low), arena.floats(low)];
+        if dora {
+            let wide = n * sizes.qkv_width().max(2 * sizes.d_ff).max(sizes.d_model);
+            self.wide = [arena.floats(wide), arena.floats(wide)];
+            self.branch = arena.floats(n * sizes.d_model);
+        }
     }
 
-    /// Numbers that [`Buffers::new`] makes room for.
-    pub(super) fn numbers(shape: &ModelShape, batch: usize, time: usize) -> u64 {
-        let n = (batch * time) as u64;
-        let [c, d, f, h, kv] =
-            [shape.d_model, shape.head_dim, shape.d_ff, shape.n_head, shape.n_kv_head]
-                .map(|x| x as u64);
-        let layer = 2 * c + 2 + (h + 2 * kv) * d + 2 * h + kv + (h + kv) * d + h * d + 2 * f;
-        let shared = 4 * c + 2 + 2 * f + (h + 2 * kv) * d + h * d;
-        let rows = head_rows(shape, batch * time) as u64;
-        let partial = rmsnorm_partial_len(batch * time, shape.d_model.max(shape.head_dim)) as u64;
-        n * (layer * shape.n_layer as u64 + shared) + rows * shape.vocab_size as u64 + partial
+    /// Numbers that [`Buffers::make_adapter_room`] makes room for.
+    pub(super) fn adapter_numbers(sizes: &Sizes, rank: usize, dora: bool, n: usize) -> u64 {
+        let wide = sizes.qkv_width().max(2 * sizes.d_ff).max(sizes.d_model);
+        let of_dora = if dora { n * (2 * wide + sizes.d_model) } else { 0 };
+        (2 * Adapter::low_len(rank, n) + of_dora) as u64
     }
 }

@@ -1,34 +1,39 @@
 //! From token ids to losses.
 
+use std::ops::Range;
+
 use llmos_tensor::ops::train::{
-    Rows, RowsMut, copy_forward, cross_entropy_forward, embedding_forward, rmsnorm_forward,
-    rope_forward, silu_gate_forward,
+    Rows, RowsMut, add_in_place, bias_forward, copy_forward, cross_entropy_forward, gate_forward,
+    residual_forward, rmsnorm_forward, rope_forward, softcap_forward,
 };
 use llmos_tensor::self_attention::{Heads, HeadsMut, attention_forward};
 
-use super::adapter::Place;
+use super::adapter::{Place, Work};
 use super::buffers::{Buffers, head_rows};
-use super::{Batch, IGNORE, Network, Weights};
+use super::weights::{Model, Weights};
+use super::{Batch, IGNORE, Network};
 
 impl Network {
     /// The loss of each token (B * T) in nats, 0 where nothing is learnt.
     pub fn losses(&mut self, weights: &[f32], batch: Batch<'_>, losses: &mut [f32]) {
         assert_eq!(losses.len(), batch.inputs.len(), "a loss for each token");
+        self.begin(weights, batch);
         let mut buffers = std::mem::take(&mut self.buffers);
-        let (c, weights) = (self.shape.d_model, self.weights(weights));
+        let (c, v, weights) =
+            (self.sizes().d_model, self.sizes().vocab_size, self.weights(weights));
         for (first, piece) in self.pieces(batch) {
             self.forward(&mut buffers, weights, piece);
             let n = piece.inputs.len();
-            let (losses, rows) = (&mut losses[first..][..n], head_rows(&self.shape, n));
+            let (losses, rows) = (&mut losses[first..][..n], head_rows(self.sizes(), n));
             for start in (0..n).step_by(rows) {
                 let count = rows.min(n - start);
-                let logits = &mut buffers.logits[..count * self.shape.vocab_size];
+                let logits = &mut buffers.logits[..count * v];
                 let x = &buffers.normed[start * c..][..count * c];
-                self.linear(x, &weights.model[self.layout.head.clone()], c, logits, false);
+                self.head_forward(x, weights.model, logits);
                 cross_entropy_forward(
                     &self.device,
                     logits,
-                    self.shape.vocab_size,
+                    v,
                     &piece.targets[start..][..count],
                     IGNORE,
                     &mut losses[start..][..count],
@@ -40,14 +45,15 @@ impl Network {
 
     /// The logits (B * T, V) of all tokens.
     pub fn logits(&mut self, weights: &[f32], batch: Batch<'_>, logits: &mut [f32]) {
+        self.begin(weights, batch);
         let mut buffers = std::mem::take(&mut self.buffers);
-        let (c, v) = (self.shape.d_model, self.shape.vocab_size);
+        let (c, v) = (self.sizes().d_model, self.sizes().vocab_size);
         let weights = self.weights(weights);
         for (first, piece) in self.pieces(batch) {
             self.forward(&mut buffers, weights, piece);
             let n = piece.inputs.len();
             let (x, logits) = (&buffers.normed[..n * c], &mut logits[first * v..][..n * v]);
-            self.linear(x, &weights.model[self.layout.head.clone()], c, logits, false);
+            self.head_forward(x, weights.model, logits);
         }
         self.buffers = buffers;
     }
@@ -55,90 +61,101 @@ impl Network {
     /// The logits (V) of what comes after `ids`, of which there are T at most.
     pub fn next_logits(&mut self, weights: &[f32], ids: &[u32], logits: &mut [f32]) {
         let time = std::mem::replace(&mut self.time, ids.len());
+        let batch = Batch { inputs: ids, targets: ids, starts: None, weights: None };
+        self.begin(weights, batch);
         let mut buffers = std::mem::take(&mut self.buffers);
         let weights = self.weights(weights);
-        self.forward(
-            &mut buffers,
-            weights,
-            Batch { inputs: ids, targets: ids, starts: None, weights: None },
-        );
-        let c = self.shape.d_model;
+        self.forward(&mut buffers, weights, batch);
+        let c = self.sizes().d_model;
         let x = &buffers.normed[(ids.len() - 1) * c..][..c];
-        self.linear(x, &weights.model[self.layout.head.clone()], c, logits, false);
+        self.head_forward(x, weights.model, logits);
         (self.buffers, self.time) = (buffers, time);
+    }
+
+    /// From normed rows `x` (N, C) to their logits (N, V), capped where the model caps them.
+    pub(super) fn head_forward(&self, x: &[f32], model: Model<'_>, logits: &mut [f32]) {
+        self.linear(x, model, &self.layout.head, self.sizes().d_model, logits, false);
+        if let Some(cap) = self.sizes().logit_softcap {
+            softcap_forward(&self.device, logits, cap);
+        }
+    }
+
+    /// A product of layer `l`, its adapter's share included: `y` (N, out) `= x W^T` of `x` (N, in).
+    pub(super) fn product(
+        &self,
+        (l, place): (usize, Place),
+        weights: Weights<'_>,
+        x: &[f32],
+        n_in: usize,
+        y: &mut [f32],
+        add: bool,
+        low: &mut [f32],
+    ) {
+        let range = place.range(&self.layout.layers[l]);
+        self.linear(x, weights.model, range, n_in, y, add);
+        let Some(learnt) = weights.adapter else { return };
+        let work = Work { device: &self.device, precision: self.precision, low };
+        learnt.forward((l, place), work, x, n_in, y);
+        if learnt.adapter.dora {
+            learnt.magnify((l, place), &self.device, x.len() / n_in, y);
+        }
     }
 
     /// All blocks; leaves the normed output of the last in `normed`, and what the way back needs.
     pub(super) fn forward(&self, buffers: &mut Buffers, weights: Weights<'_>, batch: Batch<'_>) {
         let (b, time) = self.batch_size(batch);
         let n = b * time;
-        let s = &self.shape;
-        let (c, d, f) = (s.d_model, s.head_dim, s.d_ff);
-        let (q_width, qk_width) = (s.n_head * d, (s.n_head + s.n_kv_head) * d);
-        let qkv_width = qk_width + s.n_kv_head * d;
-        let eps = s.norm_eps as f32;
+        let s = self.sizes();
+        let (c, f) = (s.d_model, s.d_ff);
+        let (q_width, qk_width, qkv_width) = (s.q_width(), s.qk_width(), s.qkv_width());
         let device = &*self.device;
-        let Buffers { layers, x: last, normed, inner, inverse, low: [low, _], .. } = buffers;
-        let mut adapt = |at: (usize, Place), x: &[f32], n_in: usize, y: &mut [f32]| {
-            if let Some((adapter, values)) = weights.adapter {
-                adapter.forward(at, self.work(values, low), x, n_in, y);
-            }
-        };
+        let Buffers {
+            layers, x: last, normed, inner, inverse, branch, norm, low: [low, _], ..
+        } = buffers;
         if let Some(first) = layers.first_mut() {
-            let table = &weights.model[self.layout.embedding.clone()];
-            embedding_forward(device, batch.inputs, table, c, &mut first.x[..n * c]);
+            self.embed(weights.model, batch.inputs, &mut first.x[..n * c]);
         }
         let normed = &mut normed[..n * c];
         for (l, at) in self.layout.layers.iter().enumerate() {
             let (these, next) = layers.split_at_mut(l + 1);
             let layer = &mut these[l];
+            let block = &self.blueprint.config().layers[l];
             let x = &layer.x[..n * c];
-            self.norm(
-                x,
-                &weights.model[at.attention_norm.clone()],
-                normed,
-                &mut layer.attention_inverse[..n],
-            );
-            let qkv = &mut layer.qkv[..n * qkv_width];
-            self.linear(normed, &weights.model[at.qkv.clone()], c, qkv, false);
-            adapt((l, Place::Qkv), normed, c, qkv);
-            let qk = &mut layer.qk[..n * qk_width];
-            match &at.qk_norm {
-                Some([q_norm, k_norm]) => {
-                    let (q, k) =
-                        Rows::new(qkv, n, s.n_head + s.n_kv_head, d, qkv_width).split_at(s.n_head);
-                    let all = RowsMut::new(qk, n, s.n_head + s.n_kv_head, d, qk_width);
-                    let (q_out, k_out) = all.split_at(s.n_head);
-                    let [q_inverse, k_inverse] = &mut layer.qk_inverse;
-                    let q_inverse = &mut q_inverse[..n * s.n_head];
-                    let k_inverse = &mut k_inverse[..n * s.n_kv_head];
-                    rmsnorm_forward(
-                        device,
-                        q,
-                        Some(&weights.model[q_norm.clone()]),
-                        eps,
-                        q_out,
-                        q_inverse,
-                    );
-                    rmsnorm_forward(
-                        device,
-                        k,
-                        Some(&weights.model[k_norm.clone()]),
-                        eps,
-                        k_out,
-                        k_inverse,
-                    );
+            let input = match &at.attention_norm {
+                Some(range) => {
+                    let weight = self.norm_weight(weights.model, range, norm);
+                    self.norm(x, weight, normed, &mut layer.attention_inverse[..n]);
+                    &*normed
                 }
-                None => {
+                None => x,
+            };
+            let qkv = &mut layer.qkv[..n * qkv_width];
+            self.product((l, Place::Qkv), weights, input, c, qkv, false, low);
+            self.bias(weights.model, &at.qkv_bias, qkv);
+            let qk = &mut layer.qk[..n * qk_width];
+            match (&at.qk_norm, s.qk_rows()) {
+                (Some(ranges), Some(rows)) => {
+                    let parts = ranges.iter().zip(rows).zip(&mut layer.qk_inverse);
+                    for (((range, (heads, size)), inverse), from) in parts.zip([0, q_width]) {
+                        let of = Rows::new(&qkv[from..], n, heads, size, qkv_width);
+                        let to = RowsMut::new(&mut qk[from..], n, heads, size, qk_width);
+                        let weight = Some(self.norm_weight(weights.model, range, norm));
+                        let inverse = &mut inverse[..n * heads];
+                        rmsnorm_forward(device, of, weight, s.norm_eps, to, inverse);
+                    }
+                }
+                _ => {
                     let from = Rows::new(qkv, n, 1, qk_width, qkv_width);
                     copy_forward(device, from, RowsMut::packed(qk, qk_width));
                 }
             }
-            let heads = RowsMut::new(qk, n, s.n_head + s.n_kv_head, d, qk_width);
-            rope_forward(device, &self.rope, time, heads);
+            if let Some(table) = self.rope(block) {
+                let heads = RowsMut::new(qk, n, s.n_head + s.n_kv_head, s.head_dim, qk_width);
+                rope_forward(device, table, time, heads);
+            }
             attention_forward(
                 device,
-                self.attention(b),
+                self.attention(b, block),
                 Heads { data: qk, stride: qk_width },
                 Heads { data: &qk[q_width..], stride: qk_width },
                 Heads { data: &qkv[qk_width..], stride: qkv_width },
@@ -147,49 +164,101 @@ impl Network {
                 &mut layer.log_sums[..n * s.n_head],
             );
             let middle = &mut layer.middle[..n * c];
-            copy_forward(device, Rows::packed(x, c), RowsMut::packed(middle, c));
             let attention = &layer.attention[..n * q_width];
-            self.linear(attention, &weights.model[at.output.clone()], q_width, middle, true);
-            adapt((l, Place::Output), attention, q_width, middle);
-            self.norm(
-                middle,
-                &weights.model[at.mlp_norm.clone()],
-                normed,
-                &mut layer.mlp_inverse[..n],
-            );
+            let [attention_branch, mlp_branch] = &mut layer.branches;
+            let [attention_inverse, mlp_inverse] = &mut layer.branch_inverses;
+            let at_output = (l, Place::Output);
+            if self.is_apart(&at.output_bias, weights) {
+                let branch =
+                    if s.post_norm { &mut attention_branch[..n * c] } else { &mut branch[..n * c] };
+                self.product(at_output, weights, attention, q_width, branch, false, low);
+                self.bias(weights.model, &at.output_bias, branch);
+                let post = at.attention_post_norm.as_ref();
+                let post = post.map(|range| self.norm_weight(weights.model, range, norm));
+                self.residual(x, branch, post, middle, attention_inverse);
+            } else {
+                copy_forward(device, Rows::packed(x, c), RowsMut::packed(middle, c));
+                self.product(at_output, weights, attention, q_width, middle, true, low);
+            }
+            let input = match &at.mlp_norm {
+                Some(range) => {
+                    let weight = self.norm_weight(weights.model, range, norm);
+                    self.norm(middle, weight, normed, &mut layer.mlp_inverse[..n]);
+                    &*normed
+                }
+                None => middle,
+            };
             let gate_up = &mut layer.gate_up[..n * 2 * f];
-            self.linear(normed, &weights.model[at.gate_up.clone()], c, gate_up, false);
-            adapt((l, Place::GateUp), normed, c, gate_up);
+            self.product((l, Place::GateUp), weights, input, c, gate_up, false, low);
+            self.bias(weights.model, &at.gate_up_bias, gate_up);
             let inner = &mut inner[..n * f];
             self.gate(gate_up, inner);
             let out = match next.first_mut() {
                 Some(next) => &mut next.x[..n * c],
                 None => &mut last[..n * c],
             };
-            copy_forward(device, Rows::packed(middle, c), RowsMut::packed(out, c));
-            self.linear(inner, &weights.model[at.down.clone()], f, out, true);
-            adapt((l, Place::Down), inner, f, out);
+            let at_down = (l, Place::Down);
+            if self.is_apart(&at.down_bias, weights) {
+                let branch =
+                    if s.post_norm { &mut mlp_branch[..n * c] } else { &mut branch[..n * c] };
+                self.product(at_down, weights, inner, f, branch, false, low);
+                self.bias(weights.model, &at.down_bias, branch);
+                let post = at.mlp_post_norm.as_ref();
+                let post = post.map(|range| self.norm_weight(weights.model, range, norm));
+                self.residual(middle, branch, post, out, mlp_inverse);
+            } else {
+                copy_forward(device, Rows::packed(middle, c), RowsMut::packed(out, c));
+                self.product(at_down, weights, inner, f, out, true, low);
+            }
         }
-        self.norm(
-            &last[..n * c],
-            &weights.model[self.layout.norm.clone()],
-            normed,
-            &mut inverse[..n],
-        );
+        let weight = self.norm_weight(weights.model, &self.layout.norm, norm);
+        self.norm(&last[..n * c], weight, normed, &mut inverse[..n]);
+    }
+
+    /// Something is done to a branch before it meets the residual stream: it cannot be added by the
+    /// product that makes it.
+    pub(super) fn is_apart(&self, bias: &Option<Range<usize>>, weights: Weights<'_>) -> bool {
+        self.sizes().post_norm
+            || bias.is_some()
+            || weights.adapter.is_some_and(|learnt| learnt.adapter.dora)
+    }
+
+    /// Adds the bias at `range`, if there is one, to each row of `x` (N, C).
+    fn bias(&self, model: Model<'_>, range: &Option<Range<usize>>, x: &mut [f32]) {
+        if let Some(range) = range {
+            let bias = model.vector(range);
+            bias_forward(&self.device, RowsMut::packed(x, bias.len()), bias);
+        }
+    }
+
+    /// `out = x + branch`, all (N, C), or `x` plus the branch's norm, whose factors go to `inverse`.
+    fn residual(
+        &self,
+        x: &[f32],
+        branch: &[f32],
+        norm: Option<&[f32]>,
+        out: &mut [f32],
+        inverse: &mut [f32],
+    ) {
+        let Some(weight) = norm else { return residual_forward(&self.device, x, branch, out) };
+        let n = x.len() / self.sizes().d_model;
+        self.norm(branch, weight, out, &mut inverse[..n]);
+        add_in_place(&self.device, out, x);
     }
 
     /// `out` (N, C) `= x` (N, C) normed.
     pub(super) fn norm(&self, x: &[f32], weight: &[f32], out: &mut [f32], inverse: &mut [f32]) {
         let c = weight.len();
         let (x, out) = (Rows::packed(x, c), RowsMut::packed(out, c));
-        rmsnorm_forward(&self.device, x, Some(weight), self.shape.norm_eps as f32, out, inverse);
+        rmsnorm_forward(&self.device, x, Some(weight), self.sizes().norm_eps, out, inverse);
     }
 
-    /// `inner` (N, F) `= silu(gate) * up` of (N, 2 F).
+    /// `inner` (N, F) `= activation(gate) * up` of (N, 2 F).
     pub(super) fn gate(&self, gate_up: &[f32], inner: &mut [f32]) {
-        let f = self.shape.d_ff;
+        let f = self.sizes().d_ff;
         let both = Rows::new(gate_up, gate_up.len() / (2 * f), 2, f, 2 * f);
         let (gate, up) = both.split_at(1);
-        silu_gate_forward(&self.device, gate, up, RowsMut::packed(inner, f));
+        let inner = RowsMut::packed(inner, f);
+        gate_forward(&self.device, self.sizes().activation, gate, up, inner);
     }
 }

@@ -7,30 +7,38 @@
 
 mod adapter;
 mod backward;
+mod blueprint;
 mod buffers;
+mod dora;
 mod forward;
 mod parameters;
+mod positions;
 mod pretrained;
 mod products;
 mod scalar;
+mod stored;
+mod weights;
 
-use std::ops::Range;
 use std::sync::Arc;
 
+use llmos_model::config::Layer;
 use llmos_tensor::Device;
-use llmos_tensor::gemm::{Precision, View, ViewMut, gemm};
-use llmos_tensor::ops::Pairing;
+use llmos_tensor::gemm::Precision;
 use llmos_tensor::ops::train::{CrossEntropy, RopeTable};
 use llmos_tensor::self_attention::SelfAttention;
 
-use crate::recipe::ModelShape;
-use adapter::{Adapter, Work};
+use adapter::{Adapter, Learnt};
 pub use adapter::{Lora, TARGETS};
+pub use blueprint::Blueprint;
+use blueprint::Sizes;
 use buffers::Buffers;
 pub(crate) use parameters::SCORE;
 pub use parameters::{Kind, Layout, Tensor};
-pub(crate) use pretrained::read_weights;
+use positions::Positions;
+pub(crate) use pretrained::{read_tensors, read_weights};
 pub use products::products_seconds;
+pub(crate) use stored::Stored;
+use weights::{Model, Weights};
 
 /// A target that is not learnt from.
 pub const IGNORE: u32 = u32::MAX;
@@ -80,9 +88,9 @@ pub struct Objective {
     pub z_loss: f32,
 }
 
-/// A decoder of one shape.
+/// A decoder that learns.
 pub struct Network {
-    shape: ModelShape,
+    blueprint: Blueprint,
     layout: Layout,
     device: Arc<Device>,
     precision: Precision,
@@ -91,36 +99,47 @@ pub struct Network {
     /// T at most, and T.
     longest: usize,
     time: usize,
-    rope: RopeTable,
+    positions: Positions,
     buffers: Buffers,
     adapted: Option<Adapted>,
 }
 
 /// A frozen model beside which an adapter learns.
 struct Adapted {
-    /// (parameters of the model)
-    frozen: Vec<f32>,
+    frozen: Frozen,
     adapter: Adapter,
+    /// Both (rows of all adapted matrices), of DoRA: squared lengths of frozen rows, and lengths of
+    /// the rows of the sum.
+    squares: Vec<f32>,
+    lengths: Vec<f32>,
 }
 
-/// The numbers of a model, and of an adapter where there is one.
-#[derive(Clone, Copy)]
-struct Weights<'a> {
-    model: &'a [f32],
-    adapter: Option<(&'a Adapter, &'a [f32])>,
+/// Weights that do not learn.
+pub(crate) enum Frozen {
+    /// (parameters)
+    Whole(Vec<f32>),
+    /// As files hold them.
+    Stored(Stored),
 }
 
-/// Gradients of what learns: of the model, or of its adapter.
-struct Slopes<'a> {
-    model: Option<&'a mut [f32]>,
-    adapter: Option<&'a mut [f32]>,
-}
-
-impl Slopes<'_> {
-    /// Those of a tensor of the model, where it learns.
-    fn of(&mut self, range: &Range<usize>) -> Option<&mut [f32]> {
-        self.model.as_mut().map(|gradients| &mut gradients[range.clone()])
+impl Frozen {
+    fn model(&self) -> Model<'_> {
+        match self {
+            Frozen::Whole(weights) => Model::Whole(weights),
+            Frozen::Stored(stored) => Model::Stored(stored),
+        }
     }
+}
+
+/// Parameters of a decoder, with a head of one row where `is_scalar`, and those of them that learn: its
+/// own, or its adapter's.
+pub(crate) fn counts(blueprint: &Blueprint, is_scalar: bool, lora: Option<&Lora>) -> (u64, u64) {
+    let layout = match is_scalar {
+        true => Layout::scalar(blueprint),
+        false => Layout::new(blueprint),
+    };
+    let learnt = lora.map_or(layout.len(), |lora| Adapter::new(&layout, lora).layout.len());
+    (layout.len() as u64, learnt as u64)
 }
 
 /// Rows of [`AT_ONCE`] tokens, at least one.
@@ -133,63 +152,94 @@ impl Network {
     /// otherwise. Its buffers are made here, for no more than `batch` such rows at once; nothing is
     /// allocated afterwards.
     pub fn new(
-        shape: &ModelShape,
+        blueprint: &Blueprint,
         device: &Arc<Device>,
         precision: Precision,
         batch: usize,
         time: usize,
     ) -> Network {
         let at_once = rows_at_once(batch, time);
-        let config = shape.config(time);
-        let frequencies = config.ropes.first().map_or(&[][..], |rope| &rope.inverse_frequencies);
         Network {
-            layout: Layout::new(shape),
+            layout: Layout::new(blueprint),
             device: device.clone(),
             precision: precision.on(device),
             tokens: at_once * time,
             longest: time,
             time,
-            rope: RopeTable::new(frequencies, 1.0, time, Pairing::Halves),
-            buffers: Buffers::new(shape, at_once, time),
+            positions: Positions::new(blueprint.config(), time),
+            buffers: Buffers::new(blueprint, at_once, time),
             adapted: None,
-            shape: shape.clone(),
+            blueprint: blueprint.clone(),
         }
     }
 
     /// The same decoder with frozen weights, beside which an adapter learns: from now on parameters
     /// are the adapter's.
-    pub fn with_adapter(mut self, frozen: Vec<f32>, lora: &Lora) -> Network {
-        assert_eq!(frozen.len(), self.layout.len(), "the parameters of this shape");
-        let adapter = Adapter::new(&self.shape, lora);
-        self.buffers.make_low(Adapter::low_len(lora.rank, self.tokens));
-        self.adapted = Some(Adapted { frozen, adapter });
+    pub(crate) fn with_adapter(mut self, frozen: Frozen, lora: &Lora) -> Network {
+        if let Frozen::Whole(weights) = &frozen {
+            assert_eq!(weights.len(), self.layout.len(), "the parameters of this shape");
+        }
+        let adapter = Adapter::new(&self.layout, lora);
+        self.buffers.make_adapter_room(self.blueprint.sizes(), lora.rank, lora.dora, self.tokens);
+        let squares = match lora.dora {
+            true => self.frozen_squares(frozen.model(), &adapter),
+            false => Vec::new(),
+        };
+        let lengths = vec![0.0; squares.len()];
+        self.adapted = Some(Adapted { frozen, adapter, squares, lengths });
         self
     }
 
     /// The weights of a decoder whose adapter, `values`, has become part of it; as they are where it
     /// has none.
-    pub fn merged(self, values: Vec<f32>) -> Vec<f32> {
-        match self.adapted {
-            None => values,
-            Some(Adapted { mut frozen, adapter }) => {
-                adapter.merge(&values, &self.layout, &mut frozen, &self.device);
-                frozen
+    ///
+    /// # Panics
+    /// If the frozen weights are in their files.
+    pub(crate) fn merged(self, values: Vec<f32>) -> Vec<f32> {
+        let Some(Adapted { frozen, adapter, .. }) = self.adapted else { return values };
+        let Frozen::Whole(mut frozen) = frozen else { panic!("an adapter is merged in memory") };
+        adapter.merge(&values, &mut frozen, &self.device);
+        frozen
+    }
+
+    /// Values to begin with: an adapter's change nothing yet.
+    pub fn initial(&self, seed: u64) -> Vec<f32> {
+        let mut values = self.layout().initial(seed);
+        if let Some(Adapted { adapter, squares, .. }) = &self.adapted {
+            for part in adapter.parts() {
+                let Some(magnitude) = &part.magnitude else { continue };
+                let of = values[magnitude.clone()].iter_mut().zip(&squares[part.lengths.clone()]);
+                of.for_each(|(value, square)| *value = square.sqrt());
             }
         }
+        values
+    }
+
+    fn sizes(&self) -> &Sizes {
+        self.blueprint.sizes()
+    }
+
+    /// What a batch is met with: positions of its length, and lengths of rows as they are now.
+    fn begin(&mut self, values: &[f32], batch: Batch<'_>) {
+        self.positions.choose(batch.starts, self.time);
+        let Some(mut adapted) = self.adapted.take() else { return };
+        if adapted.adapter.dora {
+            assert_eq!(values.len(), adapted.adapter.layout.len(), "an adapter's parameters");
+            let Adapted { frozen, adapter, squares, lengths } = &mut adapted;
+            self.row_lengths(frozen.model(), (adapter, values), squares, lengths);
+        }
+        self.adapted = Some(adapted);
     }
 
     fn weights<'a>(&'a self, given: &'a [f32]) -> Weights<'a> {
         assert_eq!(given.len(), self.layout().len(), "the parameters of this shape");
         match &self.adapted {
-            None => Weights { model: given, adapter: None },
-            Some(Adapted { frozen, adapter }) => {
-                Weights { model: frozen, adapter: Some((adapter, given)) }
-            }
+            None => Weights { model: Model::Whole(given), adapter: None },
+            Some(Adapted { frozen, adapter, lengths, .. }) => Weights {
+                model: frozen.model(),
+                adapter: Some(Learnt { adapter, values: given, lengths }),
+            },
         }
-    }
-
-    fn work<'a>(&'a self, values: &'a [f32], low: &'a mut [f32]) -> Work<'a> {
-        Work { device: &self.device, precision: self.precision, values, low }
     }
 
     /// Where each tensor lies in the parameters: those that learn.
@@ -197,10 +247,30 @@ impl Network {
         self.adapted.as_ref().map_or(&self.layout, |adapted| &adapted.adapter.layout)
     }
 
-    /// Bytes that the buffers of such a decoder take, and what its products pack.
-    pub fn buffer_bytes(shape: &ModelShape, batch: usize, time: usize) -> u64 {
+    /// What it was made from.
+    pub fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    /// Where each tensor of the model lies, whether it learns or not.
+    pub fn model_layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Bytes that the buffers of such a decoder take, and what its products pack; with what an adapter
+    /// needs besides.
+    pub fn buffer_bytes(
+        blueprint: &Blueprint,
+        batch: usize,
+        time: usize,
+        lora: Option<&Lora>,
+    ) -> u64 {
         let rows = rows_at_once(batch, time);
-        4 * Buffers::numbers(shape, rows, time) + products::packed_bytes(shape, rows * time)
+        let (sizes, tokens) = (blueprint.sizes(), rows * time);
+        let of_adapter =
+            lora.map_or(0, |lora| Buffers::adapter_numbers(sizes, lora.rank, lora.dora, tokens));
+        4 * (Buffers::numbers(blueprint, rows, time) + of_adapter)
+            + products::packed_bytes(&blueprint.shape(), tokens)
     }
 
     /// Takes rows of `time` tokens from now on.
@@ -231,40 +301,22 @@ impl Network {
         (piece.inputs.len() / self.time, self.time)
     }
 
-    fn attention(&self, batch: usize) -> SelfAttention {
+    fn attention(&self, batch: usize, block: &Layer) -> SelfAttention {
         SelfAttention {
             batch,
             time: self.time,
-            n_head: self.shape.n_head,
-            n_kv_head: self.shape.n_kv_head,
-            head_dim: self.shape.head_dim,
-            scale: (self.shape.head_dim as f32).powf(-0.5),
+            n_head: block.n_head,
+            n_kv_head: block.n_kv_head,
+            head_dim: block.head_dim,
+            scale: block.attention_scale,
+            softcap: block.attention_softcap,
+            window: block.window,
         }
     }
 
-    /// `y` (N, out) `= x` (N, in) times the transpose of `w` (out, in), added to `y` if `add`.
-    fn linear(&self, x: &[f32], w: &[f32], n_in: usize, y: &mut [f32], add: bool) {
-        let (n, n_out) = (x.len() / n_in, w.len() / n_in);
-        let w = View::dense(w, n_out, n_in).transposed();
-        let y = ViewMut::dense(y, n, n_out);
-        gemm(&self.device, self.precision, View::dense(x, n, n_in), w, y, add);
-    }
-
-    /// `d_x` (N, in) `= d_y` (N, out) times `w` (out, in).
-    fn linear_input_gradient(&self, d_y: &[f32], w: &[f32], n_in: usize, d_x: &mut [f32]) {
-        let n_out = w.len() / n_in;
-        let n = d_y.len() / n_out;
-        let (d_y, w) = (View::dense(d_y, n, n_out), View::dense(w, n_out, n_in));
-        gemm(&self.device, self.precision, d_y, w, ViewMut::dense(d_x, n, n_in), false);
-    }
-
-    /// `d_w` (out, in) `+=` the transpose of `d_y` (N, out) times `x` (N, in), where that learns.
-    fn linear_weight_gradient(&self, d_y: &[f32], x: &[f32], n_in: usize, d_w: Option<&mut [f32]>) {
-        let Some(d_w) = d_w else { return };
-        let (n, n_out) = (x.len() / n_in, d_w.len() / n_in);
-        let d_y = View::dense(d_y, n, n_out).transposed();
-        let d_w = ViewMut::dense(d_w, n_out, n_in);
-        gemm(&self.device, self.precision, d_y, View::dense(x, n, n_in), d_w, true);
+    /// The table by which a block's queries and keys turn.
+    fn rope(&self, block: &Layer) -> Option<&RopeTable> {
+        block.rope.map(|rope| self.positions.table(rope))
     }
 
     fn cross_entropy(objective: Objective, weights: Option<&[f32]>) -> CrossEntropy<'_> {

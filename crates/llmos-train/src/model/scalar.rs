@@ -2,7 +2,8 @@
 
 use llmos_tensor::ops::train::{Rows, RowsMut, WeightGradient, rmsnorm_backward};
 
-use super::{Batch, Layout, Network, Slopes};
+use super::weights::Slopes;
+use super::{Batch, Layout, Network};
 
 impl Network {
     /// The same decoder with a head of one row (1, C) in place of the vocabulary's.
@@ -11,20 +12,26 @@ impl Network {
     /// With an adapter: all weights learn.
     pub fn with_scalar_head(mut self) -> Network {
         assert!(self.adapted.is_none(), "a scalar head and an adapter");
-        self.layout = Layout::scalar(&self.shape);
+        self.layout = Layout::scalar(&self.blueprint);
         self
+    }
+
+    /// Whether it has such a head.
+    pub(crate) fn has_scalar_head(&self) -> bool {
+        self.layout.head.len() == self.sizes().d_model
     }
 
     /// The score of each token (B * T).
     pub fn scores(&mut self, weights: &[f32], batch: Batch<'_>, scores: &mut [f32]) {
         assert_eq!(scores.len(), batch.inputs.len(), "a score for each token");
+        self.begin(weights, batch);
         let mut buffers = std::mem::take(&mut self.buffers);
-        let (c, weights) = (self.shape.d_model, self.weights(weights));
+        let (c, weights) = (self.sizes().d_model, self.weights(weights));
         for (first, piece) in self.pieces(batch) {
             self.forward(&mut buffers, weights, piece);
             let n = piece.inputs.len();
             let (x, scores) = (&buffers.normed[..n * c], &mut scores[first..][..n]);
-            self.linear(x, &weights.model[self.layout.head.clone()], c, scores, false);
+            self.linear(x, weights.model, &self.layout.head, c, scores, false);
         }
         self.buffers = buffers;
     }
@@ -38,28 +45,29 @@ impl Network {
         gradients: &mut [f32],
     ) -> f64 {
         assert_eq!(gradients.len(), self.layout().len(), "a gradient for each parameter");
+        self.begin(weights, batch);
         let mut buffers = std::mem::take(&mut self.buffers);
-        let (c, weights) = (self.shape.d_model, self.weights(weights));
-        let (head, norm) = (self.layout.head.clone(), self.layout.norm.clone());
+        let (c, weights) = (self.sizes().d_model, self.weights(weights));
+        let (head, range) = (&self.layout.head, &self.layout.norm);
         let mut slopes = Slopes { model: Some(gradients), adapter: None };
         for (_, piece) in self.pieces(batch) {
             let Some(by_score) = piece.weights else { continue };
             self.forward(&mut buffers, weights, piece);
             let n = piece.inputs.len();
             let input = &buffers.normed[..n * c];
-            self.linear_weight_gradient(by_score, input, c, slopes.of(&head));
+            self.linear_weight_gradient(by_score, input, c, slopes.of(head));
             let d_normed = &mut buffers.d_normed[..n * c];
-            self.linear_input_gradient(by_score, &weights.model[head.clone()], c, d_normed);
-            let partial = &mut buffers.partial;
+            self.linear_input_gradient(by_score, weights.model, head, c, d_normed);
+            let (partial, norm) = (&mut buffers.partial, &mut buffers.norm);
             rmsnorm_backward(
                 &self.device,
                 Rows::packed(&buffers.x[..n * c], c),
-                Some(&weights.model[norm.clone()]),
+                Some(self.norm_weight(weights.model, range, norm)),
                 &buffers.inverse[..n],
                 Rows::packed(&buffers.d_normed[..n * c], c),
                 RowsMut::packed(&mut buffers.d_x[..n * c], c),
                 false,
-                slopes.of(&norm).map(|dweight| WeightGradient { dweight, partial }),
+                slopes.of(range).map(|dweight| WeightGradient { dweight, partial }),
             );
             self.backward(&mut buffers, weights, piece, &mut slopes);
         }

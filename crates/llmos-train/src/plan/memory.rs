@@ -27,7 +27,7 @@ pub struct Memory {
 /// What a process holds beside weights, gradients, optimizer and activations: 22 to 39 MB were
 /// measured (`llmos bench train`, shapes s and m, f32 and bf16, 2 threads, an AMD EPYC of family
 /// 25).
-const PROGRAM: u64 = 32 << 20;
+pub(super) const PROGRAM: u64 = 32 << 20;
 
 /// The bytes of activations of a piece: (shape, sequences in the piece, tokens in a sequence, type
 /// of products). [`activations`] is the trainer's own; a trainer that works in other buffers passes
@@ -85,7 +85,7 @@ pub fn activations(model: &ModelShape, micro_batch: usize, context: usize, _: Dt
     if tokens * block * (model.n_layer as f64 + 2.0) > 1e18 {
         return u64::MAX;
     }
-    Network::buffer_bytes(model, micro_batch, context)
+    Network::buffer_bytes(&model.blueprint(context), micro_batch, context, None)
 }
 
 /// Bytes on disk, by what they are for.

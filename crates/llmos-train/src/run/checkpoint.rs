@@ -270,9 +270,9 @@ fn sum(path: &Path) -> Result<String, Error> {
 
 fn model_header(layout: &Layout) -> Vec<u8> {
     safetensors::header(layout.tensors().iter().map(|tensor| {
-        let shape = match tensor.kind {
-            Kind::Norm => vec![tensor.cols],
-            _ => vec![tensor.rows, tensor.cols],
+        let shape = match tensor.kind.is_vector() {
+            true => vec![tensor.cols],
+            false => vec![tensor.rows, tensor.cols],
         };
         (tensor.name.as_str(), shape)
     }))

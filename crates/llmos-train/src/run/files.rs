@@ -8,8 +8,9 @@ use serde_json::json;
 use super::checkpoint::Files;
 use crate::Error;
 use crate::data::Dataset;
-use crate::model::Lora;
+use crate::model::{Layout, Lora};
 use crate::recipe::ModelShape;
+use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 
 /// The tokenizer's files, which lie in the folder of the data.
@@ -80,8 +81,23 @@ pub(crate) fn config(shape: &ModelShape, context: usize, tokenizer: &Tokenizer) 
     format!("{config:#}\n").into_bytes()
 }
 
-/// `adapter_config.json`, PEFT's.
-pub(super) fn adapter_config(lora: &Lora, base: &Path) -> Vec<u8> {
+/// `config.json` of a model that was made of another: the same but for its type of numbers.
+///
+/// # Errors
+/// The base is one that a folder cannot describe.
+pub(crate) fn config_of(base: &ModelFiles, tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
+    let ids = [tokenizer.bos(), tokenizer.eos(), tokenizer.pad()];
+    let config = llmos_model::convert::config_in_single_precision(base, ids);
+    config.map(String::into_bytes).map_err(|error| Error::Format {
+        path: base.path().to_path_buf(),
+        what: "model".into(),
+        expected: "one that a folder can describe".into(),
+        got: error.to_string(),
+    })
+}
+
+/// `adapter_config.json`, PEFT's, of an adapter beside a model of this layout.
+pub(crate) fn adapter_config(lora: &Lora, layout: &Layout, base: &Path) -> Vec<u8> {
     let config = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -90,8 +106,8 @@ pub(super) fn adapter_config(lora: &Lora, base: &Path) -> Vec<u8> {
         "lora_alpha": lora.alpha,
         "lora_dropout": 0.0,
         "use_rslora": lora.rank_stabilised,
-        "use_dora": false,
-        "target_modules": lora.targets,
+        "use_dora": lora.dora,
+        "target_modules": lora.targets_in(layout),
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,

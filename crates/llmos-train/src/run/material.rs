@@ -10,9 +10,10 @@ use super::{files, reward};
 use crate::Error;
 use crate::conversations::{Deal, Example, Examples};
 use crate::data::Dataset;
-use crate::model::{Layout, Lora, Network, read_weights};
+use crate::model::{Blueprint, Frozen, Lora, Network, Stored, TARGETS, read_weights};
 use crate::preference::{Judgement, Options};
 use crate::recipe::Recipe;
+use llmos_tensor::Device;
 
 /// What is learnt from.
 #[derive(Clone)]
@@ -26,9 +27,7 @@ pub enum Material {
 /// Conversations, and the model that learns them.
 pub struct Lesson {
     /// The model that is begun with.
-    pub base: ModelFiles,
-    /// Its longest context.
-    pub context: usize,
+    pub base: Arc<ModelFiles>,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// The tokenizer's files for the finished model's folder.
@@ -74,34 +73,27 @@ impl Material {
         }
     }
 
-    /// The decoder that learns: with an adapter, where that is what learns.
-    ///
-    /// # Errors
-    /// The base model's weights cannot be read.
-    pub(super) fn network(&self, recipe: &Recipe, network: Network) -> Result<Network, Error> {
-        let Material::Lesson(lesson) = self else { return Ok(network) };
-        if self.is_scalar() {
-            return Ok(network.with_scalar_head());
+    /// The conversations.
+    pub(super) fn lesson(&self) -> Option<&Lesson> {
+        match self {
+            Material::Lesson(lesson) => Some(lesson),
+            Material::Text(_) => None,
         }
-        let Some(lora) = &lesson.lora else { return Ok(network) };
-        let frozen = read_weights(&lesson.base, &recipe.model, network.layout())?;
-        Ok(network.with_adapter(frozen, lora))
     }
 
-    /// The weights that a run begins with: (parameters).
+    /// The weights that a run begins with: (parameters of what learns in `network`).
     ///
     /// # Errors
     /// The base model's cannot be read.
-    pub(super) fn initial(&self, recipe: &Recipe, layout: &Layout) -> Result<Vec<f32>, Error> {
+    pub(super) fn initial(&self, recipe: &Recipe, network: &Network) -> Result<Vec<f32>, Error> {
         match self {
-            Material::Text(_) => Ok(layout.initial(recipe.train.seed)),
-            Material::Lesson(lesson) if lesson.lora.is_some() => {
-                Ok(layout.initial(recipe.train.seed))
-            }
             Material::Lesson(lesson) if self.is_scalar() => {
-                reward::initial(&lesson.base, recipe, layout)
+                reward::initial(&lesson.base, recipe, network)
             }
-            Material::Lesson(lesson) => read_weights(&lesson.base, &recipe.model, layout),
+            Material::Lesson(lesson) if lesson.lora.is_none() => {
+                read_weights(&lesson.base, network.blueprint(), network.layout())
+            }
+            _ => Ok(network.initial(recipe.train.seed)),
         }
     }
 
@@ -134,11 +126,72 @@ impl Material {
         }
     }
 
-    /// The context that the finished model says it has.
-    pub(super) fn context(&self, recipe: &Recipe) -> usize {
+    /// `config.json` of the finished model.
+    ///
+    /// # Errors
+    /// The base is one that a folder cannot describe.
+    pub(super) fn config(&self, recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Vec<u8>, Error> {
         match self {
-            Material::Text(_) => recipe.train.context,
-            Material::Lesson(lesson) => lesson.context,
+            Material::Text(_) => Ok(files::config(&recipe.model, recipe.train.context, tokenizer)),
+            Material::Lesson(lesson) => {
+                let config = files::config_of(&lesson.base, tokenizer)?;
+                Ok(match self.is_scalar() {
+                    true => reward::config(&config, tokenizer),
+                    false => config,
+                })
+            }
         }
     }
+}
+
+/// The decoder that learns: that of the recipe, or the one that a lesson begins with, with an adapter
+/// where that is what learns, and a head of one row where that gives scores.
+///
+/// # Errors
+/// The base is none that can be trained, or its weights cannot be read.
+pub(crate) fn network(
+    recipe: &Recipe,
+    lesson: Option<&Lesson>,
+    device: &Arc<Device>,
+    rows: usize,
+) -> Result<Network, Error> {
+    let (context, precision) = (recipe.train.context, recipe.train.dtype.precision());
+    let make = |blueprint: &Blueprint| Network::new(blueprint, device, precision, rows, context);
+    let Some(lesson) = lesson else { return Ok(make(&recipe.model.blueprint(context))) };
+    let blueprint = blueprint(&lesson.base)?;
+    if blueprint.shape() != recipe.model {
+        let problem = "the base has another shape, and keeps it".to_string();
+        return Err(Error::Setting { key: "model".into(), problem });
+    }
+    let network = make(&blueprint);
+    if lesson.preference.is_some_and(Preference::is_scalar) {
+        return Ok(network.with_scalar_head());
+    }
+    let Some(lora) = &lesson.lora else { return Ok(network) };
+    let layout = network.layout();
+    let found = lora.targets_in(layout);
+    if found.is_empty() || lora.targets.len() < TARGETS.len() && found.len() < lora.targets.len() {
+        let has = Lora::new(1).targets_in(layout).join(", ");
+        let problem = format!("{} are asked for; this base has {has}", lora.targets.join(", "));
+        return Err(Error::Setting { key: "targets".into(), problem });
+    }
+    let frozen = match Stored::saves(&lesson.base) {
+        true => Frozen::Stored(Stored::open(&lesson.base, &blueprint, layout)?),
+        false => Frozen::Whole(read_weights(&lesson.base, &blueprint, layout)?),
+    };
+    Ok(network.with_adapter(frozen, lora))
+}
+
+/// What a base model is.
+///
+/// # Errors
+/// [`Error::Format`] where it cannot be trained.
+pub(crate) fn blueprint(base: &ModelFiles) -> Result<Blueprint, Error> {
+    let made = base.config().map_err(|error| error.to_string()).and_then(Blueprint::of);
+    made.map_err(|got| Error::Format {
+        path: base.path().to_path_buf(),
+        what: "model".into(),
+        expected: "one that can be trained".into(),
+        got,
+    })
 }

@@ -37,9 +37,12 @@ use crate::{Error, disk};
 pub(crate) use checkpoint::write_model;
 use checkpoint::{Files, Parent, State};
 pub use evaluate::Evaluation;
-pub(crate) use files::config;
+#[cfg(test)]
+pub(crate) use files::adapter_config;
+pub(crate) use files::config_of;
 pub use folder::RunFolder;
 pub use material::{Lesson, Material, Preference};
+pub(crate) use material::{blueprint, network};
 use record::Record;
 pub use reward::{RewardModel, score_example};
 pub(crate) use trainer::Trainer;
@@ -123,18 +126,16 @@ impl Run {
             .map_err(Error::io("make the folder", &checkpoints))?;
         checkpoint::tidy(&checkpoints)?;
         let (tokenizer, mut files) = material.tokenizer()?;
-        let config = files::config(&recipe.model, material.context(recipe), &tokenizer);
-        match material.lora() {
-            Some((lora, base)) => {
-                files.push(("adapter_config.json".into(), files::adapter_config(lora, base)));
-            }
-            None if material.is_scalar() => {
-                files.push(("config.json".into(), reward::config(&config, &tokenizer)));
-            }
-            None => files.push(("config.json".into(), config)),
+        if material.lora().is_none() {
+            files.push(("config.json".into(), material.config(recipe, &tokenizer)?));
+        }
+        let mut trainer = Trainer::blank(recipe, material, device)?;
+        if let Some((lora, base)) = material.lora() {
+            let layout = trainer.network.model_layout();
+            let config = files::adapter_config(lora, layout, base);
+            files.push(("adapter_config.json".into(), config));
         }
         files.push((RunFolder::RECIPE.into(), text.into()));
-        let mut trainer = Trainer::blank(recipe, material, device)?;
         reference::prepare(&folder, material, &mut trainer, device)?;
         let (record, before) = Record::restore(&folder, &mut trainer, material)?;
         Ok(Run {

@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 use twox_hash::xxhash3_64::Hasher as XxHash3;
 
 use super::folder::RunFolder;
-use super::material::{Lesson, Material};
+use super::material::{Lesson, Material, blueprint};
 use super::pairs;
 use super::trainer::Trainer;
 use crate::Error;
 use crate::conversations::Example;
 use crate::model::{Network, read_weights};
-use crate::recipe::ModelShape;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]
@@ -79,22 +78,15 @@ fn compute(
 ) -> Result<Vec<f64>, Error> {
     let (rows, mut numbers) = (rows(lesson), Vec::new());
     let Some(reference) = &lesson.reference else {
-        let initial = material.initial(&trainer.recipe, trainer.network.layout())?;
+        let initial = material.initial(&trainer.recipe, &trainer.network)?;
         let network = &mut trainer.network;
         return Ok(pairs::values_of(network, &initial, lesson, &rows, &mut numbers));
     };
-    let format = |got: String| Error::Format {
-        path: reference.path().to_path_buf(),
-        what: "reference".into(),
-        expected: "a model that can be trained".into(),
-        got,
-    };
-    let config = reference.config().map_err(|error| format(error.to_string()))?;
-    let shape = ModelShape::of(config).map_err(format)?;
+    let blueprint = blueprint(reference)?;
     let train = &trainer.recipe.train;
-    let precision = train.dtype.precision();
-    let mut network = Network::new(&shape, device, precision, train.micro_batch(), train.context);
-    let weights = read_weights(reference, &shape, network.layout())?;
+    let (precision, at_once) = (train.dtype.precision(), train.micro_batch());
+    let mut network = Network::new(&blueprint, device, precision, at_once, train.context);
+    let weights = read_weights(reference, &blueprint, network.layout())?;
     Ok(pairs::values_of(&mut network, &weights, lesson, &rows, &mut numbers))
 }
 

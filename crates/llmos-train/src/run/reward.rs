@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::conversations::{Example, lay};
-use crate::model::{Layout, Network, SCORE, read_weights};
-use crate::recipe::{ModelShape, Recipe};
+use crate::model::{Blueprint, Network, SCORE, read_tensors, read_weights};
+use crate::recipe::Recipe;
 
 /// The weights that a reward model begins with: the base's, and a head that was drawn unless the base
 /// is a reward model already.
@@ -21,52 +21,13 @@ use crate::recipe::{ModelShape, Recipe};
 pub(super) fn initial(
     base: &ModelFiles,
     recipe: &Recipe,
-    layout: &Layout,
+    network: &Network,
 ) -> Result<Vec<f32>, Error> {
-    if RewardModel::is_in(base) {
-        return read(base, &recipe.model, layout);
-    }
-    let drawn = layout.initial(recipe.train.seed);
-    with_body(base, &recipe.model, layout, drawn)
-}
-
-/// Weights of this layout with those of the model in `files` in their places, the head left alone.
-fn with_body(
-    files: &ModelFiles,
-    shape: &ModelShape,
-    layout: &Layout,
-    mut weights: Vec<f32>,
-) -> Result<Vec<f32>, Error> {
-    let whole = Layout::new(&ModelShape { tied_head: true, ..shape.clone() });
-    let read = read_weights(files, shape, &whole)?;
-    for tensor in layout.tensors() {
-        if let Some(from) = whole.tensors().iter().find(|from| from.name == tensor.name) {
-            weights[tensor.range()].copy_from_slice(&read[from.range()]);
-        }
-    }
-    Ok(weights)
-}
-
-/// The weights of a reward model: (parameters).
-fn read(files: &ModelFiles, shape: &ModelShape, layout: &Layout) -> Result<Vec<f32>, Error> {
-    let format = |expected: String, got: String| Error::Format {
-        path: files.path().to_path_buf(),
-        what: SCORE.into(),
-        expected,
-        got,
-    };
-    let mut weights = with_body(files, shape, layout, vec![0.0; layout.len()])?;
-    let found = files
-        .tensor(SCORE_HEAD)
-        .and_then(|found| found.map(|found| found.to_f32()).transpose())
-        .map_err(|error| format("values".into(), error.to_string()))?
-        .unwrap_or_default();
-    for tensor in layout.tensors().iter().filter(|tensor| tensor.name == SCORE) {
-        if found.len() != tensor.cols {
-            return Err(format(format!("{} numbers", tensor.cols), found.len().to_string()));
-        }
-        weights[tensor.range()].copy_from_slice(&found);
-    }
+    let (blueprint, layout) = (network.blueprint(), network.layout());
+    let is_begun = RewardModel::is_in(base);
+    let mut weights = network.initial(recipe.train.seed);
+    let found = layout.tensors().iter().filter(|tensor| is_begun || tensor.name != SCORE);
+    read_tensors(base, blueprint, found, &mut weights)?;
     Ok(weights)
 }
 
@@ -79,11 +40,18 @@ fn pad(tokenizer: &Tokenizer) -> u32 {
 /// `config.json` of a sequence classifier with one label, out of that of a language model.
 pub(super) fn config(config: &[u8], tokenizer: &Tokenizer) -> Vec<u8> {
     let mut config: Value = serde_json::from_slice(config).unwrap_or_default();
-    let class = match config["model_type"].as_str() {
-        Some("qwen3") => "Qwen3ForSequenceClassification",
-        _ => "LlamaForSequenceClassification",
+    let family = match config["model_type"].as_str() {
+        Some("mistral") => "Mistral",
+        Some("qwen2") => "Qwen2",
+        Some("qwen3") => "Qwen3",
+        Some("gemma2") => "Gemma2",
+        Some("gemma3_text") => "Gemma3Text",
+        Some("phi3") => "Phi3",
+        Some("smollm3") => "SmolLM3",
+        Some("olmo2") => "Olmo2",
+        _ => "Llama",
     };
-    config["architectures"] = json!([class]);
+    config["architectures"] = json!([format!("{family}ForSequenceClassification")]);
     config["id2label"] = json!({ "0": "LABEL_0" });
     config["label2id"] = json!({ "LABEL_0": 0 });
     config["num_labels"] = 1.into();
@@ -112,12 +80,13 @@ impl RewardModel {
     /// [`Error::Format`] where a tensor is missing, has another shape, or cannot be decoded.
     pub fn read(
         files: &ModelFiles,
-        shape: &ModelShape,
+        blueprint: &Blueprint,
         context: usize,
         device: &Arc<Device>,
     ) -> Result<RewardModel, Error> {
-        let network = Network::new(shape, device, Precision::F32, 1, context).with_scalar_head();
-        let weights = read(files, shape, network.layout())?;
+        let network = Network::new(blueprint, device, Precision::F32, 1, context);
+        let network = network.with_scalar_head();
+        let weights = read_weights(files, blueprint, network.layout())?;
         Ok(RewardModel { network, weights })
     }
 

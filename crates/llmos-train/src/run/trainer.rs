@@ -9,7 +9,7 @@ use llmos_tensor::ops::train::{all_finite, sum_of_squares};
 use super::dream;
 use super::evaluate::{Evaluation, evaluate, evaluate_answers, evaluate_rows};
 use super::guard::Guard;
-use super::material::{Lesson, Material};
+use super::material::{self, Lesson, Material};
 use super::pairs::{self, Judged, Measured};
 use super::rows::Pieces;
 use crate::Error;
@@ -187,11 +187,8 @@ impl Trainer {
         material: &Material,
         device: &Arc<Device>,
     ) -> Result<Trainer, Error> {
-        let train = &recipe.train;
-        let precision = train.dtype.precision();
-        let rows = train.micro_batch();
-        let network = Network::new(&recipe.model, device, precision, rows, train.context);
-        let network = material.network(recipe, network)?;
+        let rows = recipe.train.micro_batch();
+        let network = material::network(recipe, material.lesson(), device, rows)?;
         let source = Source::new(recipe, material)?;
         Ok(Trainer {
             weights: vec![0.0; network.layout().len()],
@@ -213,9 +210,8 @@ impl Trainer {
 
     /// Goes to the beginning.
     pub(super) fn begin(&mut self, material: &Material) -> Result<(), Error> {
-        let layout = self.network.layout();
-        self.weights = material.initial(&self.recipe, layout)?;
-        self.optimizer = Optimizer::new(self.recipe.optimizer.name, layout);
+        self.weights = material.initial(&self.recipe, &self.network)?;
+        self.optimizer = Optimizer::new(self.recipe.optimizer.name, self.network.layout());
         (self.step, self.tokens, self.skipped, self.guard) = Default::default();
         Ok(())
     }

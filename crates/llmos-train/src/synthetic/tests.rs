@@ -364,7 +364,8 @@ fn files_are_whole_and_counted() {
     let path = folder.path().join("chats.jsonl");
     let mut generator = Generator::new(options(Split::Test, 2)).expect("options that can be");
     let mut told = Vec::new();
-    let summary = write(&path, &mut generator, 1500, &mut |done| told.push(done)).expect("writes");
+    let mut tell = |done| told.push(done);
+    let summary = write(&path, &mut generator, 1500, Layout::Messages, &mut tell).expect("writes");
     let text = std::fs::read_to_string(&path).expect("the file");
     assert_eq!((summary.rows, summary.bytes), (1500, text.len() as u64));
     assert_eq!(summary.skills.values().flat_map(|counts| counts.values()).sum::<u64>(), 1500);

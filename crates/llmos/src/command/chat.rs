@@ -20,7 +20,7 @@ use llmos_agent::Ending;
 use crate::Outcome;
 use crate::failure::failure;
 use crate::generation;
-use crate::load::{Compute, Memory};
+use crate::load::{Adapting, Compute, Memory};
 use crate::sampling::Sampling;
 use crate::terminal::Terminal;
 pub(super) use demo::run as start;
@@ -63,6 +63,8 @@ pub(crate) struct Arguments {
     manner: Manner,
     #[command(flatten)]
     sampling: Sampling,
+    #[command(flatten)]
+    adapting: Adapting,
     #[command(flatten)]
     memory: Memory,
     #[command(flatten)]

@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
-use llmos_train::Rehearsal;
 use llmos_train::journal::Row;
-use llmos_train::plan::amount;
+use llmos_train::plan::{LessonPlan, amount};
 use llmos_train::preference::Judgement;
-use llmos_train::recipe::{Draft, Dtype, Facts, Resolved};
+use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
 use llmos_train::run::{Ending, Lesson, Material, Preference, Run, RunFolder};
 use serde::Serialize;
 
@@ -24,7 +23,7 @@ use crate::terminal::Terminal;
 use crate::{Outcome, load, model_name, processors};
 pub(super) use judged::{Pairwise, REWARD};
 use lesson::Order;
-pub(super) use lesson::{Read, Speech, read, shape};
+pub(super) use lesson::{Read, Speech, read, trainable};
 use llmos_train::model::Lora;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
@@ -66,10 +65,14 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "lora")]
     full: bool,
     /// Train small matrices beside the weights, which stay: r=16, or
-    /// r=16,alpha=32,targets=q_proj+v_proj,rslora. RUN is then a PEFT adapter folder.
+    /// r=16,alpha=32,targets=q_proj+v_proj,rslora,dora. RUN is then a PEFT adapter folder. The weights
+    /// stay as BASE has them, quantised or not.
     #[arg(long, value_name = "r=16", num_args = 0..=1, default_missing_value = "r=16",
         value_parser = lesson::parse_lora)]
     lora: Option<Lora>,
+    /// LoRA whose rows have lengths that learn as well (DoRA); the same as --lora ...,dora.
+    #[arg(long, conflicts_with = "full")]
+    dora: bool,
     /// The time for the training; steps are derived from it.
     #[arg(long, value_name = "MINUTES", conflicts_with_all = ["steps", "epochs"])]
     minutes: Option<f64>,
@@ -172,8 +175,14 @@ pub(super) fn teach(
     let judgement = lesson.preference.map(|preference| preference.judgement);
     let text = resolved.to_toml();
     terminal.say(format_args!("{}", text.trim_end()));
-    processors::forget_peak_memory();
     let recipe = &resolved.recipe;
+    if let Err(error) = forecast(recipe, &lesson, &device, terminal) {
+        if !is_begun {
+            folder.abandon();
+        }
+        return Err(error);
+    }
+    processors::forget_peak_memory();
     // Judged answers are measured by what the model is compared with.
     let spinner = terminal.spinner("getting ready");
     let run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device);
@@ -191,7 +200,7 @@ pub(super) fn teach(
     }
     let seconds = run.seconds();
     let (out, time) = (out.display(), amount::duration(seconds));
-    match arguments.lora.is_some() || run.folder().join(ADAPTER).is_file() {
+    match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
             "{out} is a reward model, after {time}: llmos reward score {out} --data FILE"
         )),
@@ -212,6 +221,46 @@ pub(super) fn teach(
     Ok(Outcome::Success)
 }
 
+/// Says what the run will take.
+///
+/// # Errors
+/// It does not fit into memory.
+fn forecast(
+    recipe: &Recipe,
+    lesson: &Lesson,
+    device: &Arc<Device>,
+    terminal: &Terminal,
+) -> anyhow::Result<()> {
+    let plan = LessonPlan::of(recipe, lesson).map_err(explained)?;
+    let available = processors::memory().map(|memory| memory.available);
+    if let Some(available) = available {
+        plan.check(available).map_err(|error| {
+            let hint = match &lesson.lora {
+                None => "--lora r=16 learns beside weights that stay as BASE has them",
+                Some(_) => "shorter rows, or a BASE in fewer bits: `llmos convert --type q4_k`",
+            };
+            failure(error, hint)
+        })?;
+    }
+    if lesson.lora.is_none() && lesson.base.tensors().any(|info| info.dtype.is_quantised()) {
+        terminal
+            .say("the quantised weights of BASE become single precision, and all of them learn");
+    }
+    let seconds = plan.step_seconds(recipe, lesson, device).map_err(explained)?;
+    terminal.say(format_args!(
+        "forecast: {} steps of about {:.0} tokens, {} in all; {} of {} parameters learn; {}, {} of \
+         memory",
+        plan.steps,
+        plan.tokens_per_step,
+        amount::shown(plan.tokens()),
+        amount::shown(plan.learnt as f64),
+        amount::shown(plan.parameters as f64),
+        amount::duration(seconds * plan.steps as f64),
+        amount::bytes(plan.memory.total() as f64),
+    ));
+    Ok(())
+}
+
 /// A finished run as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -221,6 +270,15 @@ struct Report<'a> {
     peak_memory_bytes: Option<u64>,
     /// The last step's row.
     last: Option<&'a Row>,
+}
+
+/// What learns beside the base, if that is an adapter.
+fn lora(arguments: &Arguments) -> Option<Lora> {
+    let lora = arguments.lora.clone();
+    match arguments.dora {
+        true => Some(Lora { dora: true, ..lora.unwrap_or_else(|| Lora::new(lesson::RANK)) }),
+        false => lora,
+    }
 }
 
 fn device(arguments: &Arguments) -> anyhow::Result<Arc<Device>> {
@@ -276,7 +334,7 @@ fn begin(
         return Err(failure("there is nothing to learn from", usage));
     }
     let is_scored = pairwise.as_ref().is_some_and(|pairwise| pairwise.loss == REWARD);
-    if is_scored && arguments.lora.is_some() {
+    if is_scored && lora(arguments).is_some() {
         return Err(failure(
             "a reward model learns with all of its weights, not with an adapter",
             "leave --lora out",
@@ -298,11 +356,11 @@ fn begin(
         shuffle: !arguments.no_shuffle,
         held_out: arguments.held_out,
         skip_bad_rows: arguments.skip_bad_rows,
-        lora: arguments.lora.clone(),
+        lora: lora(arguments),
         preference: pairwise,
     };
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
-    let shape = lesson::shape(&files)?;
+    let shape = trainable(&files)?.shape();
     let (batch, seed) = (arguments.batch as usize, u64::from(arguments.seed));
     let lesson = lesson::prepare(&order, files, batch, seed, terminal)?;
     let resolved = resolve(arguments, &lesson, &shape, device).map_err(explained)?;
@@ -353,7 +411,8 @@ fn resolve(
 ) -> Result<Resolved, llmos_train::Error> {
     let mut draft = Draft::default();
     let longest = lesson.train.longest().max(lesson.held_out.longest());
-    let context = longest.max(ROOM.min(lesson.context)).next_multiple_of(16);
+    let most = lesson.base.config().map_or(ROOM, |config| config.context_length);
+    let context = longest.max(ROOM.min(most)).next_multiple_of(16);
     let count = |n: usize| toml::Value::Integer(n as i64);
     for (key, value) in [
         ("model.n_layer", count(shape.n_layer)),
@@ -376,7 +435,7 @@ fn resolve(
     draft.set("train.dtype", arguments.dtype.name(), "--dtype")?;
     draft.set("train.document_attention", true, "a row sees itself alone")?;
     draft.set("optimizer.name", "adamw", "finetuning")?;
-    let (rate, epochs) = match (arguments.lora.is_some(), lesson.preference.is_some()) {
+    let (rate, epochs) = match (lesson.lora.is_some(), lesson.preference.is_some()) {
         (false, false) => (RATE, EPOCHS),
         (true, false) => (LORA_RATE, EPOCHS),
         // A preference is a small change of what is there already.
@@ -420,22 +479,13 @@ fn steps_of(
     lesson: &Lesson,
     device: &Arc<Device>,
 ) -> Result<u64, llmos_train::Error> {
-    /// Steps that are measured.
-    const MEASURED: usize = 3;
     let mut draft = draft.clone();
     draft.set("train.steps", 1, "a measurement")?;
     let recipe = draft.resolve(&Facts::default())?.recipe;
-    let mut rehearsal = Rehearsal::new(&recipe, 1, device);
-    let steps: Vec<_> = (0..=MEASURED).map(|_| rehearsal.step()).skip(1).collect();
-    let best =
-        |of: fn(&llmos_train::Rehearsed) -> f64| steps.iter().map(of).fold(f64::MAX, f64::min);
-    let rows = lesson.train.rows();
-    let tokens: usize = rows.iter().map(|row| row.ids.len()).sum();
-    // Pairs are read once more, to be measured.
-    let readings = if lesson.preference.is_some() { 4.0 / 3.0 } else { 1.0 };
-    let of_group = readings * tokens as f64 / lesson.train.n_group() as f64;
-    let per_step = of_group * recipe.train.batch as f64;
-    let seconds = best(|step| step.gradients) * per_step / recipe.train.context as f64
-        + best(|step| step.update);
+    let plan = LessonPlan::of(&recipe, lesson)?;
+    if let Some(memory) = processors::memory() {
+        plan.check(memory.available)?;
+    }
+    let seconds = plan.step_seconds(&recipe, lesson, device)?;
     Ok((60.0 * minutes / seconds).floor().max(1.0) as u64)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use llmos_tensor::{Device, Isa};
 use llmos_train::adapter;
 
-use super::finetune::shape;
+use super::finetune::trainable;
 use crate::failure::failure;
 use crate::terminal::Terminal;
 use crate::{Outcome, load, processors, vocabulary};
@@ -34,23 +34,13 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         ));
     }
     let files = load::open(base, terminal)?;
-    let shape = shape(&files)?;
-    let context = files.config().map_err(load::explained)?.context_length;
+    trainable(&files)?;
     let words = vocabulary::whole(&files)?.ok_or_else(|| {
         failure(format!("{base} has no vocabulary"), "merge beside the model's whole folder")
     })?;
     let device = Arc::new(Device::new(Isa::detect(), processors::physical_cores()));
     let spinner = terminal.spinner("merging");
-    let merged = adapter::merge(
-        &files,
-        &shape,
-        context,
-        adapter,
-        &words.tokenizer,
-        &words.files,
-        &device,
-        out,
-    );
+    let merged = adapter::merge(&files, adapter, &words.tokenizer, &words.files, &device, out);
     spinner.finish_and_clear();
     merged.map_err(|error| {
         let hint = match &error {

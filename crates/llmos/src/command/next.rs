@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::generation;
-use crate::load::{self, Cache, Compute, Loaded};
+use crate::load::{self, Adapting, Cache, Compute, Loaded};
 use crate::next_words::{self, Words};
 use crate::terminal::{Style, Terminal, bar};
 
@@ -37,6 +37,8 @@ pub(crate) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    adapting: Adapting,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -82,6 +84,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     if arguments.words {
         widen(&mut loaded, options, tokens.len())?;
     }
+    arguments.adapting.give(&mut loaded.engine, &loaded.device)?;
     let id = loaded.engine.add(&tokens, SequenceOptions::default()).map_err(load::explained)?;
     generation::prefill(&mut loaded, id, terminal)?;
     let engine = &mut loaded.engine;

@@ -9,7 +9,7 @@ use llmos_train::conversations::{Example, Fault, Form, Learner, pair};
 use llmos_train::run::{RewardModel, score_example};
 use serde::Serialize;
 
-use super::finetune::{self, Pairwise, REWARD, Read, Speech, read, shape, teach};
+use super::finetune::{self, Pairwise, REWARD, Read, Speech, read, teach, trainable};
 use super::pretrain::explained;
 use crate::failure::failure;
 use crate::terminal::{Terminal, number_of};
@@ -90,7 +90,7 @@ fn score(arguments: &Score, terminal: &Terminal) -> anyhow::Result<Outcome> {
             "`llmos reward train` makes one out of pairs of answers",
         ));
     }
-    let shape = shape(&files)?;
+    let blueprint = trainable(&files)?;
     let context = files.config().map_err(load::explained)?.context_length;
     let speech = Speech::of(&files, arguments.template.as_deref())?;
     let Read { form, rows, .. } = read(&arguments.data, arguments.format.as_deref())?;
@@ -107,7 +107,7 @@ fn score(arguments: &Score, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let threads = arguments.threads.map_or_else(processors::physical_cores, usize::from);
     let device = Arc::new(Device::new(Isa::detect(), threads));
     let time = longest.next_multiple_of(16);
-    let mut model = RewardModel::read(&files, &shape, time, &device).map_err(explained)?;
+    let mut model = RewardModel::read(&files, &blueprint, time, &device).map_err(explained)?;
     let bar = terminal.step_bar(Some(examples.len() as u64), "scoring");
     let (mut pairs, mut right) = (0, 0);
     for (i, of_row) in examples.iter().enumerate() {

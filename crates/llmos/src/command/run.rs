@@ -10,7 +10,7 @@ use llmos_model::engine::{Drafter, GenerateOptions, ModelDrafter, NgramDrafter, 
 use crate::Outcome;
 use crate::failure::failure;
 use crate::generation;
-use crate::load::{self, Cache, Compute, Loaded};
+use crate::load::{self, Adapting, Cache, Compute, Loaded};
 use crate::sampling::{GrammarFlags, Sampling};
 use crate::terminal::Terminal;
 
@@ -51,6 +51,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     grammar: GrammarFlags,
     #[command(flatten)]
+    adapting: Adapting,
+    #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
     compute: Compute,
@@ -67,6 +69,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         false => arguments.compute.clone(),
     };
     let mut loaded = load::load(&arguments.model, &compute, arguments.cache.options(), terminal)?;
+    arguments.adapting.give(&mut loaded.engine, &loaded.device)?;
     let mut grammar = arguments.grammar.grammar(&loaded)?;
     let tokenizer = loaded.tokenizer()?.clone();
     let mut tokens = tokenizer.encode_prompt(&prompt);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::failure::{Explain, failure};
 use crate::generation;
-use crate::load::{self, Cache, Compute};
+use crate::load::{self, Adapting, Cache, Compute};
 use crate::terminal::{Terminal, number_of, size};
 use llmos_eval::bits;
 use llmos_tokenizer::Special;
@@ -40,6 +40,8 @@ pub(crate) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    adapting: Adapting,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -80,6 +82,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         arguments.cache.options(),
         terminal,
     )?;
+    arguments.adapting.give(&mut loaded.engine, &loaded.device)?;
     let (tokens, bytes) = match (ids, text) {
         (Some(ids), _) => {
             // A control token stands for no text.

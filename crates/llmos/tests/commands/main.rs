@@ -1,6 +1,7 @@
 //! Every command as a person runs it: the binary, real files, what comes out of it.
 #![allow(clippy::unwrap_used, reason = "a test's own files and processes must be there")]
 
+mod adapter;
 mod bad_input;
 mod bench;
 mod chat;

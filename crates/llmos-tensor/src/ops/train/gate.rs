@@ -1,64 +1,77 @@
-//! The gate of SwiGLU (arXiv:2002.05202), and its gradients.
+//! Gates of feed-forward layers, SwiGLU and its kin (arXiv:2002.05202), and their gradients.
 
 use std::ops::Range;
 
 use super::rows::{Rows, RowsMut};
+use super::slope::Slope;
 use super::tasks::for_each_rows;
 use super::vectors::{each_vector, load, store};
 use crate::Device;
-use crate::ops::activation::Silu;
-use crate::ops::elementwise::Map;
-use crate::ops::exponential::exp;
+use crate::ops::Activation;
+use crate::ops::activation::{Gelu, GeluTanh, Relu2, Silu};
 use crate::ops::lanes::{Kernel, Lanes, run};
 
-/// `out = silu(gate) * up`, all (N, C). The same numbers as [`crate::ops::activation_gate`]'s.
-/// Error: 2e-6 relative down to results of 1e-30.
+/// `out = activation(gate) * up`, all (N, C). The same numbers as [`crate::ops::activation_gate`]'s,
+/// error as there.
 ///
 /// # Panics
 /// If the shapes differ.
-pub fn silu_gate_forward(device: &Device, gate: Rows<'_>, up: Rows<'_>, out: RowsMut<'_>) {
-    assert_eq!(gate.shape(), up.shape(), "silu_gate_forward: shapes of gate and up");
-    assert_eq!(gate.shape(), out.shape(), "silu_gate_forward: shapes of gate and out");
+pub fn gate_forward(
+    device: &Device,
+    activation: Activation,
+    gate: Rows<'_>,
+    up: Rows<'_>,
+    out: RowsMut<'_>,
+) {
+    assert_eq!(gate.shape(), up.shape(), "gate_forward: shapes of gate and up");
+    assert_eq!(gate.shape(), out.shape(), "gate_forward: shapes of gate and out");
     let (tokens, _, _) = gate.shape();
-    for_each_rows(device, tokens, gate.width(), &|tokens| {
-        run(device.isa(), Forward { gate, up, out: &out, tokens });
+    let (isa, out) = (device.isa(), &out);
+    for_each_rows(device, tokens, gate.width(), &|tokens| match activation {
+        Activation::Silu => run(isa, Forward { map: Silu, gate, up, out, tokens }),
+        Activation::Gelu => run(isa, Forward { map: Gelu, gate, up, out, tokens }),
+        Activation::GeluTanh => run(isa, Forward { map: GeluTanh, gate, up, out, tokens }),
+        Activation::Relu2 => run(isa, Forward { map: Relu2, gate, up, out, tokens }),
     });
 }
 
-/// The gradients of [`silu_gate_forward`]: with s = sigmoid(gate), `dup = dout * gate * s` and
-/// `dgate = dout * up * s * (1 + gate * (1 - s))`, all (N, C). Error: 2e-6 relative for dup,
-/// 1e-6 of |dout * up| for dgate.
+/// The gradients of [`gate_forward`]: `dup = dout * activation(gate)` and `dgate = dout * up *
+/// activation'(gate)`, all (N, C). Error: as [`gate_forward`] for dup, 1e-6 of |dout * up| for dgate
+/// (of |dout * up * gate| beyond 1 for squared ReLU).
 ///
 /// # Panics
 /// If the shapes differ.
-pub fn silu_gate_backward(
+pub fn gate_backward(
     device: &Device,
+    activation: Activation,
     gate: Rows<'_>,
     up: Rows<'_>,
     dout: Rows<'_>,
     dgate: RowsMut<'_>,
     dup: RowsMut<'_>,
 ) {
-    backward(device, gate, up, dout, &dgate, &dup);
+    backward(device, activation, gate, up, dout, &dgate, &dup);
 }
 
-/// [`silu_gate_backward`] where `gate` becomes `dgate` and `up` becomes `dup`.
+/// [`gate_backward`] where `gate` becomes `dgate` and `up` becomes `dup`.
 ///
 /// # Panics
 /// If the shapes differ.
-pub fn silu_gate_backward_in_place(
+pub fn gate_backward_in_place(
     device: &Device,
+    activation: Activation,
     gate: RowsMut<'_>,
     up: RowsMut<'_>,
     dout: Rows<'_>,
 ) {
     // SAFETY: the kernel reads numbers right before it writes them, through pointers.
     let (old_gate, old_up) = unsafe { (gate.alias(), up.alias()) };
-    backward(device, old_gate, old_up, dout, &gate, &up);
+    backward(device, activation, old_gate, old_up, dout, &gate, &up);
 }
 
 fn backward(
     device: &Device,
+    activation: Activation,
     gate: Rows<'_>,
     up: Rows<'_>,
     dout: Rows<'_>,
@@ -66,23 +79,30 @@ fn backward(
     dup: &RowsMut<'_>,
 ) {
     for shape in [up.shape(), dout.shape(), dgate.shape(), dup.shape()] {
-        assert_eq!(gate.shape(), shape, "silu_gate_backward: shapes");
+        assert_eq!(gate.shape(), shape, "gate_backward: shapes");
     }
     let (tokens, _, _) = gate.shape();
-    for_each_rows(device, tokens, gate.width(), &|tokens| {
-        run(device.isa(), Backward { gate, up, dout, dgate, dup, tokens });
+    let isa = device.isa();
+    for_each_rows(device, tokens, gate.width(), &|tokens| match activation {
+        Activation::Silu => run(isa, Backward { map: Silu, gate, up, dout, dgate, dup, tokens }),
+        Activation::Gelu => run(isa, Backward { map: Gelu, gate, up, dout, dgate, dup, tokens }),
+        Activation::GeluTanh => {
+            run(isa, Backward { map: GeluTanh, gate, up, dout, dgate, dup, tokens });
+        }
+        Activation::Relu2 => run(isa, Backward { map: Relu2, gate, up, dout, dgate, dup, tokens }),
     });
 }
 
-/// Some rows of [`silu_gate_forward`].
-struct Forward<'a> {
+/// Some rows of [`gate_forward`].
+struct Forward<'a, M> {
+    map: M,
     gate: Rows<'a>,
     up: Rows<'a>,
     out: &'a RowsMut<'a>,
     tokens: Range<usize>,
 }
 
-impl Kernel for Forward<'_> {
+impl<M: Slope> Kernel for Forward<'_, M> {
     type Output = ();
 
     fn scalar(self) {
@@ -91,7 +111,7 @@ impl Kernel for Forward<'_> {
             let out = unsafe { self.out.token_mut(token) };
             let gated = self.gate.token(token).iter().zip(self.up.token(token));
             for (out, (gate, up)) in out.iter_mut().zip(gated) {
-                *out = Silu.scalar(*gate) * up;
+                *out = self.map.scalar(*gate) * up;
             }
         }
     }
@@ -105,7 +125,7 @@ impl Kernel for Forward<'_> {
             // has the instructions.
             unsafe {
                 each_vector!(L, width, |i, n| {
-                    let active = Silu.vector::<L>(load::<L>(gate.add(i), n));
+                    let active = self.map.vector::<L>(load::<L>(gate.add(i), n));
                     store::<L>(out.add(i), n, L::mul(active, load::<L>(up.add(i), n)));
                 });
             }
@@ -113,8 +133,9 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// Some rows of [`silu_gate_backward`].
-struct Backward<'a> {
+/// Some rows of [`gate_backward`].
+struct Backward<'a, M> {
+    map: M,
     /// May be `dgate`.
     gate: Rows<'a>,
     /// May be `dup`.
@@ -125,7 +146,7 @@ struct Backward<'a> {
     tokens: Range<usize>,
 }
 
-impl Kernel for Backward<'_> {
+impl<M: Slope> Kernel for Backward<'_, M> {
     type Output = ();
 
     fn scalar(self) {
@@ -137,9 +158,9 @@ impl Kernel for Backward<'_> {
                 // SAFETY: each has `width` numbers, and those written are of this task alone.
                 unsafe {
                     let (gate, up, dout) = (*gate.add(i), *up.add(i), *dout.add(i));
-                    let s = 1.0 / (1.0 + (-gate).exp());
-                    *dgate.add(i) = dout * up * (s * (1.0 + gate * (1.0 - s)));
-                    *dup.add(i) = dout * (gate * s);
+                    let (value, slope) = self.map.with_slope(gate);
+                    *dgate.add(i) = dout * up * slope;
+                    *dup.add(i) = dout * value;
                 }
             }
         }
@@ -154,14 +175,12 @@ impl Kernel for Backward<'_> {
             // SAFETY: each has `width` numbers, and those written are of this task alone; the
             // caller has the instructions.
             unsafe {
-                let one = L::splat(1.0);
                 each_vector!(L, width, |i, n| {
                     let x = load::<L>(gate.add(i), n);
                     let (y, d) = (load::<L>(up.add(i), n), load::<L>(dout.add(i), n));
-                    let s = L::div(one, L::add(one, exp::<L>(L::sub(L::splat(0.0), x))));
-                    let slope = L::mul(s, L::fma(x, L::sub(one, s), one));
+                    let (value, slope) = self.map.vector_with_slope::<L>(x);
                     store::<L>(dgate.add(i), n, L::mul(L::mul(d, y), slope));
-                    store::<L>(dup.add(i), n, L::mul(d, L::mul(x, s)));
+                    store::<L>(dup.add(i), n, L::mul(d, value));
                 });
             }
         }

@@ -9,6 +9,7 @@
 //! Each `_backward` is the gradient of the function that its documentation writes down, checked by
 //! finite differences in double precision and against PyTorch.
 
+mod bias;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -17,15 +18,18 @@ mod norm;
 mod optimizer;
 mod rope;
 mod rows;
+mod slope;
+mod softcap;
 mod tasks;
 mod vectors;
 
+pub use bias::{bias_backward, bias_forward, scale_columns};
 pub use cross_entropy::{CrossEntropy, cross_entropy, cross_entropy_forward};
 pub use elementwise::{
     add_in_place, all_finite, copy_forward, residual_forward, scale_in_place, sum_of_squares,
 };
 pub use embedding::{embedding_backward, embedding_forward};
-pub use gate::{silu_gate_backward, silu_gate_backward_in_place, silu_gate_forward};
+pub use gate::{gate_backward, gate_backward_in_place, gate_forward};
 pub use norm::{
     WeightGradient, rmsnorm_backward, rmsnorm_backward_in_place, rmsnorm_forward,
     rmsnorm_partial_len,
@@ -33,6 +37,7 @@ pub use norm::{
 pub use optimizer::{AdamW, adamw_step, muon_momentum};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use rows::{Rows, RowsMut};
+pub use softcap::{softcap_backward, softcap_forward};
 
 #[cfg(test)]
 mod tests;

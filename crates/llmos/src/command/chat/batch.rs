@@ -39,12 +39,13 @@ pub(super) fn run(
         let kept = number_of(kept, "row");
         terminal.say(format_args!("{}: {kept} of {total} answered already", out.display()));
     }
-    let Arguments { model, manner, sampling, memory, compute, .. } = arguments;
+    let Arguments { model, manner, sampling, adapting, memory, compute, .. } = arguments;
     let at_once = usize::from(arguments.parallel).min((total - kept.min(total)).max(1));
     let (_, files) = conversation::open(model.as_deref(), terminal)?;
     let options = room(&files, memory.options(), at_once, terminal);
     drop(files);
-    let loaded = conversation::load(model.as_deref(), sampling, options, compute, terminal)?;
+    let mut loaded = conversation::load(model.as_deref(), sampling, options, compute, terminal)?;
+    adapting.give(&mut loaded.engine, &loaded.device)?;
     let assistant = conversation::assistant(&loaded, manner)?;
     let mut pool = Pool {
         arguments,

@@ -33,8 +33,10 @@ pub(super) struct Chat {
 
 impl Chat {
     pub(super) fn open(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<Chat> {
-        let Arguments { model, manner, sampling, memory, compute, .. } = arguments;
-        Chat::new(model.as_deref(), manner, sampling, memory, compute, terminal)
+        let Arguments { model, manner, sampling, adapting, memory, compute, .. } = arguments;
+        let mut chat = Chat::new(model.as_deref(), manner, sampling, memory, compute, terminal)?;
+        adapting.give(&mut chat.loaded.engine, &chat.loaded.device)?;
+        Ok(chat)
     }
 
     /// A chat with MODEL, or with the bundled assistant.

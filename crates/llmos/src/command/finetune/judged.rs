@@ -9,7 +9,7 @@ use llmos_train::preference::{Judgement, Options};
 use llmos_train::run::{Preference, score_example};
 use serde::{Deserialize, Serialize};
 
-use super::lesson::{Speech, shape};
+use super::lesson::{Speech, trainable};
 use crate::failure::failure;
 use crate::load;
 
@@ -83,7 +83,7 @@ impl Pairwise {
     pub(super) fn reference(&self, own: &Tokenizer) -> anyhow::Result<Option<ModelFiles>> {
         let Some(path) = &self.reference else { return Ok(None) };
         let files = ModelFiles::open(path).map_err(load::explained)?;
-        shape(&files)?;
+        trainable(&files)?;
         let other = Speech::of(&files, None)?.tokenizer;
         let ids = 0..own.vocab_size() as u32;
         let is_same = other.vocab_size() == own.vocab_size()

@@ -7,9 +7,8 @@ use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 use llmos_tokenizer::chat::Extra;
 use llmos_train::conversations::{self, Deal, Example, Fault, Form, Learner};
-use llmos_train::model::{Lora, TARGETS};
+use llmos_train::model::{Blueprint, Lora, TARGETS};
 use llmos_train::preference::Judgement;
-use llmos_train::recipe::ModelShape;
 use llmos_train::run::Lesson;
 use serde::{Deserialize, Serialize};
 
@@ -206,7 +205,6 @@ pub(super) fn prepare(
         None => None,
     };
     Ok(Lesson {
-        context,
         tokenizer: speech.tokenizer.clone(),
         files: speech.files,
         train: examples(learnable),
@@ -215,13 +213,16 @@ pub(super) fn prepare(
         lora: order.lora.clone(),
         preference,
         reference,
-        base: files,
+        base: Arc::new(files),
     })
 }
 
+/// The rank of an adapter, where none is given.
+pub(super) const RANK: usize = 16;
+
 /// Reads `r=16`, `r=16,alpha=32,targets=q_proj+v_proj,rslora`: what LoRA is to be.
 pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
-    let mut lora = Lora::new(16);
+    let mut lora = Lora::new(RANK);
     let mut alpha = None;
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match part.split_once('=') {
@@ -246,8 +247,9 @@ pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
                 }
             }
             None if part == "rslora" => lora.rank_stabilised = true,
+            None if part == "dora" => lora.dora = true,
             None if part.parse::<usize>().is_ok() => return Err(format!("say r={part}")),
-            _ => return Err(format!("`{part}` is none of r=, alpha=, targets=, rslora")),
+            _ => return Err(format!("`{part}` is none of r=, alpha=, targets=, rslora, dora")),
         }
     }
     lora.alpha = alpha.unwrap_or(2.0 * lora.rank as f64);
@@ -277,13 +279,14 @@ fn say_faults(faults: &[(usize, Fault)], skip: bool, terminal: &Terminal) -> any
     ))
 }
 
-/// The shape of a base model.
-pub(in crate::command) fn shape(files: &ModelFiles) -> anyhow::Result<ModelShape> {
+/// The blueprint of a base model.
+pub(in crate::command) fn trainable(files: &ModelFiles) -> anyhow::Result<Blueprint> {
     let config = files.config().map_err(load::explained)?;
-    ModelShape::of(config).map_err(|what| {
+    Blueprint::of(config).map_err(|what| {
         failure(
-            format!("{} has {what}, which training does not do yet", files.path().display()),
-            "Llama's and Qwen3's kind of model can be finetuned",
+            format!("{} has {what}, which cannot be trained", files.path().display()),
+            "every dense model that llmos runs can be finetuned: Llama, Mistral, Qwen, Gemma, Phi, \
+             SmolLM, OLMo",
         )
     })
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::*;
-use crate::ops::Pairing;
 use crate::ops::train::*;
+use crate::ops::{Activation, Pairing};
 
 /// The entries of ops.bin.
 struct Golden(HashMap<String, Vec<f32>>);
@@ -120,10 +120,22 @@ fn swiglu() {
         let (gate, up) = (golden.get("swiglu.gate"), golden.get("swiglu.up"));
         let mut out = vec![0.0; gate.len()];
         let rows = |x| Rows::packed(x, 37);
-        silu_gate_forward(&device, rows(gate), rows(up), RowsMut::packed(&mut out, 37));
+        gate_forward(
+            &device,
+            Activation::Silu,
+            rows(gate),
+            rows(up),
+            RowsMut::packed(&mut out, 37),
+        );
         let (mut dgate, mut dup) = (gate.to_vec(), up.to_vec());
         let (gate, up) = (RowsMut::packed(&mut dgate, 37), RowsMut::packed(&mut dup, 37));
-        silu_gate_backward_in_place(&device, gate, up, rows(golden.get("swiglu.dout")));
+        gate_backward_in_place(
+            &device,
+            Activation::Silu,
+            gate,
+            up,
+            rows(golden.get("swiglu.dout")),
+        );
         golden.check(isa, "swiglu.out", &out, 1e-6, 1e-9);
         golden.check(isa, "swiglu.dgate", &dgate, 1e-6, 1e-6);
         golden.check(isa, "swiglu.dup", &dup, 1e-6, 1e-9);

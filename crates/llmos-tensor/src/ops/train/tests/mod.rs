@@ -1,6 +1,7 @@
 //! Training operations over every instruction set and number of threads: against definitions in
 //! double precision, against finite differences of them, and against PyTorch.
 
+mod bias;
 mod embedding;
 mod gate;
 mod golden;
@@ -8,6 +9,7 @@ mod loss;
 mod norm;
 mod optimizer;
 mod rope;
+mod softcap;
 mod tensor;
 
 use crate::testing::{assert_close, noise, widen};

@@ -1,6 +1,10 @@
 //! The network against PyTorch: logits, each parameter's gradient, and ten steps' losses; and
 //! against itself with other threads and other cuts of a batch.
 
+mod architectures;
+mod frozen;
+mod unmerged;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -8,7 +12,7 @@ use llmos_tensor::Isa;
 
 use super::*;
 use crate::optimizer::{Optimizer, Rates};
-use crate::recipe::{self, OptimizerName};
+use crate::recipe::{self, ModelShape, OptimizerName};
 
 /// `gradients.safetensors`, which `make_gradients.py` beside it wrote.
 struct Golden(HashMap<String, Vec<u8>>);
@@ -65,7 +69,8 @@ fn shape() -> ModelShape {
 }
 
 fn network(isa: Isa, threads: usize, precision: Precision) -> Network {
-    Network::new(&shape(), &Arc::new(Device::new(isa, threads)), precision, 3, 7)
+    let device = Arc::new(Device::new(isa, threads));
+    Network::new(&shape().blueprint(7), &device, precision, 3, 7)
 }
 
 fn objective(tokens: usize) -> Objective {
@@ -247,8 +252,10 @@ fn an_adapter_learns_as_the_merged_model_does() {
     ] {
         let frozen =
             golden.parameters(network(Isa::detect(), 2, Precision::F32).layout(), "weight");
-        let adapted =
-            || network(Isa::detect(), 2, Precision::F32).with_adapter(frozen.clone(), &lora);
+        let adapted = || {
+            network(Isa::detect(), 2, Precision::F32)
+                .with_adapter(Frozen::Whole(frozen.clone()), &lora)
+        };
         let mut decoder = adapted();
         let layout = decoder.layout().clone();
         // B is not zero, as it would be at the beginning.
