@@ -15,7 +15,8 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 44] = [
+const PER_CALL: [&str; 45] = [
+    "again",
     "char",
     "count",
     "data",

@@ -56,6 +56,9 @@ pub(crate) struct Arguments {
     /// Begin the file of --out anew.
     #[arg(long, requires = "batch")]
     force: bool,
+    /// Answer the last question of each row again where what it was answered stands after it.
+    #[arg(long, requires = "batch")]
+    again: bool,
     /// Rows of --batch that are answered at once.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,

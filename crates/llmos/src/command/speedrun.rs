@@ -146,7 +146,7 @@ fn process(stage: &Stage, words: &[String], makes: &Path) -> anyhow::Result<Outc
     command.stdout(Stdio::null());
     let status = command.status().context("cannot start a stage")?;
     let outcome = match status.code() {
-        Some(0 | 1) => Outcome::Success,
+        Some(0) => Outcome::Success,
         Some(code) if code == i32::from(interrupt::INTERRUPTED) => Outcome::Interrupted,
         _ => {
             return Err(failure(

@@ -183,6 +183,7 @@ impl Pool<'_> {
         let sampler = sampling.sampler(Some(self.assistant.tokenizer()), seed)?;
         let options = TurnOptions { tokens: manner.tokens, ..TurnOptions::default() };
         let messages = match rows::messages(&row, manner.system.as_deref()) {
+            Ok(messages) if self.arguments.again => rows::question(messages),
             Ok(messages) => messages,
             Err(error) => return self.refuse(row, &error),
         };

@@ -145,6 +145,14 @@ pub(super) fn messages(row: &Row, system: Option<&str>) -> Result<Vec<Value>, St
     Ok(messages)
 }
 
+/// A conversation up to its last question.
+pub(super) fn question(mut messages: Vec<Value>) -> Vec<Value> {
+    let is_user = |message: &Value| message["role"] == "user";
+    let end = messages.iter().rposition(is_user).map_or(messages.len(), |at| at + 1);
+    messages.truncate(end);
+    messages
+}
+
 /// A row with its answer: `answer`, `messages` (the whole conversation), `tool_calls`, and, where
 /// there is something to say, `reasoning` and why it did not end by itself, `ending`.
 pub(super) fn answered(row: Row, mut messages: Vec<Value>, answer: Answer) -> Map<String, Value> {

@@ -15,7 +15,7 @@ use crate::{Outcome, registry};
 /// Write pairs of answers to prefer by: the ideal one of a graded conversation, and a model's own
 /// where that is wrong.
 ///
-/// CHATS are rows of `data generate`, ANSWERS what `chat --batch` made of them. A row is a pair where
+/// CHATS are rows of `data generate`, ANSWERS what `chat --batch --again` made of them. A row is a pair where
 /// the model called another tool than it should have, got another result, or said something else.
 #[derive(clap::Args, Debug)]
 pub(super) struct Pairs {
@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &Pairs, terminal: &Terminal) -> anyhow::Result<Outc
     if report.rows == 0 {
         return Err(failure(
             format!("{} answers none of the rows of {}", answers.display(), chats.display()),
-            "`llmos chat MODEL --batch CHATS --out ANSWERS` answers them",
+            "`llmos chat MODEL --batch CHATS --again --out ANSWERS` answers them",
         ));
     }
     registry::write_whole(out, &lines)?;
@@ -115,7 +115,10 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
         .explain(|| format!("cannot read {name}"), || "check the path".into())?;
     read_lines(&name, &text).explain(
         || format!("{name} cannot be used"),
-        || "CHATS are rows of `llmos data generate`, ANSWERS of `llmos chat --batch`".into(),
+        || {
+            "CHATS are rows of `llmos data generate`, ANSWERS of `llmos chat --batch --again`"
+                .into()
+        },
     )
 }
 
