@@ -161,6 +161,27 @@ fn a_file_of_questions_is_answered_in_its_order() {
 }
 
 #[test]
+fn what_was_answered_is_asked_again() {
+    let home = Folder::new();
+    let (asked, out) = (home.join("asked.jsonl"), home.join("out.jsonl"));
+    let mut rows = questions()[..3].to_vec();
+    write_rows(&asked, &rows);
+    assert_eq!(batch(&asked, &out, &[]).code, Some(0));
+    let expected = std::fs::read(&out).unwrap();
+    for row in &mut rows {
+        let messages = row["messages"].as_array_mut().unwrap();
+        messages.push(json!({ "role": "assistant", "content": "Something else." }));
+    }
+    write_rows(&asked, &rows);
+    let other = home.join("other.jsonl");
+    assert_eq!(batch(&asked, &other, &[]).code, Some(1), "nothing is asked there");
+    assert_eq!(batch(&asked, &other, &["--again", "--force"]).code, Some(0));
+    assert_eq!(std::fs::read(&other).unwrap(), expected);
+    let output = batch(&asked, &other, &["--again"]);
+    assert!(output.stderr.contains("3 rows of 3 answered already"), "{}", output.stderr);
+}
+
+#[test]
 fn rows_that_are_answered_are_kept() {
     let home = Folder::new();
     let (asked, out) = (home.join("asked.jsonl"), home.join("out.jsonl"));

@@ -32,7 +32,7 @@ pub(super) fn run(
     terminal: &Terminal,
 ) -> anyhow::Result<Outcome> {
     let total = Rows::count(batch)?;
-    let mut rows = Rows::open(batch)?;
+    let mut rows = Rows::open(batch, arguments.again)?;
     let answers = Answers::open(out, &mut rows, arguments.force)?;
     let kept = answers.written();
     if kept > 0 {
@@ -183,7 +183,6 @@ impl Pool<'_> {
         let sampler = sampling.sampler(Some(self.assistant.tokenizer()), seed)?;
         let options = TurnOptions { tokens: manner.tokens, ..TurnOptions::default() };
         let messages = match rows::messages(&row, manner.system.as_deref()) {
-            Ok(messages) if self.arguments.again => rows::question(messages),
             Ok(messages) => messages,
             Err(error) => return self.refuse(row, &error),
         };

@@ -31,12 +31,16 @@ pub(super) struct Rows {
     path: PathBuf,
     reader: BufReader<File>,
     number: usize,
+    /// What follows a row's last question is left out.
+    again: bool,
 }
 
 impl Rows {
+    /// Reads rows, `again` without what follows their last questions.
+    ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Rows> {
+    pub(super) fn open(path: &Path, again: bool) -> anyhow::Result<Rows> {
         let file = File::open(path).explain(
             || format!("cannot read {}", path.display()),
             || "--batch names a JSONL file, a row a line".into(),
@@ -45,6 +49,7 @@ impl Rows {
             path: path.to_path_buf(),
             reader: BufReader::with_capacity(1 << 16, file),
             number: 0,
+            again,
         })
     }
 
@@ -53,7 +58,7 @@ impl Rows {
     /// # Errors
     /// The file cannot be read.
     pub(super) fn count(path: &Path) -> anyhow::Result<usize> {
-        let mut rows = Rows::open(path)?;
+        let mut rows = Rows::open(path, false)?;
         let mut n = 0;
         while rows.line()?.is_some() {
             n += 1;
@@ -69,7 +74,14 @@ impl Rows {
         let Some(line) = self.line()? else { return Ok(None) };
         let number = self.number;
         let given = line.and_then(|line| match serde_json::from_slice(&line) {
-            Ok(Value::Object(fields)) => Ok(Row { number, fields }),
+            Ok(Value::Object(mut fields)) => {
+                if self.again
+                    && let Some(Value::Array(messages)) = fields.get_mut("messages")
+                {
+                    messages.truncate(question(messages));
+                }
+                Ok(Row { number, fields })
+            }
             Ok(_) => Err("is no JSON object".to_string()),
             Err(error) => Err(format!("is not JSON: {error}")),
         });
@@ -145,12 +157,10 @@ pub(super) fn messages(row: &Row, system: Option<&str>) -> Result<Vec<Value>, St
     Ok(messages)
 }
 
-/// A conversation up to its last question.
-pub(super) fn question(mut messages: Vec<Value>) -> Vec<Value> {
+/// How many messages a conversation has up to its last question.
+fn question(messages: &[Value]) -> usize {
     let is_user = |message: &Value| message["role"] == "user";
-    let end = messages.iter().rposition(is_user).map_or(messages.len(), |at| at + 1);
-    messages.truncate(end);
-    messages
+    messages.iter().rposition(is_user).map_or(messages.len(), |at| at + 1)
 }
 
 /// A row with its answer: `answer`, `messages` (the whole conversation), `tool_calls`, and, where
