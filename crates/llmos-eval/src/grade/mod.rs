@@ -29,7 +29,7 @@ pub struct Grade {
 ///
 /// Routing: without a tool none may be called; the calculator must be called, and nothing else; the
 /// clock must be called first. The result is that of the last call, within a millionth. The text is
-/// looked through by [`matches`]. Where there is no answer, for an error, all is wrong.
+/// looked through by [`matches()`]. Where there is no answer, for an error, all is wrong.
 pub fn grade(expect: &Expect, answer: &Answer) -> Grade {
     let calls = &answer.tool_calls;
     let is_there = answer.error.is_none();
