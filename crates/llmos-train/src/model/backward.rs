@@ -201,14 +201,8 @@ impl Network {
             let (gate, up) = RowsMut::new(gate_up, n, 2, f, 2 * f).split_at(1);
             gate_backward_in_place(device, s.activation, gate, up, Rows::packed(d_inner, f));
             let middle = &layer.middle[..n * c];
-            let input = match &at.mlp_norm {
-                Some(range) => {
-                    let weight = self.norm_weight(weights.model, range, norm);
-                    self.norm(middle, weight, normed, &mut layer.mlp_inverse[..n]);
-                    &*normed
-                }
-                None => middle,
-            };
+            let into = (&mut *normed, &mut layer.mlp_inverse[..n]);
+            let input = self.pre_norm(weights.model, &at.mlp_norm, middle, into, norm);
             self.bias_backward(gate_up, &at.gate_up_bias, slopes);
             let through = (input, &mut *d_normed);
             self.product_backward((l, Place::GateUp), weights, through, c, gate_up, slopes, rooms);
@@ -256,14 +250,8 @@ impl Network {
                 }
             }
             let x = &layer.x[..n * c];
-            let input = match &at.attention_norm {
-                Some(range) => {
-                    let weight = self.norm_weight(weights.model, range, norm);
-                    self.norm(x, weight, normed, &mut layer.attention_inverse[..n]);
-                    &*normed
-                }
-                None => x,
-            };
+            let into = (&mut *normed, &mut layer.attention_inverse[..n]);
+            let input = self.pre_norm(weights.model, &at.attention_norm, x, into, norm);
             self.bias_backward(d_qkv, &at.qkv_bias, slopes);
             let through = (input, &mut *d_normed);
             self.product_backward((l, Place::Qkv), weights, through, c, d_qkv, slopes, rooms);

@@ -121,14 +121,8 @@ impl Network {
             let layer = &mut these[l];
             let block = &self.blueprint.config().layers[l];
             let x = &layer.x[..n * c];
-            let input = match &at.attention_norm {
-                Some(range) => {
-                    let weight = self.norm_weight(weights.model, range, norm);
-                    self.norm(x, weight, normed, &mut layer.attention_inverse[..n]);
-                    &*normed
-                }
-                None => x,
-            };
+            let into = (&mut *normed, &mut layer.attention_inverse[..n]);
+            let input = self.pre_norm(weights.model, &at.attention_norm, x, into, norm);
             let qkv = &mut layer.qkv[..n * qkv_width];
             self.product((l, Place::Qkv), weights, input, c, qkv, false, low);
             self.bias(weights.model, &at.qkv_bias, qkv);
@@ -180,14 +174,8 @@ impl Network {
                 copy_forward(device, Rows::packed(x, c), RowsMut::packed(middle, c));
                 self.product(at_output, weights, attention, q_width, middle, true, low);
             }
-            let input = match &at.mlp_norm {
-                Some(range) => {
-                    let weight = self.norm_weight(weights.model, range, norm);
-                    self.norm(middle, weight, normed, &mut layer.mlp_inverse[..n]);
-                    &*normed
-                }
-                None => middle,
-            };
+            let into = (&mut *normed, &mut layer.mlp_inverse[..n]);
+            let input = self.pre_norm(weights.model, &at.mlp_norm, middle, into, norm);
             let gate_up = &mut layer.gate_up[..n * 2 * f];
             self.product((l, Place::GateUp), weights, input, c, gate_up, false, low);
             self.bias(weights.model, &at.gate_up_bias, gate_up);
@@ -251,6 +239,22 @@ impl Network {
         let c = weight.len();
         let (x, out) = (Rows::packed(x, c), RowsMut::packed(out, c));
         rmsnorm_forward(&self.device, x, Some(weight), self.sizes().norm_eps, out, inverse);
+    }
+
+    /// What a branch reads: `x` (N, C) normed into the first of `into`, with the inverse norms (N) in
+    /// the second, or `x` itself where the model has no norm there. `norm` (C) is room for the weight.
+    pub(super) fn pre_norm<'a>(
+        &self,
+        model: Model<'_>,
+        at: &Option<Range<usize>>,
+        x: &'a [f32],
+        into: (&'a mut [f32], &mut [f32]),
+        norm: &mut [f32],
+    ) -> &'a [f32] {
+        let Some(range) = at else { return x };
+        let (normed, inverse) = into;
+        self.norm(x, self.norm_weight(model, range, norm), normed, inverse);
+        normed
     }
 
     /// `inner` (N, F) `= activation(gate) * up` of (N, 2 F).
