@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use anyhow::Context;
 use llmos_tensor::Isa;
-use llmos_train::plan::amount;
 
 use crate::failure::failure;
 use crate::terminal::{Style, Terminal};
@@ -162,9 +161,4 @@ fn process(stage: &Stage, words: &[String], makes: &Path) -> anyhow::Result<Outc
         ));
     }
     Ok(outcome)
-}
-
-/// Time for people.
-fn time(seconds: f64) -> String {
-    amount::duration(seconds)
 }

@@ -8,9 +8,8 @@ use llmos_train::data::Language;
 use llmos_train::synthetic::{Generator, Layout, Options, Skill, Split, Summary, partial, write};
 use serde::Serialize;
 
-use super::explained;
+use super::{explained, refuse_existing};
 use crate::Outcome;
-use crate::failure::failure;
 use crate::interrupt::Unfinished;
 use crate::terminal::{Terminal, size};
 
@@ -89,12 +88,7 @@ struct Report<'a> {
 pub(super) fn run(arguments: &Generate, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let Generate { out, count, seed, split, .. } = arguments;
-    if out.is_dir() || (out.exists() && !arguments.force) {
-        return Err(failure(
-            format!("{} exists", out.display()),
-            "--force replaces a file; or give another path",
-        ));
-    }
+    refuse_existing(out, arguments.force)?;
     let mut options = Options { split: *split, seed: *seed, ..Options::default() };
     if !arguments.language.is_empty() {
         options.languages.clone_from(&arguments.language);

@@ -341,6 +341,20 @@ pub(super) fn quieten_reader() {
     }));
 }
 
+/// A file to write may be there already only if it may be replaced.
+///
+/// # Errors
+/// It may not, or is a folder.
+fn refuse_existing(out: &Path, force: bool) -> anyhow::Result<()> {
+    match out.is_dir() || (out.exists() && !force) {
+        true => Err(failure(
+            format!("{} exists", out.display()),
+            "--force replaces a file; or give another path",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// An error of the data crate with a hint for its kind.
 pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};

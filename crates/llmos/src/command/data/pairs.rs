@@ -8,6 +8,7 @@ use llmos_eval::grade::{Grade, grade};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::refuse_existing;
 use crate::failure::{Explain, failure};
 use crate::terminal::Terminal;
 use crate::{Outcome, registry};
@@ -56,12 +57,7 @@ struct Report<'a> {
 
 pub(super) fn run(arguments: &Pairs, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let Pairs { chats, answers, out, .. } = arguments;
-    if out.is_dir() || (out.exists() && !arguments.force) {
-        return Err(failure(
-            format!("{} exists", out.display()),
-            "--force replaces a file; or give another path",
-        ));
-    }
+    refuse_existing(out, arguments.force)?;
     let rows: Vec<Row> = read(chats)?;
     let answered: Vec<Answered> = read(answers)?;
     let by_id: HashMap<&str, &Answer> =

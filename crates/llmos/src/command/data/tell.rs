@@ -6,7 +6,7 @@ use llmos_train::data::{Preparation, Source, read_texts};
 use llmos_train::synthetic::tell;
 use serde::Serialize;
 
-use super::explained;
+use super::{explained, refuse_existing};
 use crate::failure::failure;
 use crate::terminal::{Terminal, number_of};
 use crate::{Outcome, registry};
@@ -46,12 +46,7 @@ struct Report<'a> {
 
 pub(super) fn run(arguments: &Tell, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let Tell { texts, out, seed, .. } = arguments;
-    if out.is_dir() || (out.exists() && !arguments.force) {
-        return Err(failure(
-            format!("{} exists", out.display()),
-            "--force replaces a file; or give another path",
-        ));
-    }
+    refuse_existing(out, arguments.force)?;
     let preparation = Preparation::new(texts.iter().map(Source::new).collect());
     let mut report = Report { out, seed: *seed, texts: 0, rows: 0 };
     let (mut lines, mut story) = (Vec::new(), String::new());

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use llmos_train::journal::{Journal, Row};
+use llmos_train::plan::amount;
 use llmos_train::run::RunFolder;
 use serde::{Deserialize, Serialize};
 
 use super::stages::Given;
-use super::time;
 use crate::failure::{Explain, failure};
-use crate::processors;
 use crate::terminal::{Terminal, count, size};
+use crate::{processors, registry};
 
 /// A part of a stage: it was run to its end, or stopped.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -119,9 +119,8 @@ impl Record {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
-        let (path, aside) = (self.folder.join(name), self.folder.join(format!(".{name}.partial")));
-        let written = std::fs::write(&aside, bytes).and_then(|()| std::fs::rename(&aside, &path));
-        written.explain(
+        let path = self.folder.join(name);
+        registry::write_whole(&path, bytes).explain(
             || format!("cannot write {}", path.display()),
             || "make room, or check who may write there; the same command goes on".into(),
         )
@@ -189,7 +188,7 @@ fn markdown(report: &Report, folder: &Path) -> String {
     let mut text = format!(
         "# {}\n\n{} on {} ({} threads), llmos {}.\n\n| stage | what | time | made | result |\n|-|-|-|-|-|\n",
         report.title,
-        time(report.seconds),
+        amount::duration(report.seconds),
         report.processor,
         report.threads,
         report.version
@@ -202,7 +201,11 @@ fn markdown(report: &Report, folder: &Path) -> String {
             [tokens, loss, bits].into_iter().flatten().collect::<Vec<_>>().join(", ")
         });
         let made = format!("`{makes}`, {}", size(*bytes));
-        let _ = writeln!(text, "| {stage} | {about} | {} | {made} | {result} |", time(*seconds));
+        let _ = writeln!(
+            text,
+            "| {stage} | {about} | {} | {made} | {result} |",
+            amount::duration(*seconds)
+        );
     }
     // A report card, where a stage made one.
     let card = std::fs::read_to_string(folder.join("card/card.md"));
