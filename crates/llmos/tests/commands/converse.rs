@@ -72,6 +72,9 @@ impl Typist {
     fn end(mut self, typed: &str) {
         self.expect("> ");
         self.type_in(typed);
+        // Standard input stays open until the program is gone: at its end script(1) hangs up, which
+        // may come before the program's own end.
+        self.child.stdout.as_mut().unwrap().read_to_string(&mut self.shown).unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status:?}: {}", self.shown);
     }
