@@ -171,10 +171,7 @@ def main():
     ])  # fmt: skip
     print(text)
     if options.write:
-        path = HERE / "RESULTS.md"
-        before, _, after = path.read_text().partition(HEADING + "\n")
-        rest = after.partition("\n## ")
-        path.write_text(before.rstrip("\n") + "\n\n" + text + (f"\n## {rest[2]}" if rest[1] else ""))
+        peers.put_section(HEADING, text)
 
 
 if __name__ == "__main__":

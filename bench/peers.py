@@ -68,6 +68,14 @@ def execute(command, limit_s):
         return out.read().decode(), seconds, usage.ru_maxrss * 1024
 
 
+def put_section(heading, text):
+    """Puts a section into RESULTS.md in the place of the one with that heading, or at the end."""
+    path = HERE / "RESULTS.md"
+    before, _, after = path.read_text().partition(heading + "\n")
+    rest = after.partition("\n## ")
+    path.write_text(before.rstrip("\n") + "\n\n" + text + ("\n## " + rest[2] if rest[1] else ""))
+
+
 class Llmos:
     """`llmos bench` of one file."""
 

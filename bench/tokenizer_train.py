@@ -181,14 +181,6 @@ def section(arguments, results):
     return "\n".join(lines) + "\n"
 
 
-def write(text):
-    """Replaces the section, or adds it at the end."""
-    path = HERE / "RESULTS.md"
-    before, _, after = path.read_text().partition(HEADING)
-    rest = after.partition("\n## ")
-    path.write_text(before.rstrip("\n") + "\n\n" + text + ("\n## " + rest[2] if rest[1] else ""))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text")
@@ -202,7 +194,7 @@ def main():
     text = section(arguments, {pattern: measure(arguments, pattern) for pattern in PATTERNS})
     print(text)
     if arguments.write:
-        write(text)
+        peers.put_section(HEADING, text)
 
 
 if __name__ == "__main__":

@@ -228,14 +228,6 @@ def section(options, runs):
     )
 
 
-def write(text):
-    """Replaces the section, or adds it at the end."""
-    path = HERE / "RESULTS.md"
-    before, _, after = path.read_text().partition(HEADING + "\n")
-    rest = after.partition("\n## ")
-    path.write_text(before.rstrip("\n") + "\n\n" + text + ("\n## " + rest[2] if rest[1] else ""))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llmos", help="the program; without it only PyTorch is measured")
@@ -260,7 +252,7 @@ def main():
     text = section(options, runs)
     print(text)
     if options.write:
-        write(text)
+        peers.put_section(HEADING, text)
 
 
 if __name__ == "__main__":

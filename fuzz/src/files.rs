@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use llmos_model::engine::SequenceOptions;
-use llmos_model::file::{GgufHeader, read_safetensors};
-use llmos_model::{Engine, EngineOptions, Error, Model, ModelFiles};
+use llmos_model::file::{GgufHeader, PeftAdapter, read_safetensors};
+use llmos_model::{Dialect, Engine, EngineOptions, Error, Model, ModelFiles};
 use llmos_tensor::{CacheType, DType, Device, Isa, quant};
 
-use super::scratch::{Scratch, read};
+use super::scratch::{Scratch, folder, read};
 
 /// Reads all that an opened model gives.
 fn exercise(path: &Path) -> Result<(), Error> {
@@ -53,6 +53,35 @@ pub(crate) fn safetensors_seeds() -> Vec<Vec<u8>> {
     let header = br#"{"a":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}"#;
     let small = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
     vec![read("testdata/architectures/llama-linear/model.safetensors"), small]
+}
+
+/// An adapter beside a base that it may not fit: the first two bytes are the length of its config,
+/// its weights follow.
+pub fn peft(bytes: &[u8]) -> bool {
+    static BASE: LazyLock<ModelFiles> = LazyLock::new(|| {
+        let root = folder("testdata/architectures/llama-linear");
+        ModelFiles::open(&root).expect("a sound folder")
+    });
+    let Some((length, rest)) = bytes.split_first_chunk::<2>() else { return false };
+    let Some((config, weights)) = rest.split_at_checked(u16::from_le_bytes(*length).into()) else {
+        return false;
+    };
+    let scratch = Scratch::new();
+    scratch.write("adapter_config.json", config);
+    scratch.write("adapter_model.safetensors", weights);
+    let dialect = Dialect::of(BASE.config().expect("a sound config"));
+    PeftAdapter::open(scratch.path(), dialect).and_then(|read| read.check_base(&BASE)).is_ok()
+}
+
+pub(crate) fn peft_seeds() -> Vec<Vec<u8>> {
+    let config = br#"{"peft_type":"LORA","r":1,"lora_alpha":2,"target_modules":["q_proj"]}"#;
+    let header = br#"{"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight":
+        {"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight":
+        {"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}}"#;
+    let length = |n: usize| (n as u16).to_le_bytes();
+    let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 16]].concat();
+    vec![[&length(config.len())[..], config, &weights].concat()]
 }
 
 /// A `config.json` beside weights that it may not fit.

@@ -17,7 +17,7 @@ pub use answer::answer;
 pub use calculator::calculator;
 pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
-pub use files::{config_json, dequantize, gguf, llama2c, page_image, safetensors};
+pub use files::{config_json, dequantize, gguf, llama2c, page_image, peft, safetensors};
 pub use recipe::recipe;
 pub use text::{chat_template, grammar, sentencepiece, tokenizer_json};
 
@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
@@ -47,6 +47,7 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "grammar", body: grammar, seeds: text::grammar_seeds },
     Target { name: "llama2c", body: llama2c, seeds: files::llama2c_seeds },
     Target { name: "page_image", body: page_image, seeds: files::page_image_seeds },
+    Target { name: "peft", body: peft, seeds: files::peft_seeds },
     Target { name: "prepared", body: prepared, seeds: data::prepared_seeds },
     Target { name: "raw_text", body: raw_text, seeds: data::raw_text_seeds },
     Target { name: "recipe", body: recipe, seeds: recipe::seeds },

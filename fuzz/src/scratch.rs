@@ -37,10 +37,15 @@ impl Drop for Scratch {
     }
 }
 
-/// A file of the repository.
-pub(crate) fn read(path: &str) -> Vec<u8> {
+/// A path of the repository.
+pub(crate) fn folder(path: &str) -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = manifest.ancestors().find(|folder| folder.join("testdata").is_dir());
-    let path = root.expect("the repository has testdata").join(path);
+    root.expect("the repository has testdata").join(path)
+}
+
+/// A file of the repository.
+pub(crate) fn read(path: &str) -> Vec<u8> {
+    let path = folder(path);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -98,7 +98,8 @@ pub fn merge(
         return Err(Error::Setting { key: "out".into(), problem });
     }
     let blueprint = run::blueprint(base)?;
-    let read = PeftAdapter::open(adapter, Dialect::of(blueprint.config()));
+    let read = PeftAdapter::open(adapter, Dialect::of(blueprint.config()))
+        .and_then(|read| read.check_base(base).map(|()| read));
     let read = read.map_err(|error| Error::Format {
         path: adapter.to_path_buf(),
         what: "adapter".into(),

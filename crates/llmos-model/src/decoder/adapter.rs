@@ -140,8 +140,8 @@ impl Adapter {
     /// for what was learnt.
     ///
     /// # Errors
-    /// As [`PeftAdapter::open`]; [`Error::Format`] where a matrix has another shape than the model's:
-    /// it is another model's adapter. [`Error::Unsupported`] for magnitudes beside a model without
+    /// As [`PeftAdapter::open`] and [`PeftAdapter::check_base`]; [`Error::Format`] where a matrix has
+    /// another shape than the model's: it is another model's adapter. [`Error::Unsupported`] for magnitudes beside a model without
     /// files.
     pub fn open(
         folder: &Path,
@@ -151,6 +151,9 @@ impl Adapter {
     ) -> Result<Adapter, Error> {
         let config = model.config();
         let read = PeftAdapter::open(folder, Dialect::of(config))?;
+        if let Some(files) = model.files() {
+            read.check_base(files)?;
+        }
         let scale = read.settings.scale() as f32 * strength;
         let mut packing = Packing {
             read: &read,

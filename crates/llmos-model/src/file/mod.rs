@@ -2,6 +2,7 @@
 //!
 //! Nothing but headers is read on opening; weights are mapped and come from disk when touched.
 
+mod gains;
 mod gguf;
 mod hugging_face;
 mod llama2c;
@@ -27,6 +28,7 @@ use crate::{Config, Error};
 use map::Map;
 use tensor::Piece;
 
+pub use gains::NormGains;
 pub use gguf::Header as GgufHeader;
 pub(crate) use gguf::code_of;
 pub(crate) use llama2c::Header as Llama2cHeader;

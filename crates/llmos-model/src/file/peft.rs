@@ -7,7 +7,7 @@ use llmos_tensor::quant;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::read_safetensors;
+use super::{ModelFiles, NormGains, read_safetensors};
 use crate::{Dialect, Error};
 
 /// An adapter of low rank (LoRA, arXiv:2106.09685), and its numbers.
@@ -19,6 +19,8 @@ pub struct PeftAdapter {
     pub settings: PeftSettings,
     /// The adapted matrices, by GGUF's names of them.
     pub parts: BTreeMap<String, PeftPart>,
+    /// What it was trained beside, where that is known.
+    pub base: Option<NormGains>,
 }
 
 /// What of `adapter_config.json` decides what is computed.
@@ -201,7 +203,23 @@ impl PeftAdapter {
         if parts.is_empty() {
             return Err(Error::format(&path, "tensors", "an adapted matrix", "none"));
         }
-        Ok(PeftAdapter { path: folder.to_path_buf(), settings, parts })
+        let base = NormGains::read(folder)?;
+        Ok(PeftAdapter { path: folder.to_path_buf(), settings, parts, base })
+    }
+
+    /// Refuses another model than the one that it was trained beside, as far as that is known. One
+    /// type of numbers or another makes no difference.
+    ///
+    /// # Errors
+    /// [`Error::Format`]; as [`NormGains::of`].
+    pub fn check_base(&self, files: &ModelFiles) -> Result<(), Error> {
+        let Some(base) = &self.base else { return Ok(()) };
+        if base.are_of(&NormGains::of(files)?) {
+            return Ok(());
+        }
+        let expected = "the base that it was trained beside";
+        let got = format!("{}, whose norms are others", files.path().display());
+        Err(Error::format(&self.path, "base", expected, got))
     }
 }
 

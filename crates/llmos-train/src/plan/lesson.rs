@@ -1,12 +1,15 @@
 //! What finetuning takes: tokens, memory and time, said before it begins.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use llmos_tensor::Device;
 use serde::Serialize;
 
 use super::amount::bytes;
 use super::memory::{Memory, PROGRAM};
+use super::run::{Seconds, evaluated};
+use crate::conversations::Examples;
 use crate::model::{self, Network, Stored};
 use crate::preference::Judgement;
 use crate::recipe::Recipe;
@@ -59,9 +62,7 @@ impl LessonPlan {
             compared = 4 * model::counts(&blueprint, false, None).0;
             activations += Network::buffer_bytes(&blueprint, rows, train.context, None);
         }
-        let all = lesson.train.rows();
-        let tokens: usize = all.iter().map(|row| row.ids.len()).sum();
-        let of_group = tokens as f64 / lesson.train.n_group().max(1) as f64;
+        let of_group = tokens(&lesson.train) as f64 / lesson.train.n_group().max(1) as f64;
         Ok(LessonPlan {
             steps: train.steps as u64,
             tokens_per_step: of_group * train.batch as f64,
@@ -96,17 +97,20 @@ impl LessonPlan {
         Err(Error::Setting { key: "memory".into(), problem })
     }
 
-    /// Seconds of a step, by doing a few on tokens without meaning.
+    /// Where the time goes, by doing a few steps on tokens without meaning.
     ///
     /// # Errors
     /// The base cannot be read.
-    pub fn step_seconds(
+    pub fn seconds(
         &self,
         recipe: &Recipe,
         lesson: &Lesson,
         device: &Arc<Device>,
-    ) -> Result<f64, Error> {
+    ) -> Result<Seconds, Error> {
+        let clock = Instant::now();
         let mut rehearsal = Rehearsal::of_lesson(recipe, lesson, 1, device)?;
+        // What reads the base here reads it again for the run.
+        let startup = clock.elapsed().as_secs_f64();
         let mut best = rehearsal.step();
         if best.gradients + best.update < LONG {
             best.gradients = f64::INFINITY;
@@ -119,12 +123,27 @@ impl LessonPlan {
         }
         // Judged answers are read once more, to be measured, and beside each that has a tag another
         // one: a third of what forward and backward take.
-        let readings = match lesson.preference.map(|preference| preference.judgement) {
+        let judgement = lesson.preference.map(|preference| preference.judgement);
+        let readings = match judgement {
             None => 1.0,
             Some(Judgement::Pairs(_) | Judgement::Scores) => 4.0 / 3.0,
             Some(Judgement::Tags(_)) => 5.0 / 3.0,
         };
-        let share = readings * self.tokens_per_step / recipe.train.context as f64;
-        Ok(best.gradients * share + best.update)
+        let per_token = best.gradients / recipe.train.context as f64;
+        let held_out = tokens(&lesson.held_out);
+        let is_compared = !matches!(judgement, None | Some(Judgement::Scores));
+        let compared = if is_compared { tokens(&lesson.train) + held_out } else { 0 };
+        let step = per_token * readings * self.tokens_per_step + best.update;
+        Ok(Seconds {
+            startup: startup + per_token / 3.0 * compared as f64,
+            steps: step * self.steps as f64,
+            evaluations: per_token / 3.0 * evaluated(recipe, held_out),
+            checkpoints: 0.0,
+        })
     }
+}
+
+/// Tokens of the rows, padding left out.
+fn tokens(examples: &Examples) -> u64 {
+    examples.rows().iter().map(|row| row.ids.len() as u64).sum()
 }

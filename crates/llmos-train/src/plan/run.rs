@@ -50,20 +50,28 @@ pub struct Seconds {
     pub checkpoints: f64,
 }
 
+/// How often something comes that comes every so many steps, the last one left out.
+fn times(recipe: &Recipe, every: usize) -> usize {
+    (recipe.train.steps - 1).checked_div(every).unwrap_or(0)
+}
+
+/// Tokens that evaluations read, where `all` are held out.
+pub(super) fn evaluated(recipe: &Recipe, all: u64) -> f64 {
+    let some = all.min(recipe.eval_tokens as u64) as f64;
+    times(recipe, recipe.eval_every) as f64 * some + all as f64
+}
+
 impl Seconds {
     /// A recipe's.
     fn of(recipe: &Recipe, speed: &Speed, text: Option<&Text>) -> Seconds {
         let token = Flops::of(&recipe.model, recipe.train.context);
-        let steps = recipe.train.steps;
         let learnt = recipe.train.tokens() as f64;
-        let times = |every: usize| (steps - 1).checked_div(every).unwrap_or(0);
         let last = text.and_then(|text| text.held_out_tokens).unwrap_or(recipe.eval_tokens as u64);
-        let evaluated = times(recipe.eval_every) as f64 * recipe.eval_tokens as f64 + last as f64;
-        let saved = (times(recipe.save_every) + 1) as f64 * checkpoint(recipe) as f64;
+        let saved = (times(recipe, recipe.save_every) + 1) as f64 * checkpoint(recipe) as f64;
         Seconds {
             startup: speed.startup_seconds,
             steps: learnt * token.training() / speed.flops_per_s,
-            evaluations: evaluated * token.forward() / speed.flops_per_s,
+            evaluations: evaluated(recipe, last) * token.forward() / speed.flops_per_s,
             checkpoints: speed.write_bytes_per_s.map_or(0.0, |rate| saved / rate),
         }
     }

@@ -11,6 +11,7 @@ use crate::data::Dataset;
 use crate::model::{Layout, Lora};
 use crate::recipe::ModelShape;
 use llmos_model::ModelFiles;
+use llmos_model::file::NormGains;
 use llmos_tokenizer::Tokenizer;
 
 /// The tokenizer's files, which lie in the folder of the data.
@@ -94,6 +95,20 @@ pub(crate) fn config_of(base: &ModelFiles, tokenizer: &Tokenizer) -> Result<Vec<
         expected: "one that a folder can describe".into(),
         got: error.to_string(),
     })
+}
+
+/// What an adapter's base is known again by.
+///
+/// # Errors
+/// A norm of the base cannot be read.
+pub(super) fn norm_gains(base: &ModelFiles) -> Result<Vec<u8>, Error> {
+    let gains = NormGains::of(base).map_err(|error| Error::Format {
+        path: base.path().to_path_buf(),
+        what: "norms".into(),
+        expected: "numbers".into(),
+        got: error.to_string(),
+    })?;
+    Ok(format!("{}\n", json!(gains)).into_bytes())
 }
 
 /// `adapter_config.json`, PEFT's, of an adapter beside a model of this layout.

@@ -118,10 +118,10 @@ impl Material {
         }
     }
 
-    /// The adapter that learns, and the path of what it belongs to.
-    pub(super) fn lora(&self) -> Option<(&Lora, &std::path::Path)> {
+    /// The adapter that learns, and what it belongs to.
+    pub(super) fn lora(&self) -> Option<(&Lora, &ModelFiles)> {
         match self {
-            Material::Lesson(lesson) => Some((lesson.lora.as_ref()?, lesson.base.path())),
+            Material::Lesson(lesson) => Some((lesson.lora.as_ref()?, &lesson.base)),
             Material::Text(_) => None,
         }
     }

@@ -27,6 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use llmos_model::file::NormGains;
 use llmos_tensor::Device;
 use llmos_tokenizer::Tokenizer;
 
@@ -132,8 +133,9 @@ impl Run {
         let mut trainer = Trainer::blank(recipe, material, device)?;
         if let Some((lora, base)) = material.lora() {
             let layout = trainer.network.model_layout();
-            let config = files::adapter_config(lora, layout, base);
+            let config = files::adapter_config(lora, layout, base.path());
             files.push(("adapter_config.json".into(), config));
+            files.push((NormGains::FILE.into(), files::norm_gains(base)?));
         }
         files.push((RunFolder::RECIPE.into(), text.into()));
         reference::prepare(&folder, material, &mut trainer, device)?;

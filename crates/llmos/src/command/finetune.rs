@@ -6,11 +6,12 @@ mod mask;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
 use llmos_train::journal::Row;
-use llmos_train::plan::{LessonPlan, amount};
+use llmos_train::plan::{Forecast, LessonPlan, amount};
 use llmos_train::preference::Judgement;
 use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
 use llmos_train::run::{Ending, Lesson, Material, Preference, Run, RunFolder};
@@ -176,18 +177,26 @@ pub(super) fn teach(
     let text = resolved.to_toml();
     terminal.say(format_args!("{}", text.trim_end()));
     let recipe = &resolved.recipe;
-    if let Err(error) = forecast(recipe, &lesson, &device, terminal) {
-        if !is_begun {
-            folder.abandon();
+    let start = Instant::now();
+    let forecast = match forecast(recipe, &lesson, &device, terminal) {
+        // What was said when it began is what it is measured by.
+        Ok(_) if is_begun => report::read_forecast(&folder),
+        Ok(forecast) => forecast,
+        Err(error) => {
+            if !is_begun {
+                folder.abandon();
+            }
+            return Err(error);
         }
-        return Err(error);
-    }
+    };
+    report::write_forecast(&folder, &forecast, None)?;
     processors::forget_peak_memory();
     // Judged answers are measured by what the model is compared with.
     let spinner = terminal.spinner("getting ready");
     let run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device);
     spinner.finish_and_clear();
     let mut run = run.map_err(explained)?;
+    run.count_seconds(start.elapsed().as_secs_f64() - run.seconds_here());
     let (ending, last) = train(&mut run, recipe, terminal)?;
     report::draw(&run, terminal);
     if ending == Ending::Stopped {
@@ -199,6 +208,9 @@ pub(super) fn teach(
         return Ok(Outcome::Interrupted);
     }
     let seconds = run.seconds();
+    let outcome = report::outcome(&run, last.as_ref());
+    report::write_forecast(run.folder(), &forecast, Some(&outcome))?;
+    report::say_outcome(&forecast, &outcome, terminal);
     let (out, time) = (out.display(), amount::duration(seconds));
     match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
@@ -214,7 +226,8 @@ pub(super) fn teach(
             run: out.to_string(),
             steps: run.step(),
             seconds,
-            peak_memory_bytes: processors::peak_memory(),
+            peak_memory_bytes: outcome.memory_bytes,
+            forecast: &forecast,
             last: last.as_ref(),
         })?;
     }
@@ -230,14 +243,14 @@ fn forecast(
     lesson: &Lesson,
     device: &Arc<Device>,
     terminal: &Terminal,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Forecast> {
     let plan = LessonPlan::of(recipe, lesson).map_err(explained)?;
     let available = processors::memory().map(|memory| memory.available);
     if let Some(available) = available {
         plan.check(available).map_err(|error| {
             let hint = match &lesson.lora {
                 None => "--lora r=16 learns beside weights that stay as BASE has them",
-                Some(_) => "shorter rows, or a BASE in fewer bits: `llmos convert --type q4_k`",
+                Some(_) => "shorter rows, or a BASE in fewer bits: `llmos convert --type q4_k_m`",
             };
             failure(error, hint)
         })?;
@@ -246,7 +259,8 @@ fn forecast(
         terminal
             .say("the quantised weights of BASE become single precision, and all of them learn");
     }
-    let seconds = plan.step_seconds(recipe, lesson, device).map_err(explained)?;
+    let seconds = plan.seconds(recipe, lesson, device).map_err(explained)?.total();
+    let memory = plan.memory.total();
     terminal.say(format_args!(
         "forecast: {} steps of about {:.0} tokens, {} in all; {} of {} parameters learn; {}, {} of \
          memory",
@@ -255,10 +269,10 @@ fn forecast(
         amount::shown(plan.tokens()),
         amount::shown(plan.learnt as f64),
         amount::shown(plan.parameters as f64),
-        amount::duration(seconds * plan.steps as f64),
-        amount::bytes(plan.memory.total() as f64),
+        amount::duration(seconds),
+        amount::bytes(memory as f64),
     ));
-    Ok(())
+    Ok(Forecast { seconds: Some(seconds), memory_bytes: Some(memory), ..Forecast::default() })
 }
 
 /// A finished run as JSON.
@@ -268,6 +282,8 @@ struct Report<'a> {
     steps: u64,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
+    /// What was said before.
+    forecast: &'a Forecast,
     /// The last step's row.
     last: Option<&'a Row>,
 }
@@ -486,6 +502,7 @@ fn steps_of(
     if let Some(memory) = processors::memory() {
         plan.check(memory.available)?;
     }
-    let seconds = plan.step_seconds(&recipe, lesson, device)?;
-    Ok((60.0 * minutes / seconds).floor().max(1.0) as u64)
+    let seconds = plan.seconds(&recipe, lesson, device)?;
+    let left = 60.0 * minutes - (seconds.total() - seconds.steps);
+    Ok((left / seconds.steps).floor().max(1.0) as u64)
 }

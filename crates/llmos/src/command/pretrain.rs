@@ -107,7 +107,9 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
     }
     let outcome = report::outcome(&run, last.as_ref());
     report::write_forecast(run.folder(), &forecast, Some(&outcome))?;
-    report::say_outcome(&run, &forecast, &outcome, terminal);
+    report::say_outcome(&forecast, &outcome, terminal);
+    let path = run.folder().path().display();
+    terminal.say(format_args!("{path} is a model: llmos dream {path}"));
     if arguments.json {
         terminal.json(&report::Report::new(&run, recipe, last.as_ref(), &forecast, &outcome))?;
     }

@@ -129,6 +129,14 @@ fn sources_are_mixed_by_a_file() {
     assert_eq!((&sources[0]["share"], &sources[1]["share"]), (&0.2.into(), &0.8.into()));
     assert_eq!(sources[0]["licence"], "CC BY 4.0");
     assert_eq!(sources[1]["is_capped"], true);
+    let more = |raw: &str| {
+        let out = home.join("more");
+        llmos(&["data", "prepare", "--mix", &mix, raw, "--out", &out, "--json"])
+    };
+    let third = home.join("c.jsonl");
+    std::fs::write(&third, rows((30..40).map(story))).unwrap();
+    assert_eq!(more(&format!("{third}:5")).json()["sources"][2]["share"], 0.5);
+    more(&third).is_error("has no weight");
     std::fs::write(&mix, format!("{one}{two}wait = 4\n")).unwrap();
     prepare().is_error("wait");
     std::fs::write(&mix, format!("{one}{two}")).unwrap();

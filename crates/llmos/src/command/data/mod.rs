@@ -49,7 +49,8 @@ enum Action {
 /// byte whatever --threads; it appears whole or not at all.
 #[derive(clap::Args, Debug)]
 struct Prepare {
-    /// Text files, JSON Lines, JSON, Parquet, and folders of them.
+    /// Text files, JSON Lines, JSON, Parquet, and folders of them. Beside --mix each ends in its weight:
+    /// notes.jsonl:0.2.
     #[arg(required_unless_present = "mix", value_name = "RAW")]
     raw: Vec<PathBuf>,
     /// The folder to write.
@@ -57,7 +58,7 @@ struct Prepare {
     out: PathBuf,
     /// Sources with weights, epochs, caps and licences: `[[source]]` tables with path, weight, epochs,
     /// cap_tokens, cap_bytes, licence, field.
-    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    #[arg(long, value_name = "FILE")]
     mix: Option<PathBuf>,
     #[command(flatten)]
     tokens: Tokens,
@@ -281,9 +282,28 @@ fn show(bar: &ProgressBar, progress: Progress) {
     }
 }
 
+/// A source beside those of a mix: PATH:WEIGHT.
+fn weighted(raw: &Path) -> anyhow::Result<Source> {
+    let text = raw.to_string_lossy();
+    let parts = text.rsplit_once(':').and_then(|(path, weight)| Some((path, weight.parse().ok()?)));
+    let (path, weight) = parts.ok_or_else(|| {
+        failure(
+            format!("{text} has no weight, and the sources of --mix have"),
+            "write PATH:WEIGHT, or add it to the mix",
+        )
+    })?;
+    Ok(Source { weight: Some(weight), ..Source::new(path) })
+}
+
 fn preparation_of(arguments: &Prepare) -> anyhow::Result<Preparation> {
     let sources = match &arguments.mix {
-        Some(path) => read_mix(path).map_err(explained)?,
+        Some(path) => {
+            let mut sources = read_mix(path).map_err(explained)?;
+            for raw in &arguments.raw {
+                sources.push(weighted(raw)?);
+            }
+            sources
+        }
         None => arguments.raw.iter().map(Source::new).collect(),
     };
     let threads = arguments.threads.or(NonZero::new(processors::physical_cores()));

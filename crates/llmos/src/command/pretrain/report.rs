@@ -11,13 +11,13 @@ use crate::processors;
 use crate::terminal::Terminal;
 
 /// What was said before; nothing where that is lost.
-pub(super) fn read_forecast(folder: &RunFolder) -> Forecast {
+pub(in crate::command) fn read_forecast(folder: &RunFolder) -> Forecast {
     let bytes = std::fs::read(folder.join(RunFolder::FORECAST)).unwrap_or_default();
     serde_json::from_slice::<ForecastFile>(&bytes).unwrap_or_default().forecast
 }
 
 /// Keeps what was said, and what came of it.
-pub(super) fn write_forecast(
+pub(in crate::command) fn write_forecast(
     folder: &RunFolder,
     forecast: &Forecast,
     outcome: Option<&Outcome>,
@@ -59,7 +59,7 @@ pub(in crate::command) fn draw(run: &Run, terminal: &Terminal) {
 }
 
 /// What came of a run that has ended.
-pub(super) fn outcome(run: &Run, last: Option<&Row>) -> Outcome {
+pub(in crate::command) fn outcome(run: &Run, last: Option<&Row>) -> Outcome {
     Outcome {
         seconds: Some(run.seconds()),
         memory_bytes: processors::peak_memory(),
@@ -67,7 +67,7 @@ pub(super) fn outcome(run: &Run, last: Option<&Row>) -> Outcome {
     }
 }
 
-pub(super) fn say_outcome(run: &Run, forecast: &Forecast, outcome: &Outcome, terminal: &Terminal) {
+pub(in crate::command) fn say_outcome(forecast: &Forecast, outcome: &Outcome, terminal: &Terminal) {
     for Comparison { quantity, forecast, actual, error, inside } in forecast.beside(outcome) {
         let shown = |number: f64| match quantity {
             "seconds" => amount::duration(number),
@@ -88,8 +88,6 @@ pub(super) fn say_outcome(run: &Run, forecast: &Forecast, outcome: &Outcome, ter
             100.0 * error
         ));
     }
-    let path = run.folder().path().display();
-    terminal.say(format_args!("{path} is a model: llmos dream {path}"));
 }
 
 /// What `--json` prints.
