@@ -164,7 +164,7 @@ const FOREIGN: [&str; 37] = [
 
 #[test]
 fn rows_are_sound() {
-    for seed in 0..4 {
+    for seed in 0..8 {
         for split in Split::ALL {
             rows(split, seed, 4000).for_each(|row| check(&row));
         }
@@ -230,7 +230,7 @@ fn stories_hold_the_answers() {
                 .map(|message| message.content.as_str())
                 .collect();
             let text = text.join("\n").to_lowercase();
-            let told = row.messages[row.messages.len() - 1].content.chars().count() > 50;
+            let told = row.messages[row.messages.len() - 1].content.chars().count() > 40;
             let found = row.expect.answer_any.iter().any(|any| text.contains(&any.to_lowercase()));
             assert!(told || found, "{row:#?}");
         }
@@ -294,8 +294,9 @@ fn there_are_patterns_enough() {
                 assert!(*count >= least, "{language} {file} {}: {count}", split.name());
             }
             for topic in book.topics.values().flatten() {
-                let questions = &topic.questions[split as usize];
-                assert!(!questions.is_empty(), "{language} {} {}", topic.name, split.name());
+                // Some are there to be learnt from alone.
+                let questions = &topic.questions[Split::Train as usize];
+                assert!(!questions.is_empty(), "{language} {}", topic.name);
                 assert!(!topic.answers.is_empty(), "{language} {}: no answer", topic.name);
             }
             println!("{language} {}: {counts:?}", split.name());

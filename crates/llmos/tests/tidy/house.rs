@@ -17,6 +17,7 @@ const PARSERS: [&str; 16] = [
     "grammar",
     "llama2c",
     "page_image",
+    "peft",
     "prepared",
     "raw_text",
     "recipe",
