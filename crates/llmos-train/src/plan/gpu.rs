@@ -49,8 +49,13 @@ const fn gpu(
     }
 }
 
-/// The source of figures that were written from memory and not yet held against the maker's page.
+/// The source of figures that several other pages give alike, the maker's own not having been at hand.
+const SECOND_HAND: &str = "agreeing tables of others, not the maker's page";
+
+/// The source of figures that were written from memory.
 const UNCHECKED: &str = "not checked against the maker's page";
+
+const TPU: &str = "Google Cloud TPU documentation";
 
 /// The accelerators that have a name: peaks in bf16 (V100, T4: f16), f32 and FP8; 0 is unknown.
 pub const GPUS: [Gpu; 20] = [
@@ -61,19 +66,19 @@ pub const GPUS: [Gpu; 20] = [
     gpu("a100-80g", [312.0, 19.5, 0.0], 80.0, 400.0, "NVIDIA A100 datasheet, SXM"),
     gpu("h100-80g", [989.0, 67.0, 1979.0], 80.0, 700.0, "NVIDIA H100 datasheet, SXM"),
     gpu("h100-pcie", [756.0, 51.0, 1513.0], 80.0, 350.0, "NVIDIA H100 datasheet, PCIe"),
-    gpu("h200", [989.0, 67.0, 1979.0], 141.0, 700.0, UNCHECKED),
-    gpu("b200", [2250.0, 75.0, 4500.0], 180.0, 1000.0, UNCHECKED),
+    gpu("h200", [989.0, 67.0, 1979.0], 141.0, 700.0, SECOND_HAND),
+    gpu("b200", [2250.0, 75.0, 4500.0], 180.0, 1000.0, SECOND_HAND),
     gpu("l4", [121.0, 30.3, 242.0], 24.0, 72.0, "NVIDIA L4 datasheet"),
     gpu("l40s", [362.0, 91.6, 733.0], 48.0, 350.0, "NVIDIA L40S datasheet"),
     gpu("rtx-3090", [71.0, 35.6, 0.0], 24.0, 350.0, UNCHECKED),
     gpu("rtx-4090", [165.2, 82.6, 330.3], 24.0, 450.0, "NVIDIA Ada whitepaper"),
-    gpu("rtx-5090", [209.5, 104.8, 419.0], 32.0, 575.0, UNCHECKED),
-    gpu("mi250x", [383.0, 47.9, 0.0], 128.0, 560.0, UNCHECKED),
-    gpu("mi300x", [1307.4, 163.4, 2614.9], 192.0, 750.0, UNCHECKED),
-    gpu("tpu-v4", [275.0, 0.0, 0.0], 32.0, 0.0, UNCHECKED),
-    gpu("tpu-v5e", [197.0, 0.0, 0.0], 16.0, 0.0, "Google Cloud TPU documentation"),
-    gpu("tpu-v5p", [459.0, 0.0, 0.0], 95.0, 0.0, UNCHECKED),
-    gpu("tpu-v6e", [918.0, 0.0, 0.0], 32.0, 0.0, UNCHECKED),
+    gpu("rtx-5090", [209.5, 104.8, 419.0], 32.0, 575.0, SECOND_HAND),
+    gpu("mi250x", [383.0, 47.9, 0.0], 128.0, 560.0, SECOND_HAND),
+    gpu("mi300x", [1307.4, 163.4, 2614.9], 192.0, 750.0, SECOND_HAND),
+    gpu("tpu-v4", [275.0, 0.0, 0.0], 32.0, 0.0, TPU),
+    gpu("tpu-v5e", [197.0, 0.0, 0.0], 16.0, 0.0, TPU),
+    gpu("tpu-v5p", [459.0, 0.0, 0.0], 95.0, 0.0, TPU),
+    gpu("tpu-v6e", [918.0, 0.0, 0.0], 32.0, 0.0, TPU),
 ];
 
 impl Gpu {

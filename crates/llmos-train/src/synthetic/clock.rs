@@ -1,26 +1,10 @@
 //! What the clock tool answers, at a time that is drawn.
 
+use llmos_tokenizer::chat::strftime;
+
 use super::draw::Draw;
 
-const WEEKDAYS: [&str; 7] =
-    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
 const CHINESE_WEEKDAYS: [&str; 7] = ["一", "二", "三", "四", "五", "六", "日"];
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 
 /// A minute of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,48 +33,47 @@ impl Moment {
         Moment { day: self.day + days, ..self }
     }
 
-    /// Year, month from 1, day from 1.
-    fn date(self) -> (u32, u32, u32) {
-        let (mut day, mut year, mut month) = (self.day, YEARS.start, 1);
-        while day >= days_in_year(year) {
-            day -= days_in_year(year);
-            year += 1;
-        }
-        while day >= days_in_month(year, month) {
-            day -= days_in_month(year, month);
-            month += 1;
-        }
-        (year, month, day + 1)
+    /// By a format of `strftime`.
+    fn said(self, format: &str) -> String {
+        strftime(format, self.seconds())
     }
 
+    /// Year, month from 1, day from 1.
+    fn date(self) -> (u32, u32, u32) {
+        let number = |format| self.said(format).parse().unwrap_or_default();
+        (number("%Y"), number("%-m"), number("%-d"))
+    }
+
+    /// From Monday, 0.
     fn weekday(self) -> usize {
         (self.day % 7) as usize
     }
 
-    /// What the tool answers: `Friday, 27 November 2026, 10:39`.
-    pub(super) fn reply(self) -> String {
+    /// Since 1970-01-01 00:00.
+    fn seconds(self) -> i64 {
         let minutes = (i64::from(self.day) * 24 + i64::from(self.hour)) * 60;
-        llmos_agent::clock::reply(FIRST_DAY + (minutes + i64::from(self.minute)) * 60)
+        FIRST_DAY + (minutes + i64::from(self.minute)) * 60
     }
 
-    fn time(self) -> String {
-        format!("{:02}:{:02}", self.hour, self.minute)
+    /// What the tool answers: `Friday, 27 November 2026, 10:39`.
+    pub(super) fn reply(self) -> String {
+        llmos_agent::clock::reply(self.seconds())
     }
+
 
     /// Names and texts that sentences about this moment are made of.
     pub(super) fn words(self, is_chinese: bool) -> Vec<(&'static str, String)> {
         let (year, month, day) = self.date();
         let weekday = |days: u32| {
-            let weekday = self.after(days).weekday();
-            if is_chinese {
-                format!("星期{}", CHINESE_WEEKDAYS[weekday])
-            } else {
-                WEEKDAYS[weekday].to_string()
+            let day = self.after(days);
+            match is_chinese {
+                true => format!("星期{}", CHINESE_WEEKDAYS[day.weekday()]),
+                false => day.said("%A"),
             }
         };
         let month_name = match is_chinese {
             true => format!("{month}月"),
-            false => MONTHS[month as usize - 1].to_string(),
+            false => self.said("%B"),
         };
         let date = match is_chinese {
             true => format!("{year}年{month}月{day}日"),
@@ -114,7 +97,7 @@ impl Moment {
             (false, true) => "不是周末",
         };
         vec![
-            ("time", self.time()),
+            ("time", self.said("%H:%M")),
             ("hour", self.hour.to_string()),
             ("minute", self.minute.to_string()),
             ("minutes", format!("{:02}", self.minute)),
