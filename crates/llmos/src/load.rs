@@ -1,5 +1,6 @@
 //! From a model's files to a model in memory: threads, kernels, cache, tokenizer, engine.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -138,7 +139,7 @@ impl Cache {
 }
 
 /// What is added to the model's weights.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Adapting {
     /// A PEFT adapter folder, such as a run of `finetune --lora`, beside the model; :SCALE multiplies
     /// what it adds.
@@ -147,21 +148,38 @@ pub(crate) struct Adapting {
 }
 
 impl Adapting {
+    /// The adapter's folder and what it is multiplied with.
+    fn parts(&self) -> Option<(&Path, f32)> {
+        let lora = self.lora.as_deref()?;
+        let scaled = lora.rsplit_once(':').and_then(|(path, scale)| {
+            let scale: f32 = scale.parse().ok()?;
+            Some((Path::new(path), scale))
+        });
+        Some(scaled.unwrap_or((Path::new(lora), 1.0)))
+    }
+
+    /// The chat template that the adapter was taught with.
+    pub(crate) fn template(&self) -> Option<String> {
+        let (folder, _) = self.parts()?;
+        std::fs::read_to_string(folder.join(vocabulary::TEMPLATE)).ok()
+    }
+
     /// Gives the engine its adapter, if one was asked for.
     ///
     /// # Errors
     /// There is no such adapter, or it is another model's.
     pub(crate) fn give(&self, engine: &mut Engine, device: &Device) -> anyhow::Result<()> {
-        let Some(lora) = &self.lora else { return Ok(()) };
-        let scaled = lora.rsplit_once(':').and_then(|(path, scale)| {
-            let scale = scale.parse().ok().filter(|scale: &f32| scale.is_finite())?;
-            Some((path, scale))
-        });
-        let (path, scale) = scaled.unwrap_or((lora, 1.0));
-        let folder = std::path::Path::new(path);
+        let Some((folder, scale)) = self.parts() else { return Ok(()) };
+        if !scale.is_finite() {
+            let lora = self.lora.as_deref().unwrap_or_default();
+            return Err(failure(
+                format!("--lora {lora}: nothing can be multiplied with that"),
+                "a scale is such as 0.5",
+            ));
+        }
         if !PeftAdapter::is_one(folder) {
             return Err(failure(
-                format!("{path} is no adapter"),
+                format!("{} is no adapter", folder.display()),
                 "an adapter is a folder with adapter_config.json and adapter_model.safetensors",
             ));
         }
