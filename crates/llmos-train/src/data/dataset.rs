@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Manifest, Part};
+use super::manifest::{Manifest, Part, TOKENIZER};
 use super::read::hex;
 use super::stream::{Entries, Entry, Stream};
 use crate::Error;
@@ -62,6 +62,7 @@ impl Dataset {
     /// As [`Dataset::open`].
     pub fn open_with(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Dataset, Error> {
         let dataset = Dataset::open_unread(folder)?;
+        dataset.check_tokenizer()?;
         let total = dataset.train.n_token() + dataset.validation.n_token();
         let mut done = 0;
         for stream in [&dataset.train, &dataset.validation] {
@@ -107,6 +108,22 @@ impl Dataset {
             validation,
             validation_entries,
         })
+    }
+
+    /// Checks that the tokenizer is the one that made the ids.
+    fn check_tokenizer(&self) -> Result<(), Error> {
+        let path = self.folder.join(TOKENIZER);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let (got, expected) = (hex(&Sha256::digest(&bytes)), &self.manifest.tokenizer.sha256);
+        if got != *expected {
+            return Err(Error::Format {
+                path,
+                what: "tokenizer".into(),
+                expected: format!("the one that made the ids, of SHA-256 {expected}"),
+                got,
+            });
+        }
+        Ok(())
     }
 
     /// The folder; the tokenizer's files lie in it.
