@@ -11,13 +11,13 @@ use std::time::Instant;
 use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
 use llmos_train::journal::Row;
-use llmos_train::plan::{Forecast, LessonPlan, amount};
+use llmos_train::plan::{Forecast, ForecastFile, LessonPlan, amount};
 use llmos_train::preference::Judgement;
 use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
 use llmos_train::run::{Ending, Lesson, Material, Preference, Run, RunFolder};
 use serde::Serialize;
 
-use super::pretrain::{explained, report, train};
+use super::pretrain::{explained, no_run, report, train};
 use crate::failure::failure;
 use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
@@ -131,7 +131,7 @@ pub(crate) struct Arguments {
 const ADAPTER: &str = "adapter_model.safetensors";
 
 /// What the order is kept as in the run's folder.
-const ORDER: &str = "finetune.json";
+const ORDER: &str = RunFolder::ORDER;
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     teach(arguments, None, terminal)
@@ -178,10 +178,10 @@ pub(super) fn teach(
     terminal.say(format_args!("{}", text.trim_end()));
     let recipe = &resolved.recipe;
     let start = Instant::now();
-    let forecast = match forecast(recipe, &lesson, &device, terminal) {
+    let said = match forecast(recipe, &lesson, &device, terminal) {
         // What was said when it began is what it is measured by.
-        Ok(_) if is_begun => report::read_forecast(&folder),
-        Ok(forecast) => forecast,
+        Ok(_) if is_begun => report::read_forecast(&folder).unwrap_or_default(),
+        Ok(forecast) => ForecastFile { forecast, outcome: None },
         Err(error) => {
             if !is_begun {
                 folder.abandon();
@@ -189,13 +189,13 @@ pub(super) fn teach(
             return Err(error);
         }
     };
-    report::write_forecast(&folder, &forecast, None)?;
     processors::forget_peak_memory();
     // Judged answers are measured by what the model is compared with.
     let spinner = terminal.spinner("getting ready");
     let run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device);
     spinner.finish_and_clear();
     let mut run = run.map_err(explained)?;
+    report::write_forecast(run.folder(), &said)?;
     run.count_seconds(start.elapsed().as_secs_f64() - run.seconds_here());
     let (ending, last) = train(&mut run, recipe, terminal)?;
     report::draw(&run, terminal);
@@ -208,9 +208,7 @@ pub(super) fn teach(
         return Ok(Outcome::Interrupted);
     }
     let seconds = run.seconds();
-    let outcome = report::outcome(&run, last.as_ref());
-    report::write_forecast(run.folder(), &forecast, Some(&outcome))?;
-    report::say_outcome(&forecast, &outcome, terminal);
+    let outcome = report::conclude(&run, &said, last.as_ref(), terminal)?;
     let (out, time) = (out.display(), amount::duration(seconds));
     match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
@@ -227,7 +225,7 @@ pub(super) fn teach(
             steps: run.step(),
             seconds,
             peak_memory_bytes: outcome.memory_bytes,
-            forecast: &forecast,
+            forecast: &said.forecast,
             last: last.as_ref(),
         })?;
     }
@@ -313,10 +311,7 @@ fn out(arguments: &Arguments) -> anyhow::Result<PathBuf> {
     if let Some(run) = &arguments.resume {
         return match RunFolder::is_begun(run) {
             true => Ok(run.clone()),
-            false => Err(failure(
-                format!("{} is no run", run.display()),
-                "--resume names a run's folder",
-            )),
+            false => Err(no_run(run)),
         };
     }
     if let Some(out) = &arguments.out {
@@ -394,7 +389,7 @@ fn go_on(folder: &RunFolder, terminal: &Terminal) -> anyhow::Result<(Resolved, L
             "`llmos pretrain --resume` goes on with runs of pretrain",
         )
     })?;
-    let stored = Draft::read(&folder.join(RunFolder::RECIPE)).map_err(explained)?;
+    let stored = Draft::stored(&folder.recipe()).map_err(explained)?;
     let resolved = stored.resolve(&Facts::default()).map_err(explained)?;
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
     let train = &resolved.recipe.train;

@@ -156,7 +156,7 @@ pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
             "leave out what should be solved for; `llmos plan --help` shows what may be given"
         }
         llmos_train::Error::Setting { key, .. } if key == "memory" => {
-            "--set train.accumulation=… works a step in pieces, with the same result"
+            "--set train.accumulation=… works a step in pieces, with the same result up to rounding"
         }
         _ => "--set KEY=VALUE changes a value; `llmos plan … --toml` shows all, with reasons",
     };
