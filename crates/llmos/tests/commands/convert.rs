@@ -130,6 +130,10 @@ fn nothing_is_replaced_without_being_asked() {
     std::fs::write(mine.join("letter"), "mine").unwrap();
     let mine = mine.display().to_string();
     llmos(&["convert", &stories(), &mine, "--force"]).is_error("without a model");
+    // A run that has ended is a model, and more than that.
+    std::fs::write(home.join("folder/recipe.toml"), "").unwrap();
+    llmos(&["convert", &stories(), &folder, "--force"]).is_error("is a run");
+    assert!(home.path().join("folder/config.json").exists());
     let names: std::collections::BTreeSet<_> =
         std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.as_encoded_bytes().starts_with(b".")), "{names:?}");

@@ -192,6 +192,11 @@ fn an_interrupt_saves_and_the_run_goes_on() {
     let output = collect(child);
     assert_eq!(output.code, Some(130), "{}", output.stderr);
     assert!(output.stderr.contains("goes on"), "{}", output.stderr);
+    // It is no model yet, but its last checkpoint is one.
+    let inspected = run(home.path(), &["inspect", &stopped]);
+    inspected.is_error("is a run that has not ended");
+    let latest = inspected.stderr.split("learnt last is ").nth(1).unwrap().trim();
+    run(home.path(), &["inspect", latest]).text();
     run(home.path(), &["pretrain", "--resume", &stopped]).text();
     assert_same(&whole, &stopped, steps);
 }
