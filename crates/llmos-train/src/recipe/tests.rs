@@ -19,7 +19,6 @@ fn facts(bytes: u64, flops_per_s: f64) -> Facts {
         speed: Some(Speed {
             flops_per_s,
             startup_seconds: 1.0,
-            write_bytes_per_s: None,
             source: "a test".into(),
         }),
         memory_bytes: None,
