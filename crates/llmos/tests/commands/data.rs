@@ -172,6 +172,11 @@ fn what_cannot_be_prepared_is_an_error() {
     let text = file("good.txt", story(1).as_bytes());
     prepare(&text, &["--end", "<eos>"]).is_error("no token <eos>");
     prepare(&text, &["--decontaminate", &home.join("none")]).is_error("none");
+    let empty = home.join("empty.txt");
+    prepare(&text, &["--decontaminate", &empty]).is_error("empty.txt holds no text to look for");
+    let foreign = prepare(&file("rows.jsonl", rows([story(1)]).as_bytes()), &["--language", "zh"]);
+    foreign.is_error("nothing is left");
+    assert!(foreign.stderr.contains("without --language"), "{}", foreign.stderr);
     let characters = home.join("characters.json");
     let chinese = file("zh.txt", "从前有一个小女孩".as_bytes());
     llmos(&["tokenizer", "train", &chinese, "--char", "--out", &characters]);
@@ -198,6 +203,26 @@ fn what_cannot_be_prepared_is_an_error() {
     file("mine/notes", b"mine");
     llmos(&["data", "prepare", &text, "--out", &home.join("mine"), "--force", "--char"])
         .is_error("is no data set");
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_left_out() {
+    let home = Folder::new();
+    let (raw, out) = (home.join("a.txt"), home.join("data"));
+    let whole = story(1);
+    let (before, after) = whole.split_at(40);
+    std::fs::write(&raw, [before.as_bytes(), b"\xff\0\xe4", after.as_bytes()].concat()).unwrap();
+    let given = ["data", "prepare", &raw, "--out", &out, "--char", "--lossy", "--verbatim"];
+    let output = llmos(&[&given[..], &["--validation", "0"]].concat());
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(output.stderr.contains("bytes that are no text"), "{}", output.stderr);
+    let manifest = json(&home.join("data/manifest.json"));
+    assert_eq!(manifest["removed"]["unreadable"]["bytes"], 3);
+    assert_eq!(manifest["train"]["tokens"], whole.len());
+    let mut letters: Vec<char> = whole.chars().collect();
+    letters.sort_unstable();
+    letters.dedup();
+    assert_eq!(manifest["tokenizer"]["vocab_size"], letters.len());
 }
 
 #[test]
@@ -265,5 +290,5 @@ fn memory_is_bounded_whatever_the_lines() {
     let peak = report["peak_memory_bytes"].as_u64().unwrap();
     assert!(peak < 160 << 20, "{peak} bytes at the peak");
     prepare(&row, &[]).is_error("line 1: longer than 64 MiB, at byte 0");
-    prepare(&row, &["--lossy"]).is_error("1 unreadable");
+    prepare(&row, &["--lossy"]).is_error("1 row too long to hold");
 }

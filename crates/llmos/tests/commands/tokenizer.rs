@@ -101,6 +101,8 @@ fn folders_are_read_in_order_and_threads_change_nothing() {
     write("b/c.md", &whole[50_000..]);
     write("b/empty.txt", b"");
     write("picture.png", &[0xff; 100]);
+    // What a folder says about itself is no text of it, as in `data prepare`.
+    write("LICENSE.txt", b"zzzz zzzz zzzz");
     let train = |threads: &str| {
         let out = home.join(&format!("{threads}.json"));
         let arguments =
