@@ -15,7 +15,7 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 47] = [
+const PER_CALL: [&str; 48] = [
     "again",
     "char",
     "count",
@@ -57,6 +57,7 @@ const PER_CALL: [&str; 47] = [
     "stepwise",
     "tensors",
     "text",
+    "token",
     "tokenizer",
     "toml",
     "validation",

@@ -71,7 +71,7 @@ impl Input {
         self.start.starts_with(magic)
     }
 
-    /// Whether they are the first ones of gzip (RFC 1952) or Zstandard (RFC 8878).
+    /// Whether the file begins as gzip (RFC 1952) or Zstandard (RFC 8878) does.
     pub(super) fn is_compressed(&self) -> bool {
         self.is_gzip() || self.is_zstandard()
     }
@@ -93,14 +93,13 @@ impl Input {
     /// The bytes, decompressed if they begin as gzip or Zstandard do.
     pub(super) fn stream(&self) -> Stream {
         let spout = Spout(self.tap.clone());
-        match () {
-            () if self.is_gzip() => {
-                Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 17, spout)))
-            }
-            () if self.is_zstandard() => {
-                Box::new(Frames::new(BufReader::with_capacity(1 << 17, spout)))
-            }
-            () => Box::new(spout),
+        let read = |spout| BufReader::with_capacity(1 << 17, spout);
+        if self.is_gzip() {
+            Box::new(MultiGzDecoder::new(read(spout)))
+        } else if self.is_zstandard() {
+            Box::new(Frames::new(read(spout)))
+        } else {
+            Box::new(spout)
         }
     }
 

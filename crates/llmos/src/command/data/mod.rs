@@ -5,6 +5,7 @@ mod learn;
 mod pairs;
 mod report;
 mod tell;
+mod trace;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ enum Action {
     Generate(generate::Generate),
     Tell(tell::Tell),
     Pairs(pairs::Pairs),
+    Trace(trace::Trace),
 }
 
 /// Turn texts into a folder of token shards that `pretrain` reads.
@@ -196,6 +198,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         Action::Generate(arguments) => generate::run(&arguments, terminal),
         Action::Tell(arguments) => tell::run(&arguments, terminal),
         Action::Pairs(arguments) => pairs::run(&arguments, terminal),
+        Action::Trace(arguments) => trace::run(&arguments, terminal),
     }
 }
 
