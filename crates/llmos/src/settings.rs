@@ -304,7 +304,8 @@ mod tests {
     fn a_flag_beats_what_does_not_go_together_with_it() {
         let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
         let sample = || {
-            let chat = Command::new("chat").args([flag("tools"), flag("bare").conflicts_with("tools")]);
+            let chat =
+                Command::new("chat").args([flag("tools"), flag("bare").conflicts_with("tools")]);
             Command::new("llmos").subcommand(chat)
         };
         let layer: Table = "bare = true".parse().unwrap();
@@ -329,7 +330,8 @@ mod tests {
         };
         let layer: Table = "tokens = 640".parse().unwrap();
         for (name, expected) in [("run", Some("640")), ("pretrain", None)] {
-            let matches = with_layers(sample(), &[layer.clone()], None).get_matches_from(["llmos", name]);
+            let matches =
+                with_layers(sample(), &[layer.clone()], None).get_matches_from(["llmos", name]);
             let (_, matches) = matches.subcommand().unwrap();
             assert_eq!(matches.get_one::<String>("tokens").map(String::as_str), expected);
         }

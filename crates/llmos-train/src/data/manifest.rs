@@ -219,9 +219,8 @@ impl Manifest {
 
     /// Whether a file of that name belongs to the folder.
     pub(super) fn names(&self, name: &str) -> bool {
-        let is_part = |part: &Part| {
-            part.index == name || part.shards.iter().any(|shard| shard.file == name)
-        };
+        let is_part =
+            |part: &Part| part.index == name || part.shards.iter().any(|shard| shard.file == name);
         [MANIFEST, TOKENIZER, TOKENIZER_CONFIG].contains(&name)
             || [&self.train, &self.validation].into_iter().any(is_part)
     }

@@ -36,14 +36,7 @@ const fn gpu(
     const fn known(figure: f64) -> Option<f64> {
         if figure > 0.0 { Some(figure) } else { None }
     }
-    Gpu {
-        name,
-        bf16_tflops: bf16,
-        f32_tflops: known(f32),
-        memory_gb,
-        watts: known(watts),
-        source,
-    }
+    Gpu { name, bf16_tflops: bf16, f32_tflops: known(f32), memory_gb, watts: known(watts), source }
 }
 
 /// The source of figures that several other pages give alike, the maker's own not having been at hand.

@@ -115,7 +115,10 @@ fn a_text_becomes_a_model_that_every_command_takes() {
     assert!((again["forecast"]["seconds"].as_f64().unwrap() / expected - 1.0).abs() < 1e-9);
     assert!(again["outcome"]["seconds"].as_f64().unwrap() >= last(34));
     let longer = read("recipe.toml");
-    assert!(longer.contains("# given: --steps") && !longer.contains("/run/recipe.toml"), "{longer}");
+    assert!(
+        longer.contains("# given: --steps") && !longer.contains("/run/recipe.toml"),
+        "{longer}"
+    );
     run(home.path(), &["pretrain", "--resume", &out, "--set", "model.d_ff=64"])
         .is_error("model.d_ff: the run has 32, and cannot go on with 64");
 }
@@ -351,7 +354,10 @@ fn resume_without_a_name_takes_the_run_that_is_meant() {
     let text = home.join("story.txt");
     let recipe = home.join("recipe.toml");
     let pretrain = |more: &[&str]| {
-        run(home.path(), &[&["pretrain", &recipe, "--data", &text, "--threads", "2"], more].concat())
+        run(
+            home.path(),
+            &[&["pretrain", &recipe, "--data", &text, "--threads", "2"], more].concat(),
+        )
     };
     pretrain(&[]).text();
     pretrain(&["--set", "model.d_ff=48"]).text();

@@ -64,10 +64,7 @@ pub(super) fn run(arguments: &Trace, terminal: &Terminal) -> anyhow::Result<Outc
     let origin = dataset.origin(split, *token).map_err(explained)?.ok_or_else(|| {
         failure(
             format!("{} has no token {token}", data.display()),
-            format!(
-                "its {stream} stream has {} of them, numbered from 0",
-                dataset.n_token(split)
-            ),
+            format!("its {stream} stream has {} of them, numbered from 0", dataset.n_token(split)),
         )
     })?;
     let mut ids = vec![0; (origin.span.end - origin.span.start) as usize];

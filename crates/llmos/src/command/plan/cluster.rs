@@ -159,7 +159,9 @@ fn size(arguments: &Arguments) -> anyhow::Result<(f64, f64, Dtype)> {
 fn flat_days(cluster: &Cluster, given: Option<f64>) -> String {
     let Some(days) = cluster.days else { return String::new() };
     match given {
-        Some(given) if days < 0.995 * given => return format!("of the {given} days that are given"),
+        Some(given) if days < 0.995 * given => {
+            return format!("of the {given} days that are given");
+        }
         Some(_) => return "given".to_string(),
         None => {}
     }
