@@ -124,12 +124,6 @@ impl Run {
             return Err(Error::Setting { key: "train.steps".into(), problem });
         }
         let (tokenizer, mut files) = material.tokenizer()?;
-        if latest.is_none() {
-            folder.write(RunFolder::RECIPE, text.as_bytes())?;
-        }
-        std::fs::create_dir_all(&checkpoints)
-            .map_err(Error::io("make the folder", &checkpoints))?;
-        checkpoint::tidy(&checkpoints)?;
         if material.lora().is_none() {
             files.push(("config.json".into(), material.config(recipe, &tokenizer)?));
         }
@@ -141,9 +135,15 @@ impl Run {
             files.push((NormGains::FILE.into(), files::norm_gains(base)?));
         }
         files.push((RunFolder::RECIPE.into(), text.into()));
+        // A run begins with its recipe; one that cannot go on so keeps the recipe that it had.
+        if latest.is_none() {
+            folder.write(RunFolder::RECIPE, text.as_bytes())?;
+        }
+        std::fs::create_dir_all(&checkpoints)
+            .map_err(Error::io("make the folder", &checkpoints))?;
+        checkpoint::tidy(&checkpoints)?;
         reference::prepare(&folder, material, &mut trainer, device)?;
         let (record, before) = Record::restore(&folder, &mut trainer, material)?;
-        // A run that cannot go on so keeps the recipe that it had.
         if latest.is_some() {
             folder.write(RunFolder::RECIPE, text.as_bytes())?;
         }
