@@ -11,7 +11,8 @@ use llmos_model::file::PeftAdapter;
 use llmos_model::{Adapter, Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::{Special, Tokenizer};
-use llmos_train::run::RewardModel;
+use llmos_train::adapter;
+use llmos_train::run::{RewardModel, RunFolder};
 
 use crate::failure::{Explain, failure, hint_of, is_full, message_of};
 use crate::terminal::{Terminal, number_of, size};
@@ -214,7 +215,34 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
 /// There is no such model, or its files are not sound.
 pub(crate) fn open(name: &str, terminal: &Terminal) -> anyhow::Result<ModelFiles> {
     let path = model_name::resolve(name, terminal)?;
-    ModelFiles::open(&path).map_err(explained)
+    ModelFiles::open(&path).map_err(|error| no_model_yet(&path).unwrap_or_else(|| explained(error)))
+}
+
+/// What a folder without a model is, if it is on the way to one.
+fn no_model_yet(path: &Path) -> Option<anyhow::Error> {
+    let shown = path.display();
+    if adapter::is_adapter(path) {
+        return Some(failure(
+            format!("{shown} is an adapter, which works beside its model"),
+            format!(
+                "`llmos chat BASE --lora {shown}` talks with both; `llmos merge BASE {shown} --out \
+                 MODEL` makes one of them"
+            ),
+        ));
+    }
+    let command = match path.join(RunFolder::ORDER).is_file() {
+        true => "finetune",
+        false => "pretrain",
+    };
+    let latest = RunFolder::latest(path).map_or(String::new(), |latest| {
+        format!("; what it had learnt last is {}", latest.display())
+    });
+    RunFolder::is_begun(path).then(|| {
+        failure(
+            format!("{shown} is a run that has not ended"),
+            format!("`llmos {command} --resume {shown}` goes on with it{latest}"),
+        )
+    })
 }
 
 /// A model crate's error with a hint for its kind.
@@ -420,7 +448,7 @@ mod tests {
     #[test]
     fn a_context_that_nobody_asked_for_is_what_memory_holds() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/stories260K.gguf");
-        let files = ModelFiles::open(std::path::Path::new(path)).unwrap();
+        let files = ModelFiles::open(Path::new(path)).unwrap();
         let check = |asked: Option<usize>, spare: u64, expected: Option<usize>| {
             let mut options = EngineOptions { context: asked, ..EngineOptions::default() };
             let terminal = Terminal::new(true, false);

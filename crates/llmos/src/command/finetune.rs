@@ -12,13 +12,13 @@ use std::time::Instant;
 use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
 use llmos_train::journal::Row;
-use llmos_train::plan::{Forecast, LessonPlan, amount};
+use llmos_train::plan::{Forecast, ForecastFile, LessonPlan, amount};
 use llmos_train::preference::Judgement;
 use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
 use llmos_train::run::{Ending, Lesson, Material, Preference, RewardModel, Run, RunFolder};
 use serde::Serialize;
 
-use super::pretrain::{explained, report, train};
+use super::pretrain::{explained, no_run, report, train};
 use crate::failure::failure;
 use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
@@ -134,7 +134,7 @@ pub(crate) struct Arguments {
 const ADAPTER: &str = "adapter_model.safetensors";
 
 /// What the order is kept as in the run's folder.
-const ORDER: &str = "finetune.json";
+const ORDER: &str = RunFolder::ORDER;
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     teach(arguments, None, terminal)
@@ -181,10 +181,10 @@ pub(super) fn teach(
     terminal.say(format_args!("{}", text.trim_end()));
     let recipe = &resolved.recipe;
     let start = Instant::now();
-    let forecast = match forecast(recipe, &lesson, &device, terminal) {
+    let said = match forecast(recipe, &lesson, &device, terminal) {
         // What was said when it began is what it is measured by.
-        Ok(_) if is_begun => report::read_forecast(&folder),
-        Ok(forecast) => forecast,
+        Ok(_) if is_begun => report::read_forecast(&folder).unwrap_or_default(),
+        Ok(forecast) => ForecastFile { forecast, outcome: None },
         Err(error) => {
             if !is_begun {
                 folder.abandon();
@@ -192,13 +192,13 @@ pub(super) fn teach(
             return Err(error);
         }
     };
-    report::write_forecast(&folder, &forecast, None)?;
     processors::forget_peak_memory();
     // Judged answers are measured by what the model is compared with.
     let spinner = terminal.spinner("getting ready");
     let run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device);
     spinner.finish_and_clear();
     let mut run = run.map_err(explained)?;
+    report::write_forecast(run.folder(), &said)?;
     run.count_seconds(start.elapsed().as_secs_f64() - run.seconds_here());
     let (ending, last) = train(&mut run, recipe, terminal)?;
     report::draw(&run, terminal);
@@ -211,9 +211,7 @@ pub(super) fn teach(
         return Ok(Outcome::Interrupted);
     }
     let seconds = run.seconds();
-    let outcome = report::outcome(&run, last.as_ref());
-    report::write_forecast(run.folder(), &forecast, Some(&outcome))?;
-    report::say_outcome(&forecast, &outcome, terminal);
+    let outcome = report::conclude(&run, &said, last.as_ref(), terminal)?;
     let (out, time) = (out.display(), amount::duration(seconds));
     match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
@@ -230,7 +228,7 @@ pub(super) fn teach(
             steps: run.step(),
             seconds,
             peak_memory_bytes: outcome.memory_bytes,
-            forecast: &forecast,
+            forecast: &said.forecast,
             last: last.as_ref(),
         })?;
     }
@@ -324,11 +322,7 @@ fn out(arguments: &Arguments, pairwise: Option<&Pairwise>) -> anyhow::Result<Pat
         let is_whole = arguments.base.is_some() && !arguments.data.is_empty();
         return match RunFolder::is_begun(run) || is_whole {
             true => Ok(run.clone()),
-            false => Err(failure(
-                format!("{} is no run", run.display()),
-                "--resume names a run's folder; one that was stopped before its first step is begun \
-                 by the same command as before",
-            )),
+            false => Err(no_run(run)),
         };
     }
     if let Some(out) = &arguments.out {
@@ -427,7 +421,7 @@ fn go_on(
             "`llmos pretrain --resume` goes on with runs of pretrain",
         )
     })?;
-    let stored = Draft::read(&folder.join(RunFolder::RECIPE)).map_err(explained)?;
+    let stored = Draft::stored(&folder.recipe()).map_err(explained)?;
     let before = stored.resolve(&Facts::default()).map_err(explained)?;
     again::check(arguments, pairwise, &order, (&stored, &before.recipe), terminal)?;
     let changed = again::changed(&stored, arguments)?;
