@@ -375,7 +375,9 @@ mod tests {
         check(json!({ "messages": [hi] }), Some("Be."), Ok(json!([be, hi])));
         check(json!({ "messages": [be, hi] }), Some("Not."), Ok(json!([be, hi])));
         check(json!({ "messages": "Hi" }), None, Err("row 1: messages is no list"));
-        check(json!({ "prompt": null }), None, Err("row 1: prompt is no text"));
+        check(json!({ "messages": null, "prompt": "Hi" }), None, Ok(json!([hi])));
+        check(json!({ "prompt": " " }), None, Err("row 1: prompt is empty"));
+        check(json!({ "prompt": null }), None, Err("row 1 has neither messages nor prompt"));
         check(json!({ "text": "Hi" }), None, Err("row 1 has neither messages nor prompt"));
     }
 
