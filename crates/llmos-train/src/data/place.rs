@@ -219,6 +219,7 @@ mod tests {
         assert!(Place::new(&scratch.path().join("file"), true).is_err());
         assert!(Place::new(Path::new(".."), true).is_err());
     }
+
     #[cfg(unix)]
     #[test]
     fn a_link_stays_one() {

@@ -158,7 +158,8 @@ mod tests {
     fn a_law_goes_through_what_small_models_reached() {
         // Invented numbers that come out even.
         let text = "[law]\na = 1.0\nalpha = 0.5\nbeta = 0.5\ndelta = 0.0\nspread = 0.02\n\
-                    parameters = [1.0, 4.0]\nbytes = [0.25, 4.0]\ntexts = \"none\"\nruns = 0\nfitted = \"never\"";
+                    parameters = [1.0, 4.0]\nbytes = [0.25, 4.0]\n\
+                    texts = \"none\"\nruns = 0\nfitted = \"never\"";
         let law = Law::from_toml(text).unwrap().unwrap();
         let size = |parameters: f64, bytes: f64| Size { parameters, bytes, context: 128.0 };
         // With e = 2: 2 + 1 + 2 = 5 and 2 + 1 + 1 = 4, of a text whose factor is 0.5.

@@ -202,6 +202,7 @@ mod tests {
         check(&[RunFolder::FORECAST, "notes.txt"], false);
         check(&[RunFolder::RECIPE, "notes.txt"], true);
     }
+
     #[test]
     fn what_was_there_before_a_run_survives_it() {
         let scratch = Scratch::new();
