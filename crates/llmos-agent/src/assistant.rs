@@ -59,20 +59,23 @@ impl Thread {
     }
 }
 
+/// What a template is given of a vocabulary: `bos_token`, `eos_token`, `pad_token`, where it has them.
+pub fn token_variables(tokenizer: &Tokenizer) -> Map<String, Value> {
+    let tokens = [
+        ("bos_token", tokenizer.bos()),
+        ("eos_token", tokenizer.eos()),
+        ("pad_token", tokenizer.pad()),
+    ];
+    let named = |(name, id): (&str, Option<u32>)| {
+        Some((name.to_string(), tokenizer.token_name(id?).into()))
+    };
+    tokens.into_iter().filter_map(named).collect()
+}
+
 impl Assistant {
     /// An assistant without tools. `template` is the model's own chat template.
     pub fn new(tokenizer: Arc<Tokenizer>, template: impl Into<String>) -> Assistant {
-        let mut variables = Map::new();
-        let tokens = [
-            ("bos_token", tokenizer.bos()),
-            ("eos_token", tokenizer.eos()),
-            ("pad_token", tokenizer.pad()),
-        ];
-        for (name, id) in tokens {
-            if let Some(id) = id {
-                variables.insert(name.into(), tokenizer.token_name(id).into());
-            }
-        }
+        let variables = token_variables(&tokenizer);
         Assistant {
             guard: Guard::new(&tokenizer),
             tokenizer,

@@ -33,7 +33,7 @@ pub mod clock;
 mod error;
 pub mod tool;
 
-pub use assistant::{Assistant, Thread};
+pub use assistant::{Assistant, Thread, token_variables};
 pub use call::{Call, CallFormat};
 pub use error::Error;
 pub use guard::Guard;

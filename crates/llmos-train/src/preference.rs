@@ -84,6 +84,11 @@ impl Judgement {
             Judgement::Scores => false,
         }
     }
+
+    /// Whether label smoothing changes it.
+    pub fn is_smoothed(self) -> bool {
+        matches!(self, Judgement::Pairs(Loss::Robust | Loss::Simpo | Loss::Cpo))
+    }
 }
 
 /// An answer's log-probability and length.

@@ -141,8 +141,8 @@ impl Adapter {
     ///
     /// # Errors
     /// As [`PeftAdapter::open`] and [`PeftAdapter::check_base`]; [`Error::Format`] where a matrix has
-    /// another shape than the model's: it is another model's adapter. [`Error::Unsupported`] for magnitudes beside a model without
-    /// files.
+    /// another shape than the model's: it is another model's adapter. [`Error::Unsupported`] for
+    /// magnitudes beside a model without files.
     pub fn open(
         folder: &Path,
         model: &Model,

@@ -1,5 +1,6 @@
 //! The forms that people keep conversations in, found out by looking at a row.
 
+use llmos_agent::messages::role;
 use serde_json::{Map, Value, json};
 
 use super::Fault;
@@ -136,7 +137,7 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
     if let (Value::Array(_), Value::Array(_)) = (chosen, rejected) {
         let (a, b) = (answer(chosen)?, answer(rejected)?);
         let is_whole = |turns: &[Value]| {
-            turns.first().is_some_and(|turn| turn["role"] == "user" || turn["role"] == "system")
+            turns.first().is_some_and(|turn| matches!(role(turn), "user" | "system"))
         };
         if is_whole(&a) && is_whole(&b) {
             let first = a.iter().zip(&b).take_while(|(a, b)| a == b).count();

@@ -4,14 +4,14 @@
 use std::ops::Range;
 
 use llmos_agent::Guard;
-use llmos_agent::messages::shaped;
+use llmos_agent::messages::{role, shaped};
 use llmos_tokenizer::chat::{Extra, render, render_marked};
 use llmos_tokenizer::{Special, Tokenizer};
 use serde_json::Value;
 
 use super::Fault;
 use super::form::Conversation;
-use super::turns::{self, role};
+use super::turns;
 
 /// A row as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::data::hex;
 const LONGEST_ROW: usize = 16 << 20;
 
 /// What some editors put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a Parquet file begins with.
 const PARQUET: &[u8] = b"PAR1";

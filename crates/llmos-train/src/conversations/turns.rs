@@ -1,13 +1,9 @@
 //! Whether messages make a conversation that something can be learnt from.
 
+use llmos_agent::messages::role;
 use serde_json::Value;
 
 use super::Fault;
-
-/// The role of a message; empty where it has none.
-pub(super) fn role(message: &Value) -> &str {
-    message.get("role").and_then(Value::as_str).unwrap_or_default()
-}
 
 /// Looks at the order of turns: a system's message comes first, a user speaks before the assistant,
 /// nobody speaks twice in a row but tools, a tool answers a call, and the assistant has the last word.

@@ -23,7 +23,7 @@ use crate::failure::failure;
 use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
 use crate::{Outcome, load, model_name, processors};
-pub(super) use judged::{Pairwise, REWARD};
+pub(super) use judged::{BETA, LOSS, Pairwise, REWARD};
 use lesson::Order;
 pub(super) use lesson::{Read, Speech, read, trainable};
 use llmos_train::model::Lora;
@@ -86,13 +86,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = lesson::parse_amount)]
     epochs: Option<f64>,
     /// Rows of a step.
-    #[arg(long, value_name = "ROWS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "ROWS", default_value_t = again::BATCH, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
     /// The learning rate at its peak.
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Seed of the rows' order.
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    #[arg(long, value_name = "SEED", default_value_t = again::SEED)]
     seed: u32,
     /// What matrix products are computed in: f32, or bf16 where the CPU has it; f32 where it is left
     /// out.

@@ -1,5 +1,7 @@
 //! `llmos prefer`: a model learns which of two answers is the better one.
 
+use llmos_train::preference::Judgement;
+
 use super::finetune::{self, Pairwise, REWARD, teach};
 use crate::failure::failure;
 use crate::terminal::Terminal;
@@ -20,10 +22,10 @@ pub(crate) struct Arguments {
     /// The loss: dpo (sigmoid), hinge, ipo, robust, bco_pair, nca_pair, sppo_hard, apo_zero, apo_down,
     /// sigmoid_norm, discopop; without a reference orpo, simpo, cpo; of single answers kto,
     /// apo_zero_unpaired.
-    #[arg(long, value_name = "NAME", default_value = "dpo")]
+    #[arg(long, value_name = "NAME", default_value = finetune::LOSS)]
     loss: String,
     /// How strongly the model is held to its reference.
-    #[arg(long, value_name = "BETA", default_value_t = 0.1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BETA", default_value_t = finetune::BETA, allow_negative_numbers = true)]
     beta: f64,
     /// Share of pairs whose order is taken to be wrong (robust, simpo, cpo).
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
@@ -39,12 +41,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "WEIGHT", default_value_t = 1.0, allow_negative_numbers = true)]
     disliked_weight: f64,
 }
-
-/// Losses that --label-smoothing is for.
-const SMOOTHED: [&str; 3] = ["robust", "simpo", "cpo"];
-
-/// Losses of single answers.
-const TAGGED: [&str; 2] = ["kto", "apo_zero_unpaired"];
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let Arguments { teaching, loss, beta, label_smoothing, liked_weight, disliked_weight, .. } =
@@ -63,11 +59,12 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         None => None,
     };
     let weights = [liked_weight, disliked_weight];
+    let judgement = Judgement::from_name(&loss);
     // As in TRL, which says nothing.
-    if label_smoothing > 0.0 && !SMOOTHED.contains(&loss.as_str()) {
+    if label_smoothing > 0.0 && judgement.is_some_and(|judgement| !judgement.is_smoothed()) {
         terminal.warn(format_args!("--label-smoothing changes nothing: {loss} has none"));
     }
-    if weights != [1.0; 2] && !TAGGED.contains(&loss.as_str()) {
+    if weights != [1.0; 2] && matches!(judgement, Some(Judgement::Pairs(_))) {
         terminal.warn(format_args!("weights change nothing: {loss} learns from pairs"));
     }
     teach(teaching, Some(Pairwise { loss, beta, label_smoothing, weights, reference }), terminal)

@@ -211,15 +211,28 @@ pub(super) fn assistant(
         .collect();
     let mut assistant =
         Assistant::new(tokenizer, template).with_tools(tools).with_clock(local_time::seconds);
-    if manner.think.is_some() && !assistant.template().contains("enable_thinking") {
-        return Err(failure(
-            format!("{} has no switch for thinking", loaded.name),
-            "its template does not ask for enable_thinking: leave --think out",
-        ));
+    if let Some(think) = manner.think {
+        let hint = "its template does not ask for enable_thinking: leave --think out";
+        set_thinking(&mut assistant, &loaded.name, think == Think::On, hint)?;
     }
-    let think = manner.think.map(|think| (think == Think::On).into());
-    assistant.set_variable("enable_thinking", think);
     Ok(assistant)
+}
+
+/// Whether the model thinks before it answers.
+///
+/// # Errors
+/// Its template has no switch for that.
+pub(super) fn set_thinking(
+    assistant: &mut Assistant,
+    name: &str,
+    thinks: bool,
+    hint: &'static str,
+) -> anyhow::Result<()> {
+    if !assistant.template().contains("enable_thinking") {
+        return Err(failure(format!("{name} has no switch for thinking"), hint));
+    }
+    assistant.set_variable("enable_thinking", Some(thinks.into()));
+    Ok(())
 }
 
 /// The agent's error with a hint for its kind.

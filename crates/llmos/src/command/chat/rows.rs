@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use llmos_agent::Answer;
 use llmos_agent::messages::message;
+use llmos_train::conversations::BYTE_ORDER_MARK;
 use serde_json::{Map, Value};
 
 use crate::failure::{Explain, failure};
@@ -14,9 +15,6 @@ use crate::registry::write_whole;
 
 /// Bytes of a row at most: more than any context holds.
 const LONGEST: u64 = 64 << 20;
-
-/// What some editors put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A row of the input.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use llmos_agent::messages::{content, message, role};
 use serde_json::Value;
 
 use super::commands::{self, COMMANDS, Command, Line};
-use super::conversation::Chat;
+use super::conversation::{Chat, set_thinking};
 use super::editor::{Prompt, Typed};
 use super::saved;
 use crate::Outcome;
@@ -200,14 +200,9 @@ impl Session<'_> {
                 return Err(failure(format!("/think {argument}"), "it is /think on or /think off"));
             }
         };
-        if !self.chat.assistant.template().contains("enable_thinking") {
-            let name = &self.chat.loaded.name;
-            return Err(failure(
-                format!("{name} has no switch for thinking"),
-                "its template does not ask for enable_thinking",
-            ));
-        }
-        self.chat.assistant.set_variable("enable_thinking", Some(value.into()));
+        let Chat { assistant, loaded, .. } = &mut self.chat;
+        let hint = "its template does not ask for enable_thinking";
+        set_thinking(assistant, &loaded.name, value, hint)?;
         self.terminal.say(if value { "it thinks first" } else { "it answers at once" });
         Ok(())
     }

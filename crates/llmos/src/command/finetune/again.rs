@@ -11,8 +11,8 @@ use crate::model_name;
 use crate::terminal::Terminal;
 
 /// Flags' defaults, which nobody need have meant.
-const BATCH: u32 = 16;
-const SEED: u32 = 1;
+pub(super) const BATCH: u32 = 16;
+pub(super) const SEED: u32 = 1;
 
 /// The run's recipe with what may change of it: its length, and how often it saves and evaluates.
 ///

@@ -33,6 +33,10 @@ fn evenly() -> [f64; 2] {
     [1.0; 2]
 }
 
+/// The loss of pairs where none is named, and how strongly a model is held to its reference.
+pub(in crate::command) const LOSS: &str = "dpo";
+pub(in crate::command) const BETA: f64 = 0.1;
+
 /// The name under which scores are learnt from pairs.
 pub(in crate::command) const REWARD: &str = "reward";
 
@@ -83,10 +87,10 @@ impl Pairwise {
     pub(super) fn differs(&self, has: &Pairwise) -> bool {
         let is_other = |asked: f64, default: f64, has: f64| asked != default && asked != has;
         (self.loss == REWARD) != (has.loss == REWARD)
-            || self.loss != "dpo" && self.loss != has.loss
-            || is_other(self.beta, 0.1, has.beta)
+            || self.loss != LOSS && self.loss != has.loss
+            || is_other(self.beta, BETA, has.beta)
             || is_other(self.label_smoothing, 0.0, has.label_smoothing)
-            || self.weights != [1.0; 2] && self.weights != has.weights
+            || self.weights != evenly() && self.weights != has.weights
             || self.reference.is_some() && self.reference != has.reference
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llmos_agent::Guard;
+use llmos_agent::{Guard, token_variables};
 use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 use llmos_tokenizer::chat::Extra;
@@ -96,17 +96,8 @@ impl Speech {
     }
 
     pub(in crate::command) fn learner(&self, context: usize) -> Learner<'_> {
-        let mut extra = Extra::default();
-        let tokens = [
-            ("bos_token", self.tokenizer.bos()),
-            ("eos_token", self.tokenizer.eos()),
-            ("pad_token", self.tokenizer.pad()),
-        ];
-        for (name, id) in tokens {
-            if let Some(id) = id {
-                extra.variables.insert(name.into(), self.tokenizer.token_name(id).into());
-            }
-        }
+        let variables = token_variables(&self.tokenizer);
+        let extra = Extra { variables, ..Extra::default() };
         Learner {
             tokenizer: &self.tokenizer,
             guard: Guard::new(&self.tokenizer),
