@@ -33,7 +33,7 @@ mod error;
 pub mod tool;
 
 pub use assistant::{Assistant, Thread};
-pub use call::{Call, CallFormat};
+pub use call::{Call, CallFormat, THOUGHT};
 pub use error::Error;
 pub use reader::{Piece, Reader};
 pub use tool::{Called, Tool};

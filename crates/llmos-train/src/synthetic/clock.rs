@@ -60,7 +60,6 @@ impl Moment {
         llmos_agent::clock::reply(self.seconds())
     }
 
-
     /// Names and texts that sentences about this moment are made of.
     pub(super) fn words(self, is_chinese: bool) -> Vec<(&'static str, String)> {
         let (year, month, day) = self.date();
