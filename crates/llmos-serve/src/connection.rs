@@ -52,6 +52,7 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES)
+        .max_header_size(HEAD_BYTES)
         .max_headers(HEAD_LINES);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.count));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
 
 use llmos_model::Engine;
 use llmos_model::grammar::{Grammar, GrammarSource, GrammarVocabulary};
@@ -66,6 +67,7 @@ pub(crate) struct Resident {
     /// Tokens that the cache holds, all sequences together.
     pub(crate) cache_tokens: usize,
     sender: mpsc::Sender<Request>,
+    thread: JoinHandle<()>,
     grammars: OnceLock<Result<GrammarVocabulary, String>>,
 }
 
@@ -130,9 +132,11 @@ impl Models {
         let Some(slot) = found else { return Err(unknown(id.unwrap_or_default(), &slots)) };
         slot.used.store(self.clock.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let mut place = slot.resident.lock().await;
-        if let Some(resident) = place.as_ref() {
+        // A thread that ended early is no reason to say no for ever.
+        if let Some(resident) = place.as_ref().filter(|resident| !resident.thread.is_finished()) {
             return Ok(resident.clone());
         }
+        *place = None;
         let _one = self.loading.lock().await;
         self.make_room(slot, &slots)?;
         let (loading, options) = (slot.clone(), options.clone());
@@ -204,21 +208,24 @@ impl Resident {
         let (sender, inbox) = mpsc::channel();
         let block = engine.cache_bytes(1).max(1);
         let tokens_of_block = (1..).find(|&n| engine.cache_bytes(n + 1) > block).unwrap_or(1);
-        let resident = Resident {
-            id: id.to_string(),
-            tokenizer: tokenizer.clone(),
-            template,
-            vocab_size: engine.config().vocab_size,
-            context: engine.context(),
-            cache_tokens: engine.blocks().1.saturating_mul(tokens_of_block),
-            sender,
-            grammars: OnceLock::new(),
-        };
-        std::thread::Builder::new()
+        let (vocab_size, context) = (engine.config().vocab_size, engine.context());
+        let cache_tokens = engine.blocks().1.saturating_mul(tokens_of_block);
+        let words = tokenizer.clone();
+        let thread = std::thread::Builder::new()
             .name(format!("model {id}"))
-            .spawn(move || Scheduler::new(engine, tokenizer, inbox, options).run())
+            .spawn(move || Scheduler::new(engine, words, inbox, options).run())
             .map_err(|error| error.to_string())?;
-        Ok(resident)
+        Ok(Resident {
+            id: id.to_string(),
+            tokenizer,
+            template,
+            vocab_size,
+            context,
+            cache_tokens,
+            sender,
+            thread,
+            grammars: OnceLock::new(),
+        })
     }
 
     /// Asks the model's thread.

@@ -170,11 +170,11 @@ impl Refusal {
             Error::Model(error) => return Refusal::of_model(error),
             Error::TooLong { tokens, context } => return Refusal::too_long(*tokens, *context),
             Error::Template(_) => Refusal::bad(
-                error.to_string(),
+                format!("messages: {error}"),
                 "the model's own chat template refuses this conversation: change its roles",
             ),
             _ => Refusal::bad(
-                error.to_string(),
+                format!("messages: {error}"),
                 "a message is {\"role\": \"user\", \"content\": TEXT}; what is answered is the last \
                  one, a user's or a tool's",
             ),

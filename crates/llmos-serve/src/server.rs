@@ -56,6 +56,8 @@ pub struct ServerOptions {
     pub spare_bytes: usize,
     /// What chat templates that tell the time are told.
     pub clock: Option<Clock>,
+    /// Models to load before they are asked for.
+    pub preload: Vec<String>,
 }
 
 impl Default for ServerOptions {
@@ -77,6 +79,7 @@ impl Default for ServerOptions {
             connections: 1024,
             spare_bytes: 256 << 20,
             clock: None,
+            preload: Vec::new(),
         }
     }
 }
@@ -188,6 +191,7 @@ impl Server {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| Error::System { operation: "listen", source })?;
+            tokio::spawn(preload(service.clone()));
             let stopping = || service.is_stopping.store(true, Ordering::Relaxed);
             connection::serve(listener, router, limits, &stop, stopping).await;
             Ok(())
@@ -195,6 +199,15 @@ impl Server {
         // A grammar that is being compiled is nobody's any more.
         runtime.shutdown_timeout(Duration::from_secs(1));
         served
+    }
+}
+
+/// Loads what is to be there before anybody asks. Whoever asks for a model meanwhile waits for it.
+async fn preload(service: Arc<Service>) {
+    for id in &service.options.preload {
+        if let Err(refusal) = service.models.get(Some(id), &service.scheduling()).await {
+            tracing::error!(model = id, message = refusal.message, "not loaded ahead");
+        }
     }
 }
 
