@@ -205,7 +205,7 @@ impl Server {
 /// Loads what is to be there before anybody asks. Whoever asks for a model meanwhile waits for it.
 async fn preload(service: Arc<Service>) {
     for id in &service.options.preload {
-        if let Err(refusal) = service.models.get(Some(id), &service.scheduling()).await {
+        if let Err(refusal) = service.models.get(Some(id.as_str()), &service.scheduling()).await {
             tracing::error!(model = id, message = refusal.message, "not loaded ahead");
         }
     }

@@ -73,8 +73,8 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form))
         None => fields.integer("max_tokens", 1..=1 << 30)?,
         given => given,
     };
-    let tools = tools::tools(fields)?;
-    let choice = tools::choice(fields, &tools)?;
+    let mut tools = tools::tools(fields)?;
+    let choice = tools::choice(fields, &mut tools)?;
     let grammar = constraint::of_format(fields, resident)?;
     if grammar.is_some() && choice != Choice::None {
         let refusal = Refusal::bad(

@@ -78,8 +78,8 @@ fn tool(item: &Value) -> Result<Tool, Refusal> {
     Ok(Tool::new(name, description, parameters, run))
 }
 
-/// What may or must be called of `tools`.
-pub(crate) fn choice(fields: Fields<'_>, tools: &[Tool]) -> Result<Choice, Refusal> {
+/// What may or must be called of `tools`; those that are not allowed are left out of them.
+pub(crate) fn choice(fields: Fields<'_>, tools: &mut Vec<Tool>) -> Result<Choice, Refusal> {
     let wrong = |got: &Value| {
         Refusal::field(
             "tool_choice",
@@ -96,8 +96,20 @@ pub(crate) fn choice(fields: Fields<'_>, tools: &[Tool]) -> Result<Choice, Refus
             "required" | "any" => Choice::Required,
             _ => return Err(wrong(&Value::from(word.as_str()))),
         },
+        Some(value) if value.get("type").is_some_and(|kind| kind == "allowed_tools") => {
+            let allowed = value.pointer("/allowed_tools/tools").and_then(Value::as_array);
+            let names: Option<Vec<&str>> =
+                allowed.and_then(|allowed| allowed.iter().map(named).collect());
+            let names = names.ok_or_else(|| wrong(value))?;
+            tools.retain(|tool| names.contains(&tool.name()));
+            match value.pointer("/allowed_tools/mode").and_then(Value::as_str) {
+                Some("required") => Choice::Required,
+                Some("auto") | None => Choice::Auto,
+                Some(_) => return Err(wrong(value)),
+            }
+        }
         Some(value) => {
-            let name = value.pointer("/function/name").and_then(Value::as_str);
+            let name = named(value);
             let name = name.filter(|name| tools.iter().any(|tool| tool.name() == *name));
             Choice::Named(name.ok_or_else(|| wrong(value))?.to_string())
         }
@@ -107,6 +119,11 @@ pub(crate) fn choice(fields: Fields<'_>, tools: &[Tool]) -> Result<Choice, Refus
         (_, true) => Ok(Choice::None),
         _ => Ok(choice),
     }
+}
+
+/// The function that a description names.
+fn named(value: &Value) -> Option<&str> {
+    value.pointer("/function/name").and_then(Value::as_str)
 }
 
 /// How the answer of an assistant with tools is read, and what the prompt has to end in.
@@ -167,8 +184,8 @@ mod tests {
 
     fn read(value: &Value) -> Result<(Vec<Tool>, Choice), Refusal> {
         let fields = Fields::new(value.as_object().unwrap());
-        let tools = tools(fields)?;
-        let choice = choice(fields, &tools)?;
+        let mut tools = tools(fields)?;
+        let choice = choice(fields, &mut tools)?;
         Ok((tools, choice))
     }
 
@@ -184,7 +201,11 @@ mod tests {
         check(json!(null), Choice::Auto);
         check(json!("none"), Choice::None);
         check(json!("required"), Choice::Required);
-        check(named, Choice::Named("g".into()));
+        check(named.clone(), Choice::Named("g".into()));
+        let allowed = json!({ "mode": "required", "tools": [named] });
+        let allowed = json!({ "type": "allowed_tools", "allowed_tools": allowed });
+        let (tools, choice) = read(&json!({ "tools": [f, g], "tool_choice": allowed })).unwrap();
+        assert_eq!((tools.len(), tools[0].name(), choice), (1, "g", Choice::Required));
         assert_eq!(read(&json!({ "tools": [] })).unwrap().1, Choice::None);
         assert_eq!(read(&json!({})).unwrap().1, Choice::None);
     }
