@@ -147,7 +147,7 @@ impl Models {
         let resident = match loaded.await {
             Ok(Ok(resident)) => Arc::new(resident),
             Ok(Err(message)) => {
-                tracing::error!(model = slot.offer.id, message, "cannot be loaded");
+                tracing::error!(model = slot.offer.id, reason = message, "cannot be loaded");
                 return Err(Refusal::unavailable(
                     format!("the model {:?} cannot be loaded: {message}", slot.offer.id),
                     "GET /v1/models lists the others",

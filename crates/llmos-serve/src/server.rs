@@ -206,7 +206,7 @@ impl Server {
 async fn preload(service: Arc<Service>) {
     for id in &service.options.preload {
         if let Err(refusal) = service.models.get(Some(id.as_str()), &service.scheduling()).await {
-            tracing::error!(model = id, message = refusal.message, "not loaded ahead");
+            tracing::error!(model = id, reason = refusal.message, "not loaded ahead");
         }
     }
 }
