@@ -164,6 +164,8 @@ def main():
     for key, value in values.items():
         print(f"{key} = {value:.6g}")
     print(f"spread = {spread:.4f}")
+    for name, values in zip(["parameters", "bytes"], zip(*(size(row) for row in rows))):
+        print(f"{name} = [{min(values):.3g}, {max(values):.3g}]")
     print(f'texts = "{", ".join(sorted({row["text"] for row in rows}))}"')
     print(f"runs = {len(rows)}")
     print(f'fitted = "{datetime.date.today()}, bench/law.py fit bench/{arguments.rows.name}"')

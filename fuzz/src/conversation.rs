@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use llmos_agent::Guard;
 use llmos_eval::conversation::{Answered, read_lines};
 use llmos_eval::grade::grade;
 use llmos_tokenizer::Tokenizer;
@@ -16,6 +17,8 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let config = scratch::read("testdata/finetune/base/tokenizer_config.json");
     Tokenizer::from_json(&json, Some(&config)).expect("a tokenizer of ours")
 });
+
+static GUARD: LazyLock<Guard> = LazyLock::new(|| Guard::new(&TOKENIZER));
 
 /// One that says what the assistant wrote, and one of which that is found out.
 static TEMPLATES: LazyLock<[String; 2]> = LazyLock::new(|| {
@@ -47,7 +50,8 @@ pub fn conversation_rows(bytes: &[u8]) -> bool {
         let Some(form) = Form::of(row) else { continue };
         for template in TEMPLATES.iter().map(|template| Some(template.as_str())).chain([None]) {
             let (tokenizer, extra) = (&*TOKENIZER, Extra::default());
-            let learner = Learner { tokenizer, template, extra, context: 512 };
+            let guard = GUARD.clone();
+            let learner = Learner { tokenizer, guard, template, extra, context: 512 };
             let conversations = match form {
                 Form::Preference => pair(row).map(|(chosen, rejected)| vec![chosen, rejected]),
                 _ => form.conversation(row).map(|conversation| vec![conversation]),

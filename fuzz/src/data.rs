@@ -79,12 +79,13 @@ static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let out = scratch.path().join("data");
     let place = Place::new(&out, false).expect("an empty place");
     prepare(&preparation, &tokenizer(), Vec::new(), place, &mut |_| {}).expect("sound texts");
-    const NAMES: [&str; 5] = [
+    const NAMES: [&str; 6] = [
         "manifest.json",
         "train-00000.bin",
         "documents.bin",
         "validation.bin",
         "validation-documents.bin",
+        "tokenizer.json",
     ];
     let read = |name: &str| std::fs::read(out.join(name)).expect("a prepared file");
     NAMES.map(|name| (name.to_string(), read(name))).to_vec()

@@ -10,12 +10,7 @@ pub fn recipe(bytes: &[u8]) -> bool {
     let Ok(draft) = Draft::from_toml(text, Path::new("recipe.toml")) else { return false };
     let facts = Facts {
         text: Some(Text { bytes: 20_000_000, ..Text::default() }),
-        speed: Some(Speed {
-            flops_per_s: 1e11,
-            startup_seconds: 1.0,
-            write_bytes_per_s: None,
-            source: "a test".into(),
-        }),
+        speed: Some(Speed { flops_per_s: 1e11, startup_seconds: 1.0, source: "a test".into() }),
         memory_bytes: Some(8 << 30),
     };
     let Ok(resolved) = draft.resolve(&facts) else { return false };

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::Error;
 use crate::call::{CallFormat, THINK};
-use crate::messages::{content, role};
+use crate::guard::Guard;
 use crate::tool::Tool;
 use crate::turn::{Answer, Event, Turn, TurnOptions};
 
@@ -27,8 +27,7 @@ pub struct Assistant {
     schemas: Value,
     variables: Map<String, Value>,
     now: Option<Box<dyn Fn() -> i64 + Send + Sync>>,
-    /// The texts of all control tokens.
-    control: Vec<String>,
+    guard: Guard,
     /// What calls must look like, compiled when the first is made; none where that is not possible.
     grammar: OnceLock<Option<Grammar>>,
 }
@@ -74,10 +73,8 @@ impl Assistant {
                 variables.insert(name.into(), tokenizer.token_name(id).into());
             }
         }
-        let ids = 0..tokenizer.vocab_size() as u32;
-        let control = ids.filter(|&id| tokenizer.is_special(id)).map(|id| tokenizer.token_name(id));
-        let control = control.filter(|name| name.len() > 1).collect();
         Assistant {
+            guard: Guard::new(&tokenizer),
             tokenizer,
             template: template.into(),
             format: None,
@@ -85,7 +82,6 @@ impl Assistant {
             schemas: Value::Null,
             variables,
             now: None,
-            control,
             grammar: OnceLock::new(),
         }
     }
@@ -183,32 +179,14 @@ impl Assistant {
     pub fn prompt(&self, messages: &[Value]) -> Result<(Vec<u32>, bool), Error> {
         let extra =
             Extra { variables: self.variables.clone(), now: self.now.as_ref().map(|now| now()) };
-        let messages = messages.iter().map(|message| self.disarmed(message)).collect();
+        let messages = messages.iter().map(|message| self.guard.disarmed(message)).collect();
         let tools = Some(&self.schemas).filter(|schemas| !schemas.is_null());
         let text = render(&self.template, &Value::Array(messages), tools, true, &extra)?;
         let mut tokens = Vec::new();
-        for part in text.split(GAP) {
+        for (_, part) in Guard::parts(&text) {
             tokens.extend(self.tokenizer.encode(part, Special::Parse));
         }
         Ok((tokens, text.trim_end().ends_with(THINK)))
-    }
-
-    /// The message with a gap in every control token that a stranger wrote, so that it stays text.
-    fn disarmed(&self, message: &Value) -> Value {
-        let text = content(message);
-        let strange = !matches!(role(message), "assistant" | "system" | "developer");
-        if !strange || !self.control.iter().any(|token| text.contains(token.as_str())) {
-            return message.clone();
-        }
-        let mut text = text.to_string();
-        for token in &self.control {
-            let first = token.chars().next().map_or(0, char::len_utf8);
-            let broken = format!("{}{GAP}{}", &token[..first], &token[first..]);
-            text = text.replace(token.as_str(), &broken);
-        }
-        let mut message = message.clone();
-        message["content"] = text.into();
-        message
     }
 
     /// What must follow the opening of a call; none where no grammar can be had.
@@ -237,7 +215,3 @@ impl Assistant {
         self.format?.closing_token(&self.tokenizer)
     }
 }
-
-/// Stands between two texts that are encoded by themselves: the last character of a private plane,
-/// which no font and no standard gives a meaning.
-const GAP: char = '\u{10FFFD}';

@@ -24,6 +24,7 @@ mod assistant;
 mod turn;
 
 mod call;
+mod guard;
 pub mod messages;
 mod reader;
 
@@ -35,6 +36,7 @@ pub mod tool;
 pub use assistant::{Assistant, Thread};
 pub use call::{Call, CallFormat, THOUGHT};
 pub use error::Error;
+pub use guard::Guard;
 pub use reader::{Piece, Reader};
 pub use tool::{Called, Tool};
 pub use turn::{Answer, Ending, Event, Turn, TurnOptions};

@@ -21,16 +21,24 @@ pub fn message(role: &str, content: impl Into<String>) -> Value {
 }
 
 /// Messages in one shape: contents are texts (parts of text are joined), arguments of calls are
-/// objects. All else in them stays. The last must be one that can be answered.
+/// objects. All else in them stays.
 ///
 /// # Errors
-/// [`Error::Message`] for what is no message, a role that is not known, content that is no text, or
-/// a last message that is the assistant's own; [`Error::NoMessage`].
+/// [`Error::Message`] for what is no message, a role that is not known, or content that is no text.
+pub fn shaped(messages: &[Value]) -> Result<Vec<Value>, Error> {
+    let numbered = messages.iter().enumerate();
+    numbered
+        .map(|(i, given)| one(given).map_err(|problem| Error::Message { number: i + 1, problem }))
+        .collect()
+}
+
+/// The same of messages of which the last is to be answered.
+///
+/// # Errors
+/// As [`shaped`]; [`Error::Message`] for a last message that is the assistant's own;
+/// [`Error::NoMessage`].
 pub fn normalized(messages: &[Value]) -> Result<Vec<Value>, Error> {
-    let mut normal = Vec::with_capacity(messages.len());
-    for (i, message) in messages.iter().enumerate() {
-        normal.push(one(message).map_err(|problem| Error::Message { number: i + 1, problem })?);
-    }
+    let normal = shaped(messages)?;
     match normal.last().map(role) {
         None => Err(Error::NoMessage),
         Some("user" | "tool" | "function" | "ipython") => Ok(normal),

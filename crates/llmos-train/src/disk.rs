@@ -10,13 +10,14 @@ use crate::Error;
 /// How often a lock that is held is asked for again, 10 ms apart.
 const PATIENCE: usize = 20;
 
-/// Takes the lock file at `path`, which is that of `folder`. The system lets it go when the process
-/// ends, however it ends.
+/// Takes the lock file at `path`, which is that of `folder`, and leaves what is in it. The system lets
+/// it go when the process ends, however it ends.
 ///
 /// # Errors
 /// [`Error::Locked`] while another process has it; [`Error::Io`] where the system refuses.
 pub(crate) fn lock(path: &Path, folder: &Path) -> Result<File, Error> {
-    let lock = File::create(path).map_err(Error::io("write", path))?;
+    let opened = File::options().write(true).create(true).truncate(false).open(path);
+    let lock = opened.map_err(Error::io("write", path))?;
     let mut patience = PATIENCE;
     loop {
         match lock.try_lock() {

@@ -65,11 +65,15 @@ fn flag() -> std::sync::MutexGuard<'static, Option<Arc<AtomicBool>>> {
 static RESTORE: Mutex<Option<fn()>> = Mutex::new(None);
 
 /// From now on an interrupt, a termination or a hang-up removes unfinished files and ends the
-/// program with 130.
+/// program with 130, and a file that would grow beyond a limit (`ulimit -f`) is an error of who writes
+/// it, not the program's end.
 ///
 /// # Errors
 /// The system refuses a signal handler.
 pub(crate) fn install() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())
+        .context("cannot listen for a limit on files")?;
     ctrlc::set_handler(|| {
         if let Some(flag) = flag().take() {
             flag.store(true, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! From a model's files to a model in memory: threads, kernels, cache, tokenizer, engine.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,8 @@ use llmos_model::file::PeftAdapter;
 use llmos_model::{Adapter, Engine, EngineOptions, Model, ModelFiles};
 use llmos_tensor::{CacheShape, CacheType, Device, Isa};
 use llmos_tokenizer::{Special, Tokenizer};
-use llmos_train::run::RewardModel;
+use llmos_train::adapter;
+use llmos_train::run::{RewardModel, RunFolder};
 
 use crate::failure::{Explain, failure, hint_of, is_full, message_of};
 use crate::terminal::{Terminal, number_of, size};
@@ -138,7 +140,7 @@ impl Cache {
 }
 
 /// What is added to the model's weights.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Adapting {
     /// A PEFT adapter folder, such as a run of `finetune --lora`, beside the model; :SCALE multiplies
     /// what it adds.
@@ -147,21 +149,38 @@ pub(crate) struct Adapting {
 }
 
 impl Adapting {
+    /// The adapter's folder and what it is multiplied with.
+    fn parts(&self) -> Option<(&Path, f32)> {
+        let lora = self.lora.as_deref()?;
+        let scaled = lora.rsplit_once(':').and_then(|(path, scale)| {
+            let scale: f32 = scale.parse().ok()?;
+            Some((Path::new(path), scale))
+        });
+        Some(scaled.unwrap_or((Path::new(lora), 1.0)))
+    }
+
+    /// The chat template that the adapter was taught with.
+    pub(crate) fn template(&self) -> Option<String> {
+        let (folder, _) = self.parts()?;
+        std::fs::read_to_string(folder.join(vocabulary::TEMPLATE)).ok()
+    }
+
     /// Gives the engine its adapter, if one was asked for.
     ///
     /// # Errors
     /// There is no such adapter, or it is another model's.
     pub(crate) fn give(&self, engine: &mut Engine, device: &Device) -> anyhow::Result<()> {
-        let Some(lora) = &self.lora else { return Ok(()) };
-        let scaled = lora.rsplit_once(':').and_then(|(path, scale)| {
-            let scale = scale.parse().ok().filter(|scale: &f32| scale.is_finite())?;
-            Some((path, scale))
-        });
-        let (path, scale) = scaled.unwrap_or((lora, 1.0));
-        let folder = std::path::Path::new(path);
+        let Some((folder, scale)) = self.parts() else { return Ok(()) };
+        if !scale.is_finite() {
+            let lora = self.lora.as_deref().unwrap_or_default();
+            return Err(failure(
+                format!("--lora {lora}: nothing can be multiplied with that"),
+                "a scale is such as 0.5",
+            ));
+        }
         if !PeftAdapter::is_one(folder) {
             return Err(failure(
-                format!("{path} is no adapter"),
+                format!("{} is no adapter", folder.display()),
                 "an adapter is a folder with adapter_config.json and adapter_model.safetensors",
             ));
         }
@@ -196,7 +215,34 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
 /// There is no such model, or its files are not sound.
 pub(crate) fn open(name: &str, terminal: &Terminal) -> anyhow::Result<ModelFiles> {
     let path = model_name::resolve(name, terminal)?;
-    ModelFiles::open(&path).map_err(explained)
+    ModelFiles::open(&path).map_err(|error| no_model_yet(&path).unwrap_or_else(|| explained(error)))
+}
+
+/// What a folder without a model is, if it is on the way to one.
+fn no_model_yet(path: &Path) -> Option<anyhow::Error> {
+    let shown = path.display();
+    if adapter::is_adapter(path) {
+        return Some(failure(
+            format!("{shown} is an adapter, which works beside its model"),
+            format!(
+                "`llmos chat BASE --lora {shown}` talks with both; `llmos merge BASE {shown} --out \
+                 MODEL` makes one of them"
+            ),
+        ));
+    }
+    let command = match path.join(RunFolder::ORDER).is_file() {
+        true => "finetune",
+        false => "pretrain",
+    };
+    let latest = RunFolder::latest(path).map_or(String::new(), |latest| {
+        format!("; what it had learnt last is {}", latest.display())
+    });
+    RunFolder::is_begun(path).then(|| {
+        failure(
+            format!("{shown} is a run that has not ended"),
+            format!("`llmos {command} --resume {shown}` goes on with it{latest}"),
+        )
+    })
 }
 
 /// A model crate's error with a hint for its kind.
@@ -402,7 +448,7 @@ mod tests {
     #[test]
     fn a_context_that_nobody_asked_for_is_what_memory_holds() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/stories260K.gguf");
-        let files = ModelFiles::open(std::path::Path::new(path)).unwrap();
+        let files = ModelFiles::open(Path::new(path)).unwrap();
         let check = |asked: Option<usize>, spare: u64, expected: Option<usize>| {
             let mut options = EngineOptions { context: asked, ..EngineOptions::default() };
             let terminal = Terminal::new(true, false);

@@ -8,14 +8,14 @@ use std::path::Path;
 use anyhow::Context;
 use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use clap::{Arg, ArgAction, ArgMatches, Command, Id, ValueHint};
 use toml::{Table, Value};
 
 use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 45] = [
+const PER_CALL: [&str; 48] = [
     "again",
     "char",
     "count",
@@ -48,13 +48,16 @@ const PER_CALL: [&str; 45] = [
     "prompt",
     "random",
     "regex",
+    "resume",
     "set",
     "shape",
+    "show-mask",
     "special",
     "steps",
     "stepwise",
     "tensors",
     "text",
+    "token",
     "tokenizer",
     "toml",
     "validation",
@@ -62,6 +65,13 @@ const PER_CALL: [&str; 45] = [
     "version",
     "words",
 ];
+
+/// Commands whose values are a run's: they stand in its recipe, and beside it nothing else does.
+const TRAINING: [&str; 5] = ["plan", "pretrain", "finetune", "prefer", "reward"];
+
+/// Flags of [`TRAINING`] that mean something else than they do in other commands, or decide what a
+/// run computes.
+const PER_RUN: [&str; 7] = ["epochs", "full", "dora", "lora", "model", "seed", "tokens"];
 
 /// The command with variables and settings files behind its flags.
 ///
@@ -75,22 +85,62 @@ pub(crate) fn apply(command: Command) -> anyhow::Result<Command> {
             layers.push(table);
         }
     }
-    Ok(with_layers(command, &layers))
+    let given = command.clone().ignore_errors(true).try_get_matches().ok();
+    Ok(with_layers(command, &layers, given.as_ref()))
 }
 
-/// `layers` are parsed settings files, the strongest first.
-fn with_layers(command: Command, layers: &[Table]) -> Command {
-    let top = command.clone().mut_args(|arg| layered(arg, None, layers));
+/// `layers` are parsed settings files, the strongest first; `given` is what stands on the command
+/// line.
+fn with_layers(command: Command, layers: &[Table], given: Option<&ArgMatches>) -> Command {
+    let beaten = beaten(&command, given);
+    let top = command.mut_args(|arg| layered(arg, None, &beaten, layers));
     top.mut_subcommands(|sub| {
         let name = sub.get_name().to_string();
-        let sub = sub.mut_args(|arg| layered(arg, Some(&name), layers));
+        let given = within(given, &name);
+        let beaten = self::beaten(&sub, given);
+        let sub = sub.mut_args(|arg| layered(arg, Some(&name), &beaten, layers));
         // `bench machine`
-        sub.mut_subcommands(|inner| inner.mut_args(|arg| layered(arg, Some(&name), layers)))
+        sub.mut_subcommands(|inner| {
+            let beaten = self::beaten(&inner, within(given, inner.get_name()));
+            inner.mut_args(|arg| layered(arg, Some(&name), &beaten, layers))
+        })
     })
 }
 
-fn layered(arg: Arg, command: Option<&str>, layers: &[Table]) -> Arg {
-    let Some(long) = configurable(&arg) else { return arg };
+/// What is given of the subcommand of that name.
+fn within<'a>(given: Option<&'a ArgMatches>, name: &str) -> Option<&'a ArgMatches> {
+    given?.subcommand().filter(|(found, _)| *found == name).map(|(_, matches)| matches)
+}
+
+/// Arguments that do not go together with what is given on the command line, and so take nothing
+/// from elsewhere.
+fn beaten(command: &Command, given: Option<&ArgMatches>) -> Vec<Id> {
+    let is_given = |arg: &&Arg| {
+        let id = arg.get_id().as_str();
+        let has = |matches: &ArgMatches| {
+            matches.ids().any(|other| other == id)
+                && matches.value_source(id) == Some(ValueSource::CommandLine)
+        };
+        given.is_some_and(has)
+    };
+    let mut beaten = Vec::new();
+    for arg in command.get_arguments() {
+        for other in command.get_arg_conflicts_with(arg) {
+            // Who declares that two do not go together makes no difference.
+            match (is_given(&arg), is_given(&other)) {
+                (true, false) => beaten.push(other.get_id().clone()),
+                (false, true) => beaten.push(arg.get_id().clone()),
+                _ => {}
+            }
+        }
+    }
+    beaten
+}
+
+fn layered(arg: Arg, command: Option<&str>, beaten: &[Id], layers: &[Table]) -> Arg {
+    let Some(long) = configurable(command, &arg).filter(|_| !beaten.contains(arg.get_id())) else {
+        return arg;
+    };
     let variable = format!("LLMOS_{}", long.to_uppercase().replace('-', "_"));
     let value = layers.iter().find_map(|table| {
         let section = command.and_then(|name| table.get(name)?.as_table());
@@ -111,8 +161,11 @@ fn layered(arg: Arg, command: Option<&str>, layers: &[Table]) -> Arg {
 }
 
 /// The long name of a flag that settings may set: not one that is declared to name a file.
-fn configurable(arg: &Arg) -> Option<String> {
-    if arg.get_value_hint() == ValueHint::FilePath {
+fn configurable(command: Option<&str>, arg: &Arg) -> Option<String> {
+    let is_run_s = |long: &str| {
+        command.is_some_and(|name| TRAINING.contains(&name)) && PER_RUN.contains(&long)
+    };
+    if arg.get_value_hint() == ValueHint::FilePath || arg.get_long().is_some_and(is_run_s) {
         return None;
     }
     let long = arg.get_long().filter(|long| !PER_CALL.contains(long))?;
@@ -153,20 +206,21 @@ fn read(path: &Path) -> anyhow::Result<Option<Table>> {
 
 /// Every key must belong to a flag, so that a misspelt one is not passed over.
 fn check(command: &Command, table: &Table) -> anyhow::Result<()> {
-    let flags = |command: &Command| -> Vec<String> {
-        command.get_arguments().filter_map(configurable).collect()
+    let flags = |name: Option<&str>, command: &Command| -> Vec<String> {
+        command.get_arguments().filter_map(|arg| configurable(name, arg)).collect()
     };
-    let mut everywhere = flags(command);
-    for sub in command.get_subcommands() {
-        everywhere.extend(flags(sub));
-        everywhere.extend(sub.get_subcommands().flat_map(flags));
-    }
+    let with_inner = |sub: &Command| -> Vec<String> {
+        let name = Some(sub.get_name());
+        let inner = sub.get_subcommands().flat_map(|inner| flags(name, inner));
+        flags(name, sub).into_iter().chain(inner).collect()
+    };
+    let mut everywhere = flags(None, command);
+    everywhere.extend(command.get_subcommands().flat_map(with_inner));
     let known = |names: &[String], key: &str| names.contains(&key.replace('_', "-"));
     for (key, value) in table {
         if let (Some(section), Some(sub)) = (value.as_table(), command.find_subcommand(key)) {
-            let mut names = flags(sub);
-            names.extend(sub.get_subcommands().flat_map(flags));
-            names.extend(flags(command));
+            let mut names = with_inner(sub);
+            names.extend(flags(None, command));
             if let Some(key) = section.keys().find(|key| !known(&names, key)) {
                 return Err(unknown(&format!("[{}] {key}", sub.get_name()), names));
             }
@@ -222,7 +276,7 @@ mod tests {
         let own: Table = "threads = 3\n[run]\nthreads = 4\ntop_p = 0.5".parse().unwrap();
         let person: Table = "threads = 8\nquiet = true".parse().unwrap();
         let check = |words: &[&str], key: &str, expected: &str| {
-            let command = with_layers(sample(), &[own.clone(), person.clone()]);
+            let command = with_layers(sample(), &[own.clone(), person.clone()], None);
             let matches = command.get_matches_from([&["llmos"], words].concat());
             assert!(matches.get_flag("quiet"));
             let (_, matches) = matches.subcommand().unwrap();
@@ -245,5 +299,42 @@ mod tests {
         ] {
             assert_eq!(check(&sample(), &text.parse().unwrap()).is_ok(), sound, "{text}");
         }
+    }
+    #[test]
+    fn a_flag_beats_what_does_not_go_together_with_it() {
+        let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+        let sample = || {
+            let chat =
+                Command::new("chat").args([flag("tools"), flag("bare").conflicts_with("tools")]);
+            Command::new("llmos").subcommand(chat)
+        };
+        let layer: Table = "bare = true".parse().unwrap();
+        let check = |words: &[&str], [tools, bare]: [bool; 2]| {
+            let words = [&["llmos", "chat"], words].concat();
+            let given = sample().get_matches_from(&words);
+            let command = with_layers(sample(), std::slice::from_ref(&layer), Some(&given));
+            let matches = command.get_matches_from(&words);
+            let (_, matches) = matches.subcommand().unwrap();
+            assert_eq!([matches.get_flag("tools"), matches.get_flag("bare")], [tools, bare]);
+        };
+        check(&[], [false, true]);
+        check(&["--tools"], [true, false]);
+    }
+
+    #[test]
+    fn a_run_s_values_are_no_settings() {
+        let tokens = || Arg::new("tokens").long("tokens");
+        let sample = || {
+            let commands = ["run", "pretrain"].map(|name| Command::new(name).arg(tokens()));
+            Command::new("llmos").subcommands(commands)
+        };
+        let layer: Table = "tokens = 640".parse().unwrap();
+        for (name, expected) in [("run", Some("640")), ("pretrain", None)] {
+            let matches = with_layers(sample(), std::slice::from_ref(&layer), None)
+                .get_matches_from(["llmos", name]);
+            let (_, matches) = matches.subcommand().unwrap();
+            assert_eq!(matches.get_one::<String>("tokens").map(String::as_str), expected);
+        }
+        assert!(check(&sample(), &"[pretrain]\ntokens = 3".parse().unwrap()).is_err());
     }
 }

@@ -200,6 +200,12 @@ fn paint(color: bool, style: Style, text: impl Display) -> String {
     if color { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_string() }
 }
 
+/// A text without signs that would steer the terminal.
+pub(crate) fn plain(text: &str) -> String {
+    let steers = |c: char| c.is_control() && c != '\t' && c != '\n';
+    text.chars().map(|c| if steers(c) { '\u{FFFD}' } else { c }).collect()
+}
+
 /// A size for people: `1.1 MB`, in powers of 1000.
 pub(crate) fn size(bytes: u64) -> String {
     let (mut value, mut unit) = (bytes as f64, "B");

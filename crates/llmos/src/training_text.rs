@@ -4,7 +4,7 @@
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use llmos_tensor::Device;
@@ -65,7 +65,7 @@ pub(crate) fn open(path: &Path, terminal: &Terminal) -> anyhow::Result<Arc<Datas
 pub(crate) enum Try {
     /// Always; where it takes longer than a run would, it does not count as the run's time.
     Always,
-    /// Where it takes less than half of what the run will.
+    /// Where it takes less than half of what the run will, or a fifth of the time that was given.
     IfSmall,
 }
 
@@ -109,14 +109,20 @@ pub(crate) fn ready(
         (text.bytes, text.held_out_tokens) = (whole, None);
     }
     facts.text = Some(text.clone());
-    let is_small = is_small(draft, &facts, &text).map_err(explained)?;
+    let share = draft.minutes().map(|minutes| Duration::from_secs_f64(TRIAL * 60.0 * minutes));
+    let is_small = match share {
+        Some(_) => true,
+        None => is_small(draft, &facts, &text).map_err(explained)?,
+    };
     if Law::fitted().is_some() && (is_small || tried == Try::Always) {
         let clock = Instant::now();
+        let most = share.filter(|_| tried == Try::IfSmall).unwrap_or(Duration::MAX);
         let spinner = terminal.spinner("trying how hard the text is");
-        let pilot = pilot(&dataset, device);
+        let pilot = pilot(&dataset, device, most);
         spinner.finish_and_clear();
         text.pilot = pilot.map_err(explained)?;
-        if !is_small {
+        // What a run would leave out does not count as its time.
+        if !is_small || share.is_some_and(|share| clock.elapsed() > share) {
             *start += clock.elapsed();
         }
     }
@@ -124,11 +130,11 @@ pub(crate) fn ready(
     Ok((facts, dataset))
 }
 
+/// Share of a time that was given in which it may be tried how hard a text is.
+const TRIAL: f64 = 0.2;
+
 /// Whether trying a text takes less than half of what a run on it will.
 fn is_small(draft: &Draft, facts: &Facts, text: &Text) -> Result<bool, llmos_train::Error> {
-    if draft.has("train.minutes") {
-        return Ok(true);
-    }
     let run = RunFlops::of(&draft.resolve(facts)?.recipe).model;
     Ok(2.0 * pilot_flops(text)? < run)
 }

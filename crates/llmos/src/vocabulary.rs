@@ -102,6 +102,9 @@ pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokeniz
 /// A chat template in a folder of its own file.
 pub(crate) const TEMPLATE: &str = "chat_template.jinja";
 
+/// What ends an answer, for transformers.
+pub(crate) const GENERATION: &str = "generation_config.json";
+
 /// A model's chat template: in a file of its own, or of its vocabulary; none where it has none.
 ///
 /// # Errors

@@ -131,6 +131,19 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
     }
     let both =
         |of: &dyn Fn(&Value) -> Result<Conversation, Fault>| Ok((of(chosen)?, of(rejected)?));
+    let tools = tools(row)?;
+    // Whole conversations, alike up to where they part; what else the row has says the same again.
+    if let (Value::Array(_), Value::Array(_)) = (chosen, rejected) {
+        let (a, b) = (answer(chosen)?, answer(rejected)?);
+        let is_whole = |turns: &[Value]| {
+            turns.first().is_some_and(|turn| turn["role"] == "user" || turn["role"] == "system")
+        };
+        if is_whole(&a) && is_whole(&b) {
+            let first = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            let whole = |messages| Conversation::Messages { messages, tools: tools.clone(), first };
+            return Ok((whole(a), whole(b)));
+        }
+    }
     // What comes before both: messages, turns of ShareGPT, or a text.
     let before = match (row.get("prompt"), turns_of(row)) {
         (Some(Value::Array(messages)), _) => Some(messages.clone()),
@@ -143,23 +156,6 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
         (_, Some(turns)) => Some(turns.clone()),
         _ => None,
     };
-    let answer = |value: &Value| -> Result<Vec<Value>, Fault> {
-        match value {
-            Value::Array(messages) => Ok(messages.clone()),
-            Value::Object(turn) if turn.contains_key("from") => {
-                let turns = json!({ "conversations": [value] });
-                match turns.as_object().map(share_gpt) {
-                    Some(Ok(Conversation::Messages { messages, .. })) => Ok(messages),
-                    Some(Err(fault)) => Err(fault),
-                    _ => Err(Fault::OtherForm),
-                }
-            }
-            Value::Object(_) => Ok(vec![value.clone()]),
-            Value::String(text) => Ok(vec![json!({ "role": "assistant", "content": text })]),
-            _ => Err(Fault::Broken("an answer is a text or messages".to_string())),
-        }
-    };
-    let tools = tools(row)?;
     if let Some(before) = before {
         return both(&|value| {
             let messages = before.iter().cloned().chain(answer(value)?).collect();
@@ -176,13 +172,8 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
             let messages = std::iter::once(user).chain(answer(value)?).collect();
             Ok(Conversation::Messages { messages, tools: tools.clone(), first: 1 })
         }),
-        // Whole conversations, alike up to where they part.
-        (_, Value::Array(a), Value::Array(b)) => {
-            let first = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-            both(&|value| {
-                let messages = answer(value)?;
-                Ok(Conversation::Messages { messages, tools: tools.clone(), first })
-            })
+        (_, Value::Array(_), Value::Array(_)) => {
+            Err(Fault::Broken("answers to nothing: there is no prompt".to_string()))
         }
         (_, Value::String(a), Value::String(b)) => {
             let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
@@ -197,6 +188,23 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
             })
         }
         _ => Err(Fault::Broken("`chosen` and `rejected` are of two kinds".to_string())),
+    }
+}
+
+/// The messages of an answer.
+fn answer(value: &Value) -> Result<Vec<Value>, Fault> {
+    let turns = match value {
+        Value::Array(turns) => turns.clone(),
+        Value::Object(_) => vec![value.clone()],
+        Value::String(text) => vec![json!({ "role": "assistant", "content": text })],
+        _ => return Err(Fault::Broken("an answer is a text or messages".to_string())),
+    };
+    if turns.iter().all(|turn| turn.get("from").is_none()) {
+        return Ok(turns);
+    }
+    match share_gpt(&Map::from_iter([("conversations".to_string(), turns.into())]))? {
+        Conversation::Messages { messages, .. } => Ok(messages),
+        Conversation::Plain { .. } => Err(Fault::OtherForm),
     }
 }
 
@@ -415,6 +423,12 @@ mod tests {
         check(json!({"prompt": [user], "chosen": [good], "rejected": [bad]}));
         check(json!({"prompt": "a", "chosen": [good], "rejected": [bad]}));
         check(json!({"chosen": [user, good], "rejected": [user, bad]}));
+        check(json!({
+            "prompt": "a", "messages": [user, good],
+            "chosen": [user, good], "rejected": [user, bad],
+        }));
+        let turns = |answer: &str| json!([{"from": "human", "value": "a"}, {"from": "gpt", "value": answer}]);
+        check(json!({"chosen": turns("b"), "rejected": turns("c")}));
         check(json!({
             "conversations": [{"from": "human", "value": "a"}],
             "chosen": {"from": "gpt", "value": "b"}, "rejected": {"from": "gpt", "value": "c"},

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use llmos_agent::Guard;
+use llmos_agent::messages::shaped;
 use llmos_tokenizer::chat::{Extra, render, render_marked};
 use llmos_tokenizer::{Special, Tokenizer};
 use serde_json::Value;
@@ -56,6 +58,8 @@ impl Example {
 pub struct Learner<'a> {
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
+    /// What of others' words is no control token.
+    pub guard: Guard,
     /// Its chat template, where it has one.
     pub template: Option<&'a str>,
     /// What the template is given besides.
@@ -74,8 +78,13 @@ impl Learner<'_> {
             Conversation::Plain { prompt, completion } => self.plain(prompt, completion),
             Conversation::Messages { messages, tools, first } => {
                 turns::check(messages)?;
-                let (text, learnt) = self.rendered(messages, tools.as_ref(), *first)?;
-                self.tokens(&text, &learnt)
+                // As a chat writes them: what is learnt is what will be asked.
+                let messages =
+                    shaped(messages).map_err(|error| Fault::Broken(error.to_string()))?;
+                let messages: Vec<Value> =
+                    messages.iter().map(|message| self.guard.disarmed(message)).collect();
+                let (text, learnt) = self.rendered(&messages, tools.as_ref(), *first)?;
+                self.parts(&text, &learnt)
             }
         };
         if example.ids.len() > self.context {
@@ -169,6 +178,21 @@ impl Learner<'_> {
         let whole = render(template, &part, tools, false, &self.extra)
             .map_err(|error| Fault::Broken(error.to_string()))?;
         Ok(common(after, whole.get(before.len()..).unwrap_or_default()))
+    }
+
+    /// The ids of a text with gaps, of which `learnt` is learnt.
+    fn parts(&self, text: &str, learnt: &[Range<usize>]) -> Example {
+        let mut example = Example { ids: Vec::new(), learnt: Vec::new() };
+        for (start, part) in Guard::parts(text) {
+            let end = start + part.len();
+            let within = learnt.iter().filter(|range| range.start < end && start < range.end);
+            let within =
+                within.map(|range| range.start.max(start) - start..range.end.min(end) - start);
+            let tokens = self.tokens(part, &within.collect::<Vec<_>>());
+            example.ids.extend(tokens.ids);
+            example.learnt.extend(tokens.learnt);
+        }
+        example
     }
 
     /// The ids of `text`, and those of them that overlap `learnt`.

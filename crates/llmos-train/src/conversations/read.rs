@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
@@ -14,6 +14,9 @@ use crate::data::hex;
 /// Longest row in bytes; what is longer is no row of a conversation.
 const LONGEST_ROW: usize = 16 << 20;
 
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What a Parquet file begins with.
 const PARQUET: &[u8] = b"PAR1";
 
@@ -22,6 +25,8 @@ const PARQUET: &[u8] = b"PAR1";
 pub struct Rows {
     /// In the files' order.
     pub rows: Vec<Value>,
+    /// The files, and how many rows come before each.
+    pub files: Vec<(PathBuf, usize)>,
     /// The SHA-256 of all files' bytes, one after another.
     pub sha256: String,
 }
@@ -33,9 +38,10 @@ pub struct Rows {
 /// error names the byte.
 pub fn read(paths: &[impl AsRef<Path>]) -> Result<Rows, Error> {
     let mut hash = Sha256::new();
-    let mut rows = Vec::new();
+    let (mut rows, mut files) = (Vec::new(), Vec::new());
     for path in paths {
         let path = path.as_ref();
+        files.push((path.to_path_buf(), rows.len()));
         let file = File::open(path).map_err(Error::io("read", path))?;
         let mut reader = BufReader::with_capacity(1 << 18, Tap { file, hash: &mut hash });
         let first = reader.fill_buf().map_err(Error::io("read", path))?;
@@ -44,12 +50,16 @@ pub fn read(paths: &[impl AsRef<Path>]) -> Result<Rows, Error> {
             parquet(path, &mut rows)?;
             continue;
         }
+        if first.starts_with(BYTE_ORDER_MARK) {
+            reader.consume(BYTE_ORDER_MARK.len());
+        }
+        let first = reader.fill_buf().map_err(Error::io("read", path))?;
         match first.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => array(path, reader, &mut rows)?,
             _ => lines(path, reader, &mut rows)?,
         }
     }
-    Ok(Rows { rows, sha256: hex(&hash.finalize()) })
+    Ok(Rows { rows, files, sha256: hex(&hash.finalize()) })
 }
 
 /// A file that is hashed by whoever reads it.

@@ -1,11 +1,12 @@
 //! A prepared folder, opened for training.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Manifest, Part};
+use super::manifest::{Manifest, Part, TOKENIZER};
 use super::read::hex;
 use super::stream::{Entries, Entry, Stream};
 use crate::Error;
@@ -27,6 +28,8 @@ pub struct Dataset {
 pub struct Origin {
     /// The source's path, as it was given.
     pub source: String,
+    /// The source's licence, where that is known.
+    pub licence: Option<String>,
     /// The file's path within the source.
     pub file: String,
     /// The row of the file, from 0: the document of a text, the value of JSON, the row of Parquet.
@@ -36,6 +39,10 @@ pub struct Origin {
     /// The token's number in the text that begins there, from 0; tokens before and after a
     /// document count.
     pub token: u64,
+    /// Tokens of that text that are not in the stream, before those that are.
+    pub skip: u64,
+    /// The tokens of the stream that were made of that text.
+    pub span: Range<u64>,
 }
 
 /// Which of the two streams.
@@ -62,6 +69,7 @@ impl Dataset {
     /// As [`Dataset::open`].
     pub fn open_with(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Dataset, Error> {
         let dataset = Dataset::open_unread(folder)?;
+        dataset.check_tokenizer()?;
         let total = dataset.train.n_token() + dataset.validation.n_token();
         let mut done = 0;
         for stream in [&dataset.train, &dataset.validation] {
@@ -107,6 +115,22 @@ impl Dataset {
             validation,
             validation_entries,
         })
+    }
+
+    /// Checks that the tokenizer is the one that made the ids.
+    fn check_tokenizer(&self) -> Result<(), Error> {
+        let path = self.folder.join(TOKENIZER);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let (got, expected) = (hex(&Sha256::digest(&bytes)), &self.manifest.tokenizer.sha256);
+        if got != *expected {
+            return Err(Error::Format {
+                path,
+                what: "tokenizer".into(),
+                expected: format!("the one that made the ids, of SHA-256 {expected}"),
+                got,
+            });
+        }
+        Ok(())
     }
 
     /// The folder; the tokenizer's files lie in it.
@@ -199,7 +223,7 @@ impl Dataset {
         if token >= self.n_token(split) {
             return Ok(None);
         }
-        let Some(entry) = self.entries(split).find(token)? else { return Ok(None) };
+        let Some((entry, end)) = self.entries(split).find(token)? else { return Ok(None) };
         let sources = &self.manifest.sources;
         let number = entry.at.file;
         let found = sources.iter().find_map(|source| {
@@ -214,10 +238,13 @@ impl Dataset {
         })?;
         Ok(Some(Origin {
             source: source.path.clone(),
+            licence: source.licence.clone(),
             file: file.name.clone(),
             row: entry.at.row,
             offset: entry.at.offset,
             token: token - entry.start + u64::from(entry.skip),
+            skip: entry.skip.into(),
+            span: entry.start..end.clamp(token + 1, self.n_token(split)),
         }))
     }
 

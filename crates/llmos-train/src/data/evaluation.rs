@@ -28,6 +28,8 @@ const MOST: usize = 50_000_000;
 pub(super) struct Evaluation {
     /// How many items have each run.
     runs: HashMap<u64, u8, FixedState>,
+    /// Items that have words.
+    n_item: u64,
     /// Items that are shorter than a run.
     n_short: u64,
 }
@@ -40,6 +42,7 @@ impl Evaluation {
         if words.is_empty() {
             return true;
         }
+        self.n_item += 1;
         if words.len() < RUN {
             self.n_short += 1;
             return true;
@@ -56,6 +59,11 @@ impl Evaluation {
 
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
+    }
+
+    /// Items that were added, those too short to be looked for as well.
+    pub(super) fn n_item(&self) -> u64 {
+        self.n_item
     }
 
     /// Items too short to be looked for.
@@ -124,7 +132,7 @@ mod tests {
                         as many clips in May.";
         assert!(evaluation.add(question) && evaluation.add("Short one.") && evaluation.add(""));
         assert!(evaluation.add("小明有十个苹果，他给了小红三个，还剩下几个？"));
-        assert_eq!(evaluation.n_short(), 1);
+        assert_eq!((evaluation.n_item(), evaluation.n_short()), (3, 1));
         let find = |text: &str| evaluation.find(&words(text));
         assert_eq!(find(&format!("The puzzle: {question}")), Some(2));
         let passage = "…sold CLIPS to 48 of her friends in april and then she sold…";

@@ -162,6 +162,11 @@ pub(super) fn read_evaluation(
     preparation: &Preparation,
     evaluation: &mut Evaluation,
 ) -> Result<(), Error> {
+    let refuse = |what: &str| Error::Setting {
+        key: "decontaminate".into(),
+        problem: format!("{} {what}", path.display()),
+    };
+    let before = evaluation.n_item();
     let (files, _) = files::list(&Source::new(path), &preparation.endings)?;
     for file in &files {
         let columns = match file.format {
@@ -180,13 +185,13 @@ pub(super) fn read_evaluation(
             while let Some(row) = opened.rows.next()? {
                 let Row::Document(document) = row else { continue };
                 if !evaluation.add(&super::normalize::normalize(&document.text)) {
-                    return Err(Error::Setting {
-                        key: "decontaminate".into(),
-                        problem: format!("{} is too large to be held in memory", path.display()),
-                    });
+                    return Err(refuse("is too large to be held in memory"));
                 }
             }
         }
     }
-    Ok(())
+    match evaluation.n_item() == before {
+        true => Err(refuse("holds no text to look for")),
+        false => Ok(()),
+    }
 }

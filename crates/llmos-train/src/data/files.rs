@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
+use super::read::is_packed;
 use super::source::Source;
 use crate::Error;
 
@@ -82,6 +83,24 @@ pub(super) fn list(
         });
     }
     Ok((files, skipped))
+}
+
+/// The files of these paths as a preparation reads them, if all are plain text; none where some must
+/// be unpacked or taken apart.
+///
+/// # Errors
+/// There is no such file, a folder cannot be listed, or has nothing to read.
+pub fn plain_texts(paths: &[PathBuf]) -> Result<Option<Vec<PathBuf>>, Error> {
+    let mut plain = Vec::new();
+    for path in paths {
+        for file in list(&Source::new(path), &[])?.0 {
+            if file.format != Format::Text || is_packed(&file.path)? {
+                return Ok(None);
+            }
+            plain.push(file.path);
+        }
+    }
+    Ok(Some(plain))
 }
 
 fn walk(
@@ -168,6 +187,22 @@ mod tests {
         assert_eq!(names, ["a.jsonl", "b/a.md", "b/z.txt"]);
         assert!(files.iter().all(|file| !file.is_named && file.n_byte == 1));
         assert_eq!(skipped, BTreeMap::from([("png".into(), 1), ("no ending".into(), 1)]));
+    }
+
+    #[test]
+    fn plain_texts_are_those_that_need_no_reader() {
+        let scratch = Scratch::new();
+        for name in ["b/z.txt", "a.md", "LICENSE.txt", "NOTICE", "c.png"] {
+            scratch.write(name, b"x");
+        }
+        let plain = || plain_texts(&[scratch.path().to_path_buf()]).unwrap();
+        assert_eq!(plain(), Some(["a.md", "b/z.txt"].map(|n| scratch.path().join(n)).to_vec()));
+        scratch.write("d.txt", b"\x1f\x8b\x08");
+        assert_eq!(plain(), None);
+        std::fs::remove_file(scratch.path().join("d.txt")).unwrap();
+        scratch.write("e.jsonl", b"{}");
+        assert_eq!(plain(), None);
+        assert!(plain_texts(&[scratch.path().join("none")]).is_err());
     }
 
     #[test]

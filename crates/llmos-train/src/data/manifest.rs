@@ -15,6 +15,12 @@ use crate::Error;
 /// The manifest's name in its folder.
 pub const MANIFEST: &str = "manifest.json";
 
+/// The tokenizer's name in its folder.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+
+/// The name of what is to be known of the tokenizer beside itself.
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
 /// What the manifest says that it is.
 const FORMAT: &str = "llmos-data";
 
@@ -209,6 +215,14 @@ impl Manifest {
         }
         manifest.check_spans(&refuse)?;
         Ok((manifest, bytes))
+    }
+
+    /// Whether a file of that name belongs to the folder.
+    pub(super) fn names(&self, name: &str) -> bool {
+        let is_part =
+            |part: &Part| part.index == name || part.shards.iter().any(|shard| shard.file == name);
+        [MANIFEST, TOKENIZER, TOKENIZER_CONFIG].contains(&name)
+            || [&self.train, &self.validation].into_iter().any(is_part)
     }
 
     /// Checks that the sources' spans make up the streams.

@@ -47,6 +47,7 @@ pub use batches::{Batch, BatchOptions, Batches, Order};
 pub use dataset::{Dataset, Origin, Split};
 pub use duplicates::{N_BAND, N_HASH, N_ROW, SHINGLE};
 pub use evaluation::RUN as CONTAMINATION_RUN;
+pub use files::plain_texts;
 pub use held_out::HeldOut;
 pub use language::Language;
 pub use manifest::{FileEntry, MANIFEST, Manifest, Part, Shard, SourceEntry, Span, TokenizerEntry};

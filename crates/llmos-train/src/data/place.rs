@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::manifest::Manifest;
 use crate::Error;
 use crate::disk::{aside, lock, parent, sync_folder};
 
@@ -21,24 +22,33 @@ pub struct Place {
 
 impl Place {
     /// Takes the place of a folder that is not there yet, or empty; `force` replaces another data
-    /// set. What a run that was killed left behind is removed.
+    /// set. Of a link it is the folder that it leads to. What a run that was killed left behind is
+    /// removed.
     ///
     /// # Errors
     /// [`Error::Locked`] while another process writes there; [`Error::Setting`] where something
     /// stands in the way; [`Error::Io`] where the system refuses.
     pub fn new(out: &Path, force: bool) -> Result<Place, Error> {
         let refuse = |problem: String| Error::Setting { key: "out".into(), problem };
+        let shown = out.display();
+        let target = out.canonicalize().ok().filter(|_| out.is_symlink());
+        let out = target.as_deref().unwrap_or(out);
         if out.file_name().is_none() {
-            return Err(refuse(format!("{} is no name for a folder", out.display())));
+            return Err(refuse(format!("{shown} is no name for a folder")));
         }
         if out.symlink_metadata().is_ok() {
-            let is_empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-            let is_data = out.join(super::MANIFEST).is_file();
-            if !is_empty && !is_data {
-                return Err(refuse(format!("{} exists, and is no data set", out.display())));
-            }
-            if !is_empty && !force {
-                return Err(refuse(format!("{} exists", out.display())));
+            let names = names(out).ok_or_else(|| refuse(format!("{shown} exists")))?;
+            let manifest = Manifest::read(out).map(|(manifest, _)| manifest);
+            match manifest {
+                _ if names.is_empty() => {}
+                Err(_) => return Err(refuse(format!("{shown} exists, and is no data set"))),
+                Ok(_) if !force => return Err(refuse(format!("{shown} exists"))),
+                Ok(manifest) => {
+                    if let Some(other) = names.iter().find(|name| !manifest.names(name)) {
+                        let problem = format!("{shown} holds {other}, which no data set has");
+                        return Err(refuse(problem));
+                    }
+                }
             }
         }
         let aside = aside(out);
@@ -106,6 +116,12 @@ impl Place {
     }
 }
 
+/// The names in a folder; none where it is none, or cannot be listed.
+fn names(folder: &Path) -> Option<Vec<String>> {
+    let entries = std::fs::read_dir(folder).ok()?.collect::<Result<Vec<_>, _>>().ok()?;
+    Some(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // Windows removes no file that is open; elsewhere the lock is held to the end.
@@ -121,8 +137,19 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::MANIFEST;
     use crate::data::scratch::Scratch;
+    use crate::data::{MANIFEST, TokenizerEntry};
+
+    /// The manifest of an empty data set, of a program of this name.
+    fn manifest(program: &str) -> Vec<u8> {
+        let (sha256, start) = (String::new(), Vec::new());
+        let entry = TokenizerEntry { vocab_size: 1, sha256, start, end: None, lost: 0.0 };
+        let mut manifest = Manifest::new(entry);
+        manifest.program = program.into();
+        manifest.train.index = "documents.bin".into();
+        manifest.validation.index = "validation-documents.bin".into();
+        serde_json::to_vec(&manifest).unwrap()
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap();
@@ -168,13 +195,20 @@ mod tests {
             let error = Place::new(&out, force).unwrap_err().to_string();
             assert!(error.contains("no data set"), "{error}");
         }
-        scratch.write("data/manifest.json", b"old");
+        // Another program's manifest, and a data set that has become the home of something else.
+        scratch.write("data/manifest.json", b"{\"name\": \"my extension\"}");
+        let error = Place::new(&out, true).unwrap_err().to_string();
+        assert!(error.contains("no data set"), "{error}");
+        scratch.write("data/manifest.json", &manifest("old"));
+        let error = Place::new(&out, true).unwrap_err().to_string();
+        assert!(error.contains("holds notes, which no data set has"), "{error}");
+        std::fs::remove_file(out.join("notes")).unwrap();
         assert!(Place::new(&out, false).is_err());
         let place = Place::new(&out, true).unwrap();
-        assert_eq!(std::fs::read(out.join(MANIFEST)).unwrap(), b"old");
-        std::fs::write(place.aside().join(MANIFEST), "new").unwrap();
+        assert_eq!(std::fs::read(out.join(MANIFEST)).unwrap(), manifest("old"));
+        std::fs::write(place.aside().join(MANIFEST), manifest("new")).unwrap();
         place.finish().unwrap();
-        assert_eq!(std::fs::read(out.join(MANIFEST)).unwrap(), b"new");
+        assert_eq!(std::fs::read(out.join(MANIFEST)).unwrap(), manifest("new"));
         assert_eq!(
             (names(scratch.path()), names(&out)),
             (vec!["data".into()], vec![MANIFEST.into()])
@@ -184,5 +218,19 @@ mod tests {
         scratch.write("file", b"mine");
         assert!(Place::new(&scratch.path().join("file"), true).is_err());
         assert!(Place::new(Path::new(".."), true).is_err());
+    }
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_one() {
+        let scratch = Scratch::new();
+        let (link, folder) = (scratch.path().join("link"), scratch.path().join("far/data"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        let place = Place::new(&link, false).unwrap();
+        std::fs::write(place.aside().join(MANIFEST), manifest("new")).unwrap();
+        place.finish().unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(folder.join(MANIFEST)).unwrap(), manifest("new"));
+        assert_eq!(names(&scratch.path().join("far")), ["data"]);
     }
 }

@@ -17,7 +17,7 @@ use super::evaluation::{self, Evaluation};
 use super::examine::Examiner;
 use super::feed::{Event, feed, list, read_evaluation};
 use super::files;
-use super::manifest::{MANIFEST, Manifest, TokenizerEntry};
+use super::manifest::{MANIFEST, Manifest, TOKENIZER, TOKENIZER_CONFIG, TokenizerEntry};
 use super::normalize::normalize;
 use super::place::Place;
 use super::preparation::Preparation;
@@ -260,16 +260,15 @@ fn write_tokenizer(
     mut files: TokenizerFiles,
     frame: &Frame,
 ) -> Result<TokenizerEntry, Error> {
-    const JSON: &str = "tokenizer.json";
-    if !files.iter().any(|(name, _)| name == JSON) {
-        files.push((JSON.into(), tokenizer.to_json().into_bytes()));
-        files.retain(|(name, _)| name != "tokenizer_config.json");
-        files.push(("tokenizer_config.json".into(), tokenizer.to_json_config().into_bytes()));
+    if !files.iter().any(|(name, _)| name == TOKENIZER) {
+        files.push((TOKENIZER.into(), tokenizer.to_json().into_bytes()));
+        files.retain(|(name, _)| name != TOKENIZER_CONFIG);
+        files.push((TOKENIZER_CONFIG.into(), tokenizer.to_json_config().into_bytes()));
     }
     let mut sha256 = String::new();
     for (name, bytes) in &files {
         write_file(folder, name, bytes)?;
-        if name == JSON {
+        if name == TOKENIZER {
             sha256 = hex(&Sha256::digest(bytes));
         }
     }

@@ -12,8 +12,10 @@ pub enum Reason {
     Empty,
     /// The row lacks the field, or it is no text.
     NoText,
-    /// The row is broken, and `lossy` passes over such.
+    /// The row is broken, or bytes of a text are none, and `lossy` passes over such.
     Unreadable,
+    /// The row is longer than can be held, and `lossy` passes over such.
+    TooLong,
     /// Fewer bytes than are asked for.
     Short,
     /// Few of its characters are letters.
@@ -39,6 +41,7 @@ impl Reason {
             Reason::Empty => "empty",
             Reason::NoText => "no text in the row",
             Reason::Unreadable => "unreadable",
+            Reason::TooLong => "row too long to hold",
             Reason::Short => "too short",
             Reason::FewLetters => "too few letters",
             Reason::LongWords => "words too long",

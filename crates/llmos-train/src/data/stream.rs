@@ -324,8 +324,9 @@ impl Entries {
         })
     }
 
-    /// The entry that holds a token: the last that begins at or before it.
-    pub(super) fn find(&self, token: u64) -> Result<Option<Entry>, Error> {
+    /// The entry that holds a token, the last that begins at or before it, and the token at which the
+    /// next one begins.
+    pub(super) fn find(&self, token: u64) -> Result<Option<(Entry, u64)>, Error> {
         let (mut from, mut to) = (0, self.count());
         while from < to {
             let middle = from + (to - from) / 2;
@@ -335,6 +336,10 @@ impl Entries {
                 to = middle;
             }
         }
-        if from == 0 { Ok(None) } else { self.get(from - 1).map(Some) }
+        if from == 0 {
+            return Ok(None);
+        }
+        let end = if from < self.count() { self.get(from)?.start } else { self.n_token };
+        Ok(Some((self.get(from - 1)?, end)))
     }
 }

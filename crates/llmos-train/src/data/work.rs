@@ -149,6 +149,18 @@ impl Work<'_> {
         tally: &mut Tally,
     ) -> Option<(Document, u128)> {
         let Findings { document, identity, signature, fault, cuts, .. } = findings;
+        if document.lost > 0 {
+            let because = "bytes that are no text".to_string();
+            self.remove(
+                source,
+                tally,
+                document.at,
+                Reason::Unreadable,
+                document.lost,
+                &document.text,
+                because,
+            );
+        }
         for cut in &cuts {
             let (n_byte, because) = (cut.len() as u64, "cut out".to_string());
             self.remove(source, tally, document.at, Reason::Contaminated, n_byte, cut, because);

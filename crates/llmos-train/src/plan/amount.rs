@@ -1,7 +1,7 @@
 //! Amounts as people write them: 70e9, 70B, 2T, 1.1b, 350M, 2_000_000.
 
 /// What an amount looks like, for messages.
-pub const FORMS: &str = "a number such as 70e9, 70B, 2T or 350M";
+pub const FORMS: &str = "a number of 0 or more, such as 70e9, 70B, 2T or 350M";
 
 /// The number that `text` is: digits, with an exponent or one of K, M, B (or G) and T for thousands,
 /// millions, billions (10^9) and trillions (10^12).

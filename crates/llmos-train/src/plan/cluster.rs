@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::amount::{figures, shown};
+use super::amount::{bytes, figures, shown};
 use crate::Error;
 
 /// Model FLOPs utilisation where nothing fixes it: what Llama 2 70B's published GPU-hours come to
@@ -14,6 +14,11 @@ pub const USUAL_MFU: f64 = 0.43;
 
 /// Bytes of a parameter in half precision.
 pub const BYTES_PER_PARAMETER: f64 = 2.0;
+
+/// Bytes of a parameter while it is trained in mixed precision with AdamW: weight and gradient in
+/// half precision, a weight and two means in single (arXiv 1910.02054, section 3.1). What a batch takes
+/// beside that depends on how the work is cut up.
+pub const BYTES_IN_TRAINING: f64 = 16.0;
 
 /// Bytes of web text that a token stands for.
 pub const BYTES_PER_TOKEN: f64 = 5.0;
@@ -30,6 +35,8 @@ pub struct Order {
     pub tokens: f64,
     /// FLOP/s of one accelerator at most.
     pub peak: f64,
+    /// Bytes of memory of one accelerator; none where it is not asked whether the run fits.
+    pub memory: Option<f64>,
     /// Accelerators.
     pub gpus: Option<f64>,
     /// Days.
@@ -67,6 +74,10 @@ pub struct Cluster {
     pub mfu_is_assumed: bool,
     /// The model's file, at 2 bytes a parameter.
     pub parameter_bytes: f64,
+    /// Weights, gradients and what the optimizer remembers, at 16 bytes a parameter.
+    pub training_bytes: f64,
+    /// The fewest accelerators whose memory holds that; none where the memory is not known.
+    pub fewest_gpus: Option<f64>,
     /// The text, at 5 bytes a token.
     pub corpus_bytes: f64,
 }
@@ -104,32 +115,43 @@ impl Order {
             }
         }
         let gpu_hours = first.map_or(least_hours / USUAL_MFU, |(hours, _)| hours);
-        let mfu = self.mfu.unwrap_or(least_hours / gpu_hours);
+        // A share that was given is one rounded, where hours that were given say what it is.
+        let mfu = match by_days.or(by_money) {
+            Some(hours) => least_hours / hours,
+            None => self.mfu.unwrap_or(USUAL_MFU),
+        };
         if mfu > 1.0 {
             return Err(self.too_little(gpu_hours, least_hours));
         }
+        let fewest_gpus = self.fewest_gpus();
         let gpus = self.gpus.or_else(|| {
             let needed = gpu_hours / 24.0 / self.days?;
             // Just above a whole number is rounding.
-            Some((needed - 1e-9).ceil().max(1.0))
+            Some((needed - 1e-9).ceil().max(fewest_gpus.unwrap_or(1.0)))
         });
-        let days = self.days.or_else(|| Some(gpu_hours / 24.0 / self.gpus?));
-        let price = self.price.or_else(|| Some(self.dollars? / gpu_hours));
-        let dollars = self.dollars.or_else(|| Some(self.price? * gpu_hours));
-        Ok(Cluster {
+        let cluster = Cluster {
             params: self.params,
             tokens: self.tokens,
             flops,
             gpus,
-            days,
+            // Whole accelerators are done sooner than the part of one that the days take.
+            days: gpus.map(|gpus| gpu_hours / 24.0 / gpus),
             gpu_hours,
-            dollars,
-            price,
+            dollars: self.price.map(|price| price * gpu_hours).or(self.dollars),
+            price: self.price.or_else(|| Some(self.dollars? / gpu_hours)),
             mfu,
             mfu_is_assumed: first.is_none(),
             parameter_bytes: BYTES_PER_PARAMETER * self.params,
+            training_bytes: BYTES_IN_TRAINING * self.params,
+            fewest_gpus,
             corpus_bytes: BYTES_PER_TOKEN * self.tokens,
-        })
+        };
+        cluster.check()
+    }
+
+    /// The fewest accelerators that hold what is trained.
+    fn fewest_gpus(&self) -> Option<f64> {
+        Some((BYTES_IN_TRAINING * self.params / self.memory?).ceil().max(1.0))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -155,6 +177,20 @@ impl Order {
         }
         if let Some(gpus) = self.gpus.filter(|gpus| gpus.fract() != 0.0) {
             let problem = format!("{gpus} is no whole number; the nearest is {}", gpus.round());
+            return Err(setting("--gpus", problem));
+        }
+        if let (Some(gpus), Some(fewest), Some(memory)) =
+            (self.gpus, self.fewest_gpus(), self.memory)
+            && gpus < fewest
+        {
+            let problem = format!(
+                "{} x {} of memory are less than the {} of weights, gradients and optimizer, at \
+                 {BYTES_IN_TRAINING} bytes a parameter; the nearest number that holds them is {}",
+                figures(gpus, 3),
+                bytes(memory),
+                bytes(BYTES_IN_TRAINING * self.params),
+                figures(fewest, 3),
+            );
             return Err(setting("--gpus", problem));
         }
         if let Some(mfu) = self.mfu.filter(|mfu| *mfu > 1.0) {
@@ -189,6 +225,21 @@ impl Order {
             ways.join(" or "),
         );
         setting("plan", problem)
+    }
+}
+
+impl Cluster {
+    /// Refuses numbers that are too large to be reckoned with.
+    fn check(self) -> Result<Cluster, Error> {
+        let known = [self.flops, self.gpu_hours, self.mfu, self.training_bytes, self.corpus_bytes];
+        let solved = [self.gpus, self.days, self.dollars, self.price, self.fewest_gpus];
+        let mut all = known.into_iter().chain(solved.into_iter().flatten());
+        if all.all(f64::is_finite) {
+            return Ok(self);
+        }
+        let (params, tokens) = (self.params, self.tokens);
+        let problem = format!("{params:e} parameters and {tokens:e} tokens are beyond all numbers");
+        Err(setting("--params", problem))
     }
 }
 

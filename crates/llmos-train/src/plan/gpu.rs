@@ -18,8 +18,6 @@ pub struct Gpu {
     pub bf16_tflops: f64,
     /// Products in single precision outside tensor cores, TFLOP/s; none where there are none.
     pub f32_tflops: Option<f64>,
-    /// Products of bytes in floating point, TFLOP/s; none where there are none.
-    pub fp8_tflops: Option<f64>,
     /// Memory, GB.
     pub memory_gb: f64,
     /// The board's power limit, W; none where it is not published.
@@ -30,7 +28,7 @@ pub struct Gpu {
 
 const fn gpu(
     name: &'static str,
-    [bf16, f32, fp8]: [f64; 3],
+    [bf16, f32]: [f64; 2],
     memory_gb: f64,
     watts: f64,
     source: &'static str,
@@ -38,15 +36,7 @@ const fn gpu(
     const fn known(figure: f64) -> Option<f64> {
         if figure > 0.0 { Some(figure) } else { None }
     }
-    Gpu {
-        name,
-        bf16_tflops: bf16,
-        f32_tflops: known(f32),
-        fp8_tflops: known(fp8),
-        memory_gb,
-        watts: known(watts),
-        source,
-    }
+    Gpu { name, bf16_tflops: bf16, f32_tflops: known(f32), memory_gb, watts: known(watts), source }
 }
 
 /// The source of figures that several other pages give alike, the maker's own not having been at hand.
@@ -57,28 +47,28 @@ const UNCHECKED: &str = "not checked against the maker's page";
 
 const TPU: &str = "Google Cloud TPU documentation";
 
-/// The accelerators that have a name: peaks in bf16 (V100, T4: f16), f32 and FP8; 0 is unknown.
+/// The accelerators that have a name: peaks in bf16 (V100, T4: f16) and f32; 0 is unknown.
 pub const GPUS: [Gpu; 20] = [
-    gpu("t4", [65.0, 8.1, 0.0], 16.0, 70.0, "NVIDIA T4 datasheet"),
-    gpu("v100-16g", [125.0, 15.7, 0.0], 16.0, 300.0, "NVIDIA V100 datasheet, SXM2"),
-    gpu("v100-32g", [125.0, 15.7, 0.0], 32.0, 300.0, "NVIDIA V100 datasheet, SXM2"),
-    gpu("a100-40g", [312.0, 19.5, 0.0], 40.0, 400.0, "NVIDIA A100 datasheet, SXM"),
-    gpu("a100-80g", [312.0, 19.5, 0.0], 80.0, 400.0, "NVIDIA A100 datasheet, SXM"),
-    gpu("h100-80g", [989.0, 67.0, 1979.0], 80.0, 700.0, "NVIDIA H100 datasheet, SXM"),
-    gpu("h100-pcie", [756.0, 51.0, 1513.0], 80.0, 350.0, "NVIDIA H100 datasheet, PCIe"),
-    gpu("h200", [989.0, 67.0, 1979.0], 141.0, 700.0, SECOND_HAND),
-    gpu("b200", [2250.0, 75.0, 4500.0], 180.0, 1000.0, SECOND_HAND),
-    gpu("l4", [121.0, 30.3, 242.0], 24.0, 72.0, "NVIDIA L4 datasheet"),
-    gpu("l40s", [362.0, 91.6, 733.0], 48.0, 350.0, "NVIDIA L40S datasheet"),
-    gpu("rtx-3090", [71.0, 35.6, 0.0], 24.0, 350.0, UNCHECKED),
-    gpu("rtx-4090", [165.2, 82.6, 330.3], 24.0, 450.0, "NVIDIA Ada whitepaper"),
-    gpu("rtx-5090", [209.5, 104.8, 419.0], 32.0, 575.0, SECOND_HAND),
-    gpu("mi250x", [383.0, 47.9, 0.0], 128.0, 560.0, SECOND_HAND),
-    gpu("mi300x", [1307.4, 163.4, 2614.9], 192.0, 750.0, SECOND_HAND),
-    gpu("tpu-v4", [275.0, 0.0, 0.0], 32.0, 0.0, TPU),
-    gpu("tpu-v5e", [197.0, 0.0, 0.0], 16.0, 0.0, TPU),
-    gpu("tpu-v5p", [459.0, 0.0, 0.0], 95.0, 0.0, TPU),
-    gpu("tpu-v6e", [918.0, 0.0, 0.0], 32.0, 0.0, TPU),
+    gpu("t4", [65.0, 8.1], 16.0, 70.0, "NVIDIA T4 datasheet"),
+    gpu("v100-16g", [125.0, 15.7], 16.0, 300.0, "NVIDIA V100 datasheet, SXM2"),
+    gpu("v100-32g", [125.0, 15.7], 32.0, 300.0, "NVIDIA V100 datasheet, SXM2"),
+    gpu("a100-40g", [312.0, 19.5], 40.0, 400.0, "NVIDIA A100 datasheet, SXM"),
+    gpu("a100-80g", [312.0, 19.5], 80.0, 400.0, "NVIDIA A100 datasheet, SXM"),
+    gpu("h100-80g", [989.0, 67.0], 80.0, 700.0, "NVIDIA H100 datasheet, SXM"),
+    gpu("h100-pcie", [756.0, 51.0], 80.0, 350.0, "NVIDIA H100 datasheet, PCIe"),
+    gpu("h200", [989.0, 67.0], 141.0, 700.0, SECOND_HAND),
+    gpu("b200", [2250.0, 75.0], 180.0, 1000.0, SECOND_HAND),
+    gpu("l4", [121.0, 30.3], 24.0, 72.0, "NVIDIA L4 datasheet"),
+    gpu("l40s", [362.0, 91.6], 48.0, 350.0, "NVIDIA L40S datasheet"),
+    gpu("rtx-3090", [71.0, 35.6], 24.0, 350.0, UNCHECKED),
+    gpu("rtx-4090", [165.2, 82.6], 24.0, 450.0, "NVIDIA Ada whitepaper"),
+    gpu("rtx-5090", [209.5, 104.8], 32.0, 575.0, SECOND_HAND),
+    gpu("mi250x", [383.0, 47.9], 128.0, 560.0, SECOND_HAND),
+    gpu("mi300x", [1307.4, 163.4], 192.0, 750.0, SECOND_HAND),
+    gpu("tpu-v4", [275.0, 0.0], 32.0, 0.0, TPU),
+    gpu("tpu-v5e", [197.0, 0.0], 16.0, 0.0, TPU),
+    gpu("tpu-v5p", [459.0, 0.0], 95.0, 0.0, TPU),
+    gpu("tpu-v6e", [918.0, 0.0], 32.0, 0.0, TPU),
 ];
 
 impl Gpu {

@@ -27,6 +27,10 @@ pub struct Law {
     pub delta: f64,
     /// Standard deviation of ln(actual / predicted) over the runs.
     pub spread: f64,
+    /// The least and the most parameters of the runs, in millions.
+    pub parameters: [f64; 2],
+    /// The least and the most text that the runs read, in megabytes.
+    pub bytes: [f64; 2],
     /// The texts that the runs read.
     pub texts: String,
     /// How many runs.
@@ -114,8 +118,19 @@ impl Law {
         let e = ((ratio * before - after) / (1.0 - ratio)).max(least);
         let at = |size: Size| (e + self.saved(size)) * self.context(size);
         let bits_per_byte = end * at(size).max(0.0) / at(second);
-        let factor = (DEVIATIONS * self.spread).exp();
+        let factor = (DEVIATIONS * self.spread * (1.0 + self.distance(size))).exp();
         Prediction { bits_per_byte, low: bits_per_byte / factor, high: bits_per_byte * factor }
+    }
+
+    /// How far a run lies outside those that the law was fitted on, in powers of ten. Each of them
+    /// widens the interval by its own width: no run of ours says how wrong the law is out there, only
+    /// that it must be less sure.
+    fn distance(&self, size: Size) -> f64 {
+        let beyond = |number: f64, [least, most]: [f64; 2]| {
+            let number = number / 1e6;
+            (number / most).log10().max((least / number).log10()).max(0.0)
+        };
+        beyond(size.parameters, self.parameters) + beyond(size.bytes, self.bytes)
     }
 
     /// What more parameters and more text would save.
@@ -143,7 +158,7 @@ mod tests {
     fn a_law_goes_through_what_small_models_reached() {
         // Invented numbers that come out even.
         let text = "[law]\na = 1.0\nalpha = 0.5\nbeta = 0.5\ndelta = 0.0\nspread = 0.02\n\
-                    texts = \"none\"\nruns = 0\nfitted = \"never\"";
+                    parameters = [1.0, 4.0]\nbytes = [0.25, 4.0]\ntexts = \"none\"\nruns = 0\nfitted = \"never\"";
         let law = Law::from_toml(text).unwrap().unwrap();
         let size = |parameters: f64, bytes: f64| Size { parameters, bytes, context: 128.0 };
         // With e = 2: 2 + 1 + 2 = 5 and 2 + 1 + 1 = 4, of a text whose factor is 0.5.
@@ -156,6 +171,10 @@ mod tests {
             assert!((prediction.high / prediction.bits_per_byte - factor).abs() < 1e-12);
             assert!((prediction.bits_per_byte / prediction.low - factor).abs() < 1e-12);
         }
+        // Ten times as large and a hundred times as far in the text: four times as wide in ln.
+        let far = law.predict(size(4e7, 4e8), &pilot);
+        let width = (far.high / far.low).ln() / (2.0 * 1.96 * 0.02);
+        assert!((width - 4.0).abs() < 1e-9, "{width}");
         // Ends that no law of this form has, rising ones among them, still give a number.
         for ends in [[(first, 2.5), (second, 0.1)], [(first, 2.0), (second, 2.5)]] {
             let bits = law.predict(size(4e6, 4e6), &Pilot { ends }).bits_per_byte;

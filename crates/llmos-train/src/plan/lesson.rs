@@ -138,7 +138,6 @@ impl LessonPlan {
             startup: startup + per_token / 3.0 * compared as f64,
             steps: step * self.steps as f64,
             evaluations: per_token / 3.0 * evaluated(recipe, held_out),
-            checkpoints: 0.0,
         })
     }
 }

@@ -108,7 +108,6 @@ fn measured(recipe: &Recipe, device: &Arc<Device>, start: Instant) -> Speed {
     Speed {
         flops_per_s: flops / seconds,
         startup_seconds: start.elapsed().as_secs_f64(),
-        write_bytes_per_s: None,
         source: format!("measured, {} threads", device.threads().count()),
     }
 }

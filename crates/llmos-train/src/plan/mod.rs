@@ -19,7 +19,9 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{BYTES_PER_PARAMETER, BYTES_PER_TOKEN, Cluster, Order, USUAL_MFU};
+pub use cluster::{
+    BYTES_IN_TRAINING, BYTES_PER_PARAMETER, BYTES_PER_TOKEN, Cluster, Order, USUAL_MFU,
+};
 pub use flops::{Flops, RunFlops, optimizer_step};
 pub use forecast::{Comparison, Forecast, ForecastFile, Outcome};
 pub use gpu::{GPUS, Gpu};

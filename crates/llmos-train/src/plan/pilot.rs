@@ -3,6 +3,7 @@
 //! it is after a million tokens than after 300,000 says how much there is left to learn.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use llmos_tensor::Device;
 
@@ -32,18 +33,30 @@ const CONTEXT: u64 = 128;
 /// Held-out tokens that it is measured on, about.
 const MEASURED: u64 = 1 << 16;
 
-/// Trains the small model twice. None where nothing is held out to measure it on, or the text is too
-/// short. The same text gives the same figures on every machine with the same instructions.
+/// Steps by whose time it is judged how long both runs take, the first of them aside.
+const JUDGED: u32 = 8;
+
+/// Trains the small model twice. None where nothing is held out to measure it on, the text is too
+/// short, or both runs would take longer than `most`, which a few steps show. The same text gives
+/// the same figures on every machine with the same instructions.
 ///
 /// # Errors
 /// As [`Dataset::read`].
-pub fn pilot(dataset: &Arc<Dataset>, device: &Arc<Device>) -> Result<Option<Pilot>, Error> {
+pub fn pilot(
+    dataset: &Arc<Dataset>,
+    device: &Arc<Device>,
+    most: Duration,
+) -> Result<Option<Pilot>, Error> {
     let shortest = dataset.n_token(Split::Train).min(dataset.n_token(Split::Validation));
     if shortest <= 2 * CONTEXT {
         return Ok(None);
     }
-    let [short, long] = TOKENS.map(|tokens| end(dataset, device, tokens));
-    Ok(short?.zip(long?).map(|(short, long)| Pilot { ends: [short, long] }))
+    let [short, long] = TOKENS;
+    // Steps of both runs are alike.
+    let most = most.mul_f64(short as f64 / (short + long) as f64);
+    let Some(short) = end(dataset, device, short, most)? else { return Ok(None) };
+    let long = end(dataset, device, long, Duration::MAX)?;
+    Ok(long.map(|long| Pilot { ends: [short, long] }))
 }
 
 /// Model FLOPs of both runs on a text.
@@ -54,18 +67,30 @@ pub fn pilot_flops(text: &Text) -> Result<f64, Error> {
     TOKENS.iter().map(|&tokens| Ok(RunFlops::of(&recipe(text, tokens)?).model)).sum()
 }
 
-/// One run: what it was, and held-out bits a byte at its end.
+/// One run: what it was, and held-out bits a byte at its end; none where that takes longer than `most`.
 fn end(
     dataset: &Arc<Dataset>,
     device: &Arc<Device>,
     tokens: i64,
+    most: Duration,
 ) -> Result<Option<(Size, f64)>, Error> {
     let text = Text::from(&**dataset);
     let recipe = recipe(&text, tokens)?;
     let mut trainer = Trainer::new(&recipe, &Material::Text(dataset.clone()), device)?;
-    for _ in 0..recipe.train.steps {
+    let mut start = Instant::now();
+    for step in 0..recipe.train.steps as u32 {
         if trainer.train_step()?.is_err() {
             return Ok(None);
+        }
+        // The first one finds cold caches.
+        if step == 0 {
+            start = Instant::now();
+        }
+        if step == JUDGED {
+            let each = start.elapsed() / JUDGED;
+            if each.saturating_mul(recipe.train.steps as u32) > most {
+                return Ok(None);
+            }
         }
     }
     let measured = trainer.evaluate(MEASURED)?;

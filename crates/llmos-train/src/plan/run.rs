@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::amount::{bytes, duration, figures};
 use super::flops::{Flops, RunFlops};
 use super::law::{Law, Prediction, Size};
-use super::memory::{ActivationFormula, Disk, Memory, activations, checkpoint};
+use super::memory::{ActivationFormula, Disk, Memory, activations};
 use super::parameters::Parameters;
 use crate::Error;
 use crate::recipe::{Facts, Recipe, Speed, Text};
@@ -37,7 +37,8 @@ pub struct RunPlan {
     pub prediction: Option<Prediction>,
 }
 
-/// Where a run's time goes, in seconds.
+/// Where a run's time goes, in seconds. What checkpoints take is not counted: that depends
+/// on the disk, which is not measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Seconds {
     /// Before the first step.
@@ -46,8 +47,6 @@ pub struct Seconds {
     pub steps: f64,
     /// Evaluations, the last one of all held-out text included.
     pub evaluations: f64,
-    /// Checkpoints.
-    pub checkpoints: f64,
 }
 
 /// How often something comes that comes every so many steps, the last one left out.
@@ -67,18 +66,16 @@ impl Seconds {
         let token = Flops::of(&recipe.model, recipe.train.context);
         let learnt = recipe.train.tokens() as f64;
         let last = text.and_then(|text| text.held_out_tokens).unwrap_or(recipe.eval_tokens as u64);
-        let saved = (times(recipe, recipe.save_every) + 1) as f64 * checkpoint(recipe) as f64;
         Seconds {
             startup: speed.startup_seconds,
             steps: learnt * token.training() / speed.flops_per_s,
             evaluations: evaluated(recipe, last) * token.forward() / speed.flops_per_s,
-            checkpoints: speed.write_bytes_per_s.map_or(0.0, |rate| saved / rate),
         }
     }
 
     /// The whole process.
     pub fn total(&self) -> f64 {
-        self.startup + self.steps + self.evaluations + self.checkpoints
+        self.startup + self.steps + self.evaluations
     }
 }
 
@@ -151,7 +148,7 @@ impl RunPlan {
         if let (Some(seconds), Some(minutes)) = (self.seconds, minutes)
             && seconds.total() > minutes * 60.0 * TIME_TOLERANCE
         {
-            // Evaluations and checkpoints become fewer with the steps.
+            // Evaluations become fewer with the steps.
             let left = (minutes * 60.0 - seconds.startup) / (seconds.total() - seconds.startup);
             let steps = (recipe.train.steps as f64 * left).floor();
             let longer = figures((seconds.total() / 6.0).ceil() / 10.0, 3);

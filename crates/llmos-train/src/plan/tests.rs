@@ -190,9 +190,12 @@ fn whatever_is_unknown_is_solved_for() {
     near(plan.mfu, 0.4328, 2e-3);
     let plan = order().solve().unwrap();
     assert_eq!((plan.gpus, plan.dollars, plan.mfu), (None, None, 0.43));
-    // A part of an accelerator is a whole one.
+    // A part of an accelerator is a whole one, which is done sooner.
     let small = Order { params: 1e9, tokens: 1e9, days: Some(1.0), peak: 312e12, ..order() };
-    assert_eq!(small.solve().unwrap().gpus, Some(1.0));
+    let plan = small.solve().unwrap();
+    assert_eq!(plan.gpus, Some(1.0));
+    near(plan.days.unwrap(), plan.gpu_hours / 24.0, 1e-12);
+    assert!(plan.days.unwrap() < 1.0);
 }
 
 #[test]
@@ -236,7 +239,34 @@ fn numbers_within_rounding_are_no_contradiction() {
         price: Some(1.157),
         ..order()
     };
-    assert!(rounded.solve().is_ok());
+    // What comes out multiplies out.
+    let plan = rounded.solve().unwrap();
+    near(plan.gpu_hours, plan.gpus.unwrap() * plan.days.unwrap() * 24.0, 1e-12);
+    near(plan.flops, plan.gpu_hours * 3600.0 * 312e12 * plan.mfu, 1e-12);
+    near(plan.dollars.unwrap(), plan.gpu_hours * plan.price.unwrap(), 1e-12);
+}
+
+#[test]
+fn what_is_trained_must_fit_into_memory() {
+    let memory = Some(80e9);
+    let few = Order { memory, gpus: Some(13.0), ..order() }.solve().unwrap_err().to_string();
+    for words in ["--gpus: 13 x 80 GB", "1.12 TB", "16 bytes a parameter", "holds them is 14"] {
+        assert!(few.contains(words), "{words}: {few}");
+    }
+    let plan = Order { memory, gpus: Some(14.0), ..order() }.solve().unwrap();
+    assert_eq!((plan.training_bytes, plan.fewest_gpus), (1.12e12, Some(14.0)));
+    // Days for which fewer would do.
+    let plan = Order { memory, days: Some(1e6), ..order() }.solve().unwrap();
+    assert_eq!(plan.gpus, Some(14.0));
+    near(plan.days.unwrap() * 24.0 * 14.0, plan.gpu_hours, 1e-12);
+}
+
+#[test]
+fn what_is_beyond_all_numbers_is_refused() {
+    for (params, tokens) in [(1e300, 1e300), (1e308, 1.0), (1.0, 1e308)] {
+        let error = Order { params, tokens, ..order() }.solve().unwrap_err().to_string();
+        assert!(error.contains("beyond all numbers"), "{error}");
+    }
 }
 
 fn facts() -> Facts {
@@ -251,7 +281,6 @@ fn facts() -> Facts {
         speed: Some(Speed {
             flops_per_s: 1e10,
             startup_seconds: 2.0,
-            write_bytes_per_s: Some(1e8),
             source: "a test".to_string(),
         }),
         memory_bytes: Some(1 << 30),
@@ -270,8 +299,7 @@ fn a_run_s_time_is_that_of_its_parts() {
     near(seconds.steps, 51_200.0 * token.training() / 1e10, 1e-12);
     // At steps 20, 40, 60 and 80, and all that is held out at the end.
     near(seconds.evaluations, 42_000.0 * token.forward() / 1e10, 1e-12);
-    // At step 50 and at the end.
-    near(seconds.checkpoints, 2.0 * checkpoint(&recipe) as f64 / 1e8, 1e-12);
+    near(seconds.total(), 2.0 + seconds.steps + seconds.evaluations, 1e-12);
     assert_eq!((plan.tokens, plan.text_tokens), (51_200, Some(250_000)));
     near(plan.epochs.unwrap(), 0.2048, 1e-12);
     near(plan.text_bytes.unwrap(), 204_800.0, 1e-12);

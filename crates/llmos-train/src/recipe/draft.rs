@@ -9,14 +9,22 @@ use toml::{Table, Value};
 
 use super::keys::{self, KEYS, LENGTHS, MINUTES, setting};
 use super::resolve::FIXED;
+use super::write::reasons;
 use super::{Recipe, Shape};
 use crate::Error;
 
-/// A value and where it was given.
+/// A value and the reason for it.
 #[derive(Clone, Debug, PartialEq)]
 struct Given {
     value: Value,
-    origin: String,
+    reason: String,
+}
+
+impl Given {
+    /// A value that was given somewhere, such as in a file or with a flag.
+    fn at(value: Value, origin: &str) -> Given {
+        Given { value, reason: format!("given: {origin}") }
+    }
 }
 
 /// A recipe with gaps. Each value has passed the range of its key; whether they go together shows
@@ -36,22 +44,22 @@ impl Draft {
     /// As [`Draft::from_toml`]; [`Error::Io`] where the file cannot be read; [`Error::Format`] where
     /// it is not a text of a recipe's size.
     pub fn read(path: &Path) -> Result<Draft, Error> {
-        let io = |source| Error::Io { operation: "read", path: path.to_path_buf(), source };
-        let file = std::fs::File::open(path).map_err(io)?;
-        let mut bytes = Vec::new();
-        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(io)?;
-        let format = |expected: &str, got: String| Error::Format {
-            path: path.to_path_buf(),
-            what: "recipe".to_string(),
-            expected: expected.to_string(),
-            got,
-        };
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(format("a file of at most 1 MiB", "more".to_string()));
+        Draft::from_toml(&text_of(path)?, path)
+    }
+
+    /// The recipe of a run, in which each value keeps the reason that stands beside it.
+    ///
+    /// # Errors
+    /// As [`Draft::read`].
+    pub fn stored(path: &Path) -> Result<Draft, Error> {
+        let text = text_of(path)?;
+        let mut draft = Draft::from_toml(&text, path)?;
+        for (key, reason) in reasons(&text) {
+            if let Some(given) = draft.given.get_mut(key.as_str()) {
+                given.reason = reason;
+            }
         }
-        let text = String::from_utf8(bytes)
-            .map_err(|error| format("text in UTF-8", format!("other bytes ({error})")))?;
-        Draft::from_toml(&text, path)
+        Ok(draft)
     }
 
     /// The draft that `text` is, the contents of the file at `path`.
@@ -91,7 +99,7 @@ impl Draft {
     pub fn shape(&mut self, shape: Shape) {
         let origin = format!("--shape {}", shape.name());
         let mut put = |key: &'static str, value: Value| {
-            self.given.insert(key, Given { value, origin: origin.clone() });
+            self.given.insert(key, Given::at(value, &origin));
         };
         for (key, count) in shape.counts() {
             put(key, Value::Integer(count));
@@ -145,8 +153,7 @@ impl Draft {
                 continue;
             }
             if let Some(value) = table.get(section).and_then(|section| section.get(name)) {
-                let origin = FIXED.to_string();
-                self.given.insert(key.name, Given { value: value.clone(), origin });
+                self.given.insert(key.name, Given::at(value.clone(), FIXED));
             }
         }
     }
@@ -162,6 +169,11 @@ impl Draft {
             draft.given.insert(key, given.clone());
         }
         draft
+    }
+
+    /// The minutes that were given for the whole run.
+    pub fn minutes(&self) -> Option<f64> {
+        self.length().filter(|(key, _)| *key == MINUTES).map(|(_, minutes)| minutes)
     }
 
     /// Whether a key was given.
@@ -183,14 +195,14 @@ impl Draft {
     fn put(&mut self, key: &str, value: Value, origin: &str) -> Result<(), Error> {
         let key = keys::find(key)?;
         let value = key.accept(value)?;
-        self.given.insert(key.name, Given { value, origin: origin.to_string() });
+        self.given.insert(key.name, Given::at(value, origin));
         Ok(())
     }
 
     /// The value of a key and the reason for it.
     pub(super) fn value(&self, key: &str) -> Option<(&Value, String)> {
         let given = self.given.get(key)?;
-        Some((&given.value, format!("given: {}", given.origin)))
+        Some((&given.value, given.reason.clone()))
     }
 
     /// The length of the run, with the key that gives it.
@@ -202,10 +214,30 @@ impl Draft {
     }
 }
 
+/// The text of a recipe's file.
+fn text_of(path: &Path) -> Result<String, Error> {
+    let io = |source| Error::Io { operation: "read", path: path.to_path_buf(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(io)?;
+    let format = |expected: &str, got: String| Error::Format {
+        path: path.to_path_buf(),
+        what: "recipe".to_string(),
+        expected: expected.to_string(),
+        got,
+    };
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(format("a file of at most 1 MiB", "more".to_string()));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format("text in UTF-8", format!("other bytes ({error})")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::write::literal;
     use super::*;
+    use crate::recipe::Facts;
 
     fn draft(text: &str) -> Result<Draft, Error> {
         Draft::from_toml(text, Path::new("r.toml"))
@@ -225,6 +257,21 @@ mod tests {
         check("[train]\nsteps = 5\nminutes = 5", "r.toml gives train.steps too");
         check("[model.n_layer]\nx = 1", "model.n_layer: expected a whole number");
         assert!(matches!(Draft::read(Path::new("no/such.toml")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_run_s_recipe_keeps_its_reasons() {
+        let scratch = crate::data::scratch::Scratch::new();
+        let text = "[model]\nd_model = 64\n[data]\npath = [\"a # b\"]\n[train]\nsteps = 5";
+        let first = draft(text).unwrap().resolve(&Facts::default()).unwrap();
+        let path = scratch.write("recipe.toml", first.to_toml().as_bytes());
+        let mut stored = Draft::stored(&path).unwrap();
+        assert_eq!(stored.resolve(&Facts::default()).unwrap(), first);
+        stored.set("train.steps", 9, "--steps").unwrap();
+        let later = stored.resolve(&Facts::default()).unwrap();
+        assert_eq!(later.reason("train.steps"), "given: --steps");
+        assert_eq!(later.reason("model.d_model"), "given: r.toml");
+        assert_eq!(later.reason("model.n_layer"), first.reason("model.n_layer"));
     }
 
     #[test]

@@ -57,8 +57,6 @@ pub struct Speed {
     pub flops_per_s: f64,
     /// Seconds before the first step.
     pub startup_seconds: f64,
-    /// Bytes a second in which checkpoints reach the disk; none where that was not measured.
-    pub write_bytes_per_s: Option<f64>,
     /// Where this comes from, for people: what was measured, or that it is a guess.
     pub source: String,
 }

@@ -67,7 +67,7 @@ pub struct Train {
     /// Sequences in a step (B), all pieces of an accumulated one together.
     pub batch: usize,
     /// Pieces that a step's sequences are worked in, one after the other, to save memory. A divisor
-    /// of `batch`; the result is that of one piece.
+    /// of `batch`; the result is that of one piece, up to rounding.
     pub accumulation: usize,
     /// Optimizer steps in all.
     pub steps: usize,

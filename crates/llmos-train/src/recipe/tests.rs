@@ -16,12 +16,7 @@ fn draft(text: &str) -> Draft {
 fn facts(bytes: u64, flops_per_s: f64) -> Facts {
     Facts {
         text: Some(Text { bytes, ..Text::default() }),
-        speed: Some(Speed {
-            flops_per_s,
-            startup_seconds: 1.0,
-            write_bytes_per_s: None,
-            source: "a test".into(),
-        }),
+        speed: Some(Speed { flops_per_s, startup_seconds: 1.0, source: "a test".into() }),
         memory_bytes: None,
     }
 }

@@ -35,6 +35,24 @@ impl Resolved {
     }
 }
 
+/// The reasons that stand in a text of [`Resolved::to_toml`], by keys.
+pub(super) fn reasons(text: &str) -> Vec<(String, String)> {
+    let (mut section, mut reasons) = (String::new(), Vec::new());
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = format!("{name}.");
+        }
+        // A `#` within a text is no comment: what stands before one is TOML.
+        let found = line.match_indices(" # ").find_map(|(at, mark)| {
+            let table = line[..at].parse::<Table>().ok()?;
+            let key = format!("{section}{}", table.keys().next()?);
+            Some((key, line[at + mark.len()..].to_string()))
+        });
+        reasons.extend(found);
+    }
+    reasons
+}
+
 /// A comment ends with its line.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

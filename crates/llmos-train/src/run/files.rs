@@ -20,7 +20,7 @@ const TOKENIZER: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
 /// The tokenizer of a data set, and its files.
 ///
 /// # Errors
-/// A file cannot be read, or is no tokenizer.
+/// A file cannot be read, or is not the tokenizer that made the ids.
 pub(super) fn tokenizer(dataset: &Dataset) -> Result<(Tokenizer, Files), Error> {
     let mut files = Files::new();
     for name in TOKENIZER {
@@ -33,12 +33,18 @@ pub(super) fn tokenizer(dataset: &Dataset) -> Result<(Tokenizer, Files), Error> 
     }
     let config = files.get(1).map(|(_, bytes)| &bytes[..]);
     let json = files.first().map_or(&[][..], |(_, bytes)| bytes);
-    let tokenizer = Tokenizer::from_json(json, config).map_err(|error| Error::Format {
+    let refuse = |expected: String, got: String| Error::Format {
         path: dataset.folder().join(TOKENIZER[0]),
         what: "tokenizer".into(),
-        expected: "one that can be read".into(),
-        got: error.to_string(),
-    })?;
+        expected,
+        got,
+    };
+    let tokenizer = Tokenizer::from_json(json, config)
+        .map_err(|error| refuse("one that can be read".into(), error.to_string()))?;
+    let (ids, own) = (dataset.vocab_size(), tokenizer.vocab_size());
+    if ids != own {
+        return Err(refuse(format!("{ids} ids, as the manifest has"), own.to_string()));
+    }
     Ok((tokenizer, files))
 }
 

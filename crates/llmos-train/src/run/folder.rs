@@ -1,6 +1,7 @@
 //! The folder of a run: what lies where, and whose it is at the moment.
 
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -11,6 +12,7 @@ use crate::journal::{DREAMS, METRICS};
 ///
 /// ```text
 /// recipe.toml              the resolved recipe, each value with its reason
+/// finetune.json            of conversations: what is learnt, by whom and how
 /// metrics.jsonl            a row a step
 /// dreams.jsonl             what the model writes as it learns
 /// picture.svg              loss, learning rate and speed, at the end
@@ -23,11 +25,30 @@ use crate::journal::{DREAMS, METRICS};
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// What of [`BEFORE`] was there before the run, and [`ITSELF`] where the folder was.
+    found: Vec<String>,
     _lock: File,
 }
 
-/// The lock's name.
+/// The lock's name. The file lists what was there before the run: a process that is killed leaves
+/// it to the next one.
 const LOCK: &str = "lock";
+
+/// What stands for the folder itself in a list of what was there.
+const ITSELF: &str = ".";
+
+/// What a run makes before it begins, its lock last. A process that was killed may have left it.
+const BEFORE: [&str; 9] = [
+    RunFolder::DATA,
+    RunFolder::FORECAST,
+    RunFolder::ORDER,
+    ".data.partial",
+    ".data.partial.old",
+    ".forecast.json.partial",
+    ".finetune.json.partial",
+    ".recipe.toml.partial",
+    LOCK,
+];
 
 impl RunFolder {
     /// The resolved recipe's name.
@@ -40,6 +61,8 @@ impl RunFolder {
     pub const PICTURE: &str = "picture.svg";
     /// The forecast's name.
     pub const FORECAST: &str = "forecast.json";
+    /// The name of what a finetuning run learns, and how.
+    pub const ORDER: &str = "finetune.json";
     /// The name of what answers are compared with.
     pub const REFERENCE: &str = "reference.json";
     /// The prepared text's name.
@@ -57,9 +80,20 @@ impl RunFolder {
             let problem = format!("{} exists, and is no run", path.display());
             return Err(Error::Setting { key: "out".into(), problem });
         }
+        let found = found(path);
         std::fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
-        let lock = disk::lock(&path.join(LOCK), path)?;
-        Ok(RunFolder { path: path.to_path_buf(), _lock: lock })
+        let name = path.join(LOCK);
+        let mut lock = disk::lock(&name, path)?;
+        lock.write_all(found.join("\n").as_bytes()).map_err(|error| {
+            let _ = std::fs::remove_file(&name);
+            Error::io("write", &name)(error)
+        })?;
+        Ok(RunFolder { path: path.to_path_buf(), found, _lock: lock })
+    }
+
+    /// Whether a process took the folder at `path` for a run, and was killed before that began.
+    pub fn was_taken(path: &Path) -> bool {
+        path.join(LOCK).is_file() && !RunFolder::is_begun(path)
     }
 
     /// True while a process has the run at `path`.
@@ -80,12 +114,24 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Gives up a run that has not begun: what was prepared for it goes, and the folder where nothing
-    /// else is in it.
+    /// Whether something of that name, which a run makes before it begins, was there before it.
+    pub fn was_there(&self, name: &str) -> bool {
+        self.found.iter().any(|found| found == name)
+    }
+
+    /// Gives up a run that has not begun: what was made for it goes, and whatever was there before
+    /// stays.
     pub fn abandon(self) {
-        let _ = std::fs::remove_dir_all(self.join(RunFolder::DATA));
-        let _ = std::fs::remove_file(self.join(LOCK));
-        let _ = std::fs::remove_dir(&self.path);
+        for path in BEFORE.iter().filter(|name| !self.was_there(name)).map(|name| self.join(name)) {
+            // Most often it is not there.
+            let _ = match path.is_dir() {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::remove_file(&path),
+            };
+        }
+        if !self.was_there(ITSELF) {
+            let _ = std::fs::remove_dir(&self.path);
+        }
     }
 
     /// Writes a small file in it, whole or not at all.
@@ -98,27 +144,40 @@ impl RunFolder {
 
     /// Whether a run lies at `path`: it has a recipe, or checkpoints.
     pub fn is_begun(path: &Path) -> bool {
-        path.join(RunFolder::RECIPE).is_file()
-            || super::checkpoint::latest(&path.join(RunFolder::CHECKPOINTS)).is_some()
+        path.join(RunFolder::RECIPE).is_file() || RunFolder::latest(path).is_some()
     }
+
+    /// The last checkpoint of the run at `path`.
+    pub fn latest(path: &Path) -> Option<PathBuf> {
+        Some(super::checkpoint::latest(&path.join(RunFolder::CHECKPOINTS))?.1)
+    }
+
+    /// The recipe of the run: its own, or where that is lost the one in the last checkpoint.
+    pub fn recipe(&self) -> PathBuf {
+        let own = self.join(RunFolder::RECIPE);
+        match RunFolder::latest(&self.path) {
+            Some(latest) if !own.is_file() => latest.join(RunFolder::RECIPE),
+            _ => own,
+        }
+    }
+}
+
+/// What of [`BEFORE`] is there, and the folder itself; or was, before a process that was killed.
+fn found(path: &Path) -> Vec<String> {
+    if let Ok(listed) = std::fs::read_to_string(path.join(LOCK)) {
+        return listed.lines().map(str::to_string).collect();
+    }
+    let there = |name: &&str| path.join(name).symlink_metadata().is_ok();
+    [ITSELF].into_iter().chain(BEFORE).filter(there).map(str::to_string).collect()
 }
 
 /// A folder that is not there, holds nothing of anyone's, or holds a run.
 fn is_run_or_empty(path: &Path) -> bool {
-    if path.symlink_metadata().is_err() || path.join(RunFolder::RECIPE).is_file() {
+    if path.symlink_metadata().is_err() || RunFolder::is_begun(path) {
         return true;
     }
-    // A process that was killed may have left what comes before the recipe.
-    let ours = [
-        LOCK,
-        RunFolder::DATA,
-        RunFolder::FORECAST,
-        ".data.partial",
-        ".forecast.json.partial",
-        ".recipe.toml.partial",
-    ];
     let is_ours = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.is_ok_and(|entry| ours.iter().any(|name| entry.file_name() == *name))
+        entry.is_ok_and(|entry| BEFORE.iter().any(|name| entry.file_name() == *name))
     };
     std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(is_ours))
 }
@@ -137,8 +196,49 @@ mod tests {
         };
         check(&[], true);
         check(&[LOCK, "data/tokenizer.json", RunFolder::FORECAST], true);
+        check(&[LOCK, RunFolder::ORDER], true);
         check(&[".forecast.json.partial", ".recipe.toml.partial"], true);
+        check(&["checkpoints/step-7/recipe.toml", "notes.txt"], true);
         check(&[RunFolder::FORECAST, "notes.txt"], false);
         check(&[RunFolder::RECIPE, "notes.txt"], true);
+    }
+    #[test]
+    fn what_was_there_before_a_run_survives_it() {
+        let scratch = Scratch::new();
+        let (mine, run) = (scratch.path().join("mine"), scratch.path().join("run"));
+        let make = |folder: &RunFolder, name: &str| folder.write(name, b"ours").unwrap();
+        // A folder of one's own, with data of one's own.
+        scratch.write("mine/data/mine.txt", b"mine");
+        let folder = RunFolder::take(&mine).unwrap();
+        assert!(folder.was_there(RunFolder::DATA) && !folder.was_there(RunFolder::ORDER));
+        make(&folder, RunFolder::ORDER);
+        make(&folder, RunFolder::FORECAST);
+        // Killed: the next process still knows what it found.
+        drop(folder);
+        assert!(RunFolder::was_taken(&mine));
+        RunFolder::take(&mine).unwrap().abandon();
+        assert!(!mine.join(RunFolder::ORDER).exists() && !RunFolder::was_taken(&mine));
+        assert_eq!(std::fs::read(mine.join("data/mine.txt")).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(&mine).unwrap().count(), 1);
+        // A folder that a run made for itself, and data as well.
+        let folder = RunFolder::take(&run).unwrap();
+        scratch.write("run/data/tokenizer.json", b"ours");
+        drop(folder);
+        let folder = RunFolder::take(&run).unwrap();
+        assert!(!folder.was_there(RunFolder::DATA));
+        folder.abandon();
+        assert!(!run.exists());
+    }
+
+    #[test]
+    fn a_recipe_that_is_lost_is_that_of_the_last_checkpoint() {
+        let scratch = Scratch::new();
+        for step in [4, 12] {
+            scratch.write(&format!("checkpoints/step-{step}/recipe.toml"), b"");
+        }
+        let folder = RunFolder::take(scratch.path()).unwrap();
+        assert!(folder.recipe().ends_with("step-12/recipe.toml"));
+        folder.write(RunFolder::RECIPE, b"").unwrap();
+        assert_eq!(folder.recipe(), folder.join(RunFolder::RECIPE));
     }
 }

@@ -116,16 +116,13 @@ impl Run {
         let train = &recipe.train;
         let checkpoints = folder.join(RunFolder::CHECKPOINTS);
         // Nothing is changed by what cannot be.
-        if let Some((done, _)) = checkpoint::latest(&checkpoints)
+        let latest = checkpoint::latest(&checkpoints);
+        if let Some((done, _)) = latest
             && done > train.steps as u64
         {
             let problem = format!("{done} are done already; that is the nearest");
             return Err(Error::Setting { key: "train.steps".into(), problem });
         }
-        disk::write_bytes(&folder.join(RunFolder::RECIPE), text.as_bytes())?;
-        std::fs::create_dir_all(&checkpoints)
-            .map_err(Error::io("make the folder", &checkpoints))?;
-        checkpoint::tidy(&checkpoints)?;
         let (tokenizer, mut files) = material.tokenizer()?;
         if material.lora().is_none() {
             files.push(("config.json".into(), material.config(recipe, &tokenizer)?));
@@ -138,8 +135,18 @@ impl Run {
             files.push((NormGains::FILE.into(), files::norm_gains(base)?));
         }
         files.push((RunFolder::RECIPE.into(), text.into()));
+        // A run begins with its recipe; one that cannot go on so keeps the recipe that it had.
+        if latest.is_none() {
+            folder.write(RunFolder::RECIPE, text.as_bytes())?;
+        }
+        std::fs::create_dir_all(&checkpoints)
+            .map_err(Error::io("make the folder", &checkpoints))?;
+        checkpoint::tidy(&checkpoints)?;
         reference::prepare(&folder, material, &mut trainer, device)?;
         let (record, before) = Record::restore(&folder, &mut trainer, material)?;
+        if latest.is_some() {
+            folder.write(RunFolder::RECIPE, text.as_bytes())?;
+        }
         Ok(Run {
             first: trainer.step,
             recipe: recipe.clone(),

@@ -217,9 +217,11 @@ fn damage_and_other_runs_are_errors() {
         let Err(error) = run else { panic!("no error, {expected}") };
         assert!(error.to_string().contains(expected), "{error}");
     };
+    let recipe = ground.bytes("run/recipe.toml");
     check("train.steps: 20 are done already", ground.run("run", 1, &["train.steps=19"]));
     check("expected 1, got 2", ground.run("run", 1, &["train.seed=2"]));
     check("model.safetensors: bytes of this model", ground.run("run", 1, &["model.d_ff=32"]));
+    assert!(ground.bytes("run/recipe.toml") == recipe, "the run is still what it was");
     let held = ground.run("run", 1, &[]).unwrap();
     check("is being written by another process", ground.run("run", 1, &[]));
     assert!(RunFolder::is_alive(held.folder().path()));

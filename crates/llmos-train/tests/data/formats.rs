@@ -259,4 +259,12 @@ fn a_flipped_byte_is_found_when_the_folder_is_opened() {
     assert!(error.contains("manifest.json"), "{error}");
     std::fs::write(folder.join("train-00000.bin"), own).unwrap();
     Dataset::open(&folder).unwrap();
+    // Another tokenizer would read other texts out of the ids.
+    let path = folder.join("tokenizer.json");
+    std::fs::write(&path, crate::characters("abc").to_json()).unwrap();
+    let error = Dataset::open(&folder).unwrap_err().to_string();
+    assert!(error.contains("expected the one that made the ids"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    let error = Dataset::open(&folder).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json"), "{error}");
 }

@@ -1,7 +1,10 @@
 //! Opened folders: held-out rows, hashes, and the place that they are written in.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use llmos_train::Error;
-use llmos_train::data::{Dataset, Place, Preparation, Source, Split, prepare, read_texts};
+use llmos_train::data::{Dataset, HeldOut, Place, Preparation, Source, Split, prepare, read_texts};
 
 use crate::scratch::Scratch;
 use crate::{bytes, everything, ids, json_lines, run, story};
@@ -108,4 +111,16 @@ fn progress_ends_at_its_total() {
         assert_eq!(last.done, last.total, "{name}");
         assert!(last.tokens > 0 && last.documents > 0);
     }
+}
+
+#[test]
+fn a_trial_that_takes_too_long_is_given_up() {
+    let scratch = Scratch::new();
+    let path = scratch.write("a.jsonl", &json_lines((0..200).map(story)));
+    let preparation = Preparation { held_out: HeldOut::Share(0.3), ..everything(&path) };
+    let (_, dataset) = run(&scratch, &preparation, &bytes()).unwrap();
+    assert!(dataset.n_token(Split::Validation) > 1000);
+    let device = Arc::new(llmos_tensor::Device::new(llmos_tensor::Isa::detect(), 1));
+    let tried = llmos_train::plan::pilot(&Arc::new(dataset), &device, Duration::ZERO);
+    assert_eq!(tried.unwrap(), None);
 }

@@ -24,6 +24,7 @@ use crate::load::{Adapting, Compute, Memory};
 use crate::sampling::Sampling;
 use crate::terminal::Terminal;
 pub(super) use demo::run as start;
+pub(super) use rows::origin_of;
 
 /// Talk with a model.
 ///

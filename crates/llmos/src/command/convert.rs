@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use llmos_model::convert::{Conversion, FileType, OutputVocabulary, convert};
 use llmos_model::{ModelFiles, Vocabulary};
+use llmos_train::run::RunFolder;
 
 use crate::Outcome;
 use crate::failure::failure;
@@ -99,7 +100,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 }
 
 /// True if something stands at the output's path that a rename does not replace. What holds anything
-/// stays unless it was said to go, and always if it is no model or the input is read from it.
+/// stays unless it was said to go, and always if it is no model, a run, or the input is read from it.
 fn in_the_way(
     output: &Path,
     to_gguf: bool,
@@ -122,6 +123,12 @@ fn in_the_way(
         return Err(failure(
             format!("{} exists", output.display()),
             "--force replaces it; or give another path",
+        ));
+    }
+    if RunFolder::is_begun(&place) || RunFolder::is_alive(&place) {
+        return Err(failure(
+            format!("{} is a run, whose checkpoints and metrics would go", output.display()),
+            "--force replaces a file or a model's folder: give another path",
         ));
     }
     if place.is_dir() && !is_empty && !place.join("config.json").is_file() {

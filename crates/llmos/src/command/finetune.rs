@@ -1,23 +1,24 @@
 //! `llmos finetune`: a model learns from conversations.
 
+mod again;
 mod judged;
 mod lesson;
 mod mask;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
 use llmos_train::journal::Row;
-use llmos_train::plan::{Forecast, LessonPlan, amount};
+use llmos_train::plan::{Forecast, ForecastFile, LessonPlan, amount};
 use llmos_train::preference::Judgement;
 use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
-use llmos_train::run::{Ending, Lesson, Material, Preference, Run, RunFolder};
+use llmos_train::run::{Ending, Lesson, Material, Preference, RewardModel, Run, RunFolder};
 use serde::Serialize;
 
-use super::pretrain::{explained, report, train};
+use super::pretrain::{explained, no_run, report, train};
 use crate::failure::failure;
 use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
@@ -41,12 +42,12 @@ pub(crate) struct Arguments {
     /// Files of conversations.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     data: Vec<PathBuf>,
-    /// The run's folder; runs/BASE-finetuned where left out.
+    /// The run's folder; runs/BASE-finetuned, -preferred or -reward where left out.
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
-    /// Go on with a run that was stopped.
-    #[arg(long, value_name = "RUN")]
-    resume: Option<PathBuf>,
+    /// Go on with a run that was stopped, of which this command or its folder is enough.
+    #[arg(long, value_name = "RUN", num_args = 0..=1)]
+    resume: Option<Option<PathBuf>>,
     /// Show what is learnt of a file's first rows, and train nothing.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "resume"])]
     show_mask: Option<PathBuf>,
@@ -56,7 +57,7 @@ pub(crate) struct Arguments {
     /// Rows that --show-mask shows.
     #[arg(long, value_name = "N", default_value_t = 10)]
     rows: usize,
-    /// The form of the rows: messages, sharegpt, alpaca, prompt-completion.
+    /// The form of the rows: messages, sharegpt, alpaca, prompt-completion, preference, tagged.
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
     /// A chat template in place of the model's own.
@@ -75,13 +76,14 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "full")]
     dora: bool,
     /// The time for the training; steps are derived from it.
-    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["steps", "epochs"])]
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["steps", "epochs"],
+        value_parser = lesson::parse_amount)]
     minutes: Option<f64>,
     /// Steps of the run.
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
     steps: Option<u64>,
-    /// Readings of all rows; 3 where nothing else is said.
-    #[arg(long, value_name = "N")]
+    /// Readings of all rows; where nothing is said 3, and 1 of judged answers.
+    #[arg(long, value_name = "N", value_parser = lesson::parse_amount)]
     epochs: Option<f64>,
     /// Rows of a step.
     #[arg(long, value_name = "ROWS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
@@ -92,9 +94,10 @@ pub(crate) struct Arguments {
     /// Seed of the rows' order.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u32,
-    /// What matrix products are computed in: f32, or bf16 where the CPU has it.
-    #[arg(long, value_name = "TYPE", value_parser = parse_dtype, default_value = "f32")]
-    dtype: Dtype,
+    /// What matrix products are computed in: f32, or bf16 where the CPU has it; f32 where it is left
+    /// out.
+    #[arg(long, value_name = "TYPE", value_parser = parse_dtype)]
+    dtype: Option<Dtype>,
     /// Several rows lie in a sequence, each seeing itself alone: the default.
     #[arg(long, overrides_with = "no_pack")]
     pack: bool,
@@ -131,7 +134,7 @@ pub(crate) struct Arguments {
 const ADAPTER: &str = "adapter_model.safetensors";
 
 /// What the order is kept as in the run's folder.
-const ORDER: &str = "finetune.json";
+const ORDER: &str = RunFolder::ORDER;
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     teach(arguments, None, terminal)
@@ -151,7 +154,7 @@ pub(super) fn teach(
         return mask::show(data, model, format, template, arguments.rows, arguments.json, terminal);
     }
     let device = device(&arguments)?;
-    let out = out(&arguments)?;
+    let out = out(&arguments, pairwise.as_ref())?;
     let is_begun = RunFolder::is_begun(&out);
     if is_begun && arguments.resume.is_none() {
         return Err(failure(
@@ -162,7 +165,7 @@ pub(super) fn teach(
     let folder = RunFolder::take(&out).map_err(explained)?;
     let begun = match is_begun {
         false => begin(&arguments, pairwise.clone(), &folder, &device, terminal),
-        true => go_on(&folder, terminal),
+        true => go_on(&arguments, pairwise.as_ref(), &folder, terminal),
     };
     let (resolved, lesson) = match begun {
         Ok(begun) => begun,
@@ -178,10 +181,10 @@ pub(super) fn teach(
     terminal.say(format_args!("{}", text.trim_end()));
     let recipe = &resolved.recipe;
     let start = Instant::now();
-    let forecast = match forecast(recipe, &lesson, &device, terminal) {
+    let said = match forecast(recipe, &lesson, &device, terminal) {
         // What was said when it began is what it is measured by.
-        Ok(_) if is_begun => report::read_forecast(&folder),
-        Ok(forecast) => forecast,
+        Ok(_) if is_begun => report::read_forecast(&folder).unwrap_or_default(),
+        Ok(forecast) => ForecastFile { forecast, outcome: None },
         Err(error) => {
             if !is_begun {
                 folder.abandon();
@@ -189,13 +192,13 @@ pub(super) fn teach(
             return Err(error);
         }
     };
-    report::write_forecast(&folder, &forecast, None)?;
     processors::forget_peak_memory();
     // Judged answers are measured by what the model is compared with.
     let spinner = terminal.spinner("getting ready");
     let run = Run::new(folder, recipe, &text, &Material::Lesson(Arc::new(lesson)), &device);
     spinner.finish_and_clear();
     let mut run = run.map_err(explained)?;
+    report::write_forecast(run.folder(), &said)?;
     run.count_seconds(start.elapsed().as_secs_f64() - run.seconds_here());
     let (ending, last) = train(&mut run, recipe, terminal)?;
     report::draw(&run, terminal);
@@ -208,9 +211,7 @@ pub(super) fn teach(
         return Ok(Outcome::Interrupted);
     }
     let seconds = run.seconds();
-    let outcome = report::outcome(&run, last.as_ref());
-    report::write_forecast(run.folder(), &forecast, Some(&outcome))?;
-    report::say_outcome(&forecast, &outcome, terminal);
+    let outcome = report::conclude(&run, &said, last.as_ref(), terminal)?;
     let (out, time) = (out.display(), amount::duration(seconds));
     match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
@@ -227,7 +228,7 @@ pub(super) fn teach(
             steps: run.step(),
             seconds,
             peak_memory_bytes: outcome.memory_bytes,
-            forecast: &forecast,
+            forecast: &said.forecast,
             last: last.as_ref(),
         })?;
     }
@@ -299,7 +300,7 @@ fn lora(arguments: &Arguments) -> Option<Lora> {
 
 fn device(arguments: &Arguments) -> anyhow::Result<Arc<Device>> {
     let isa = Isa::detect();
-    if arguments.dtype == Dtype::Bf16 && !isa.has_bf16() {
+    if arguments.dtype == Some(Dtype::Bf16) && !isa.has_bf16() {
         return Err(failure(
             "this CPU has no instructions for bfloat16",
             "train in f32; `llmos doctor` shows what the CPU has",
@@ -309,14 +310,19 @@ fn device(arguments: &Arguments) -> anyhow::Result<Arc<Device>> {
     Ok(Arc::new(Device::new(isa, threads)))
 }
 
-fn out(arguments: &Arguments) -> anyhow::Result<PathBuf> {
-    if let Some(run) = &arguments.resume {
-        return match RunFolder::is_begun(run) {
+fn out(arguments: &Arguments, pairwise: Option<&Pairwise>) -> anyhow::Result<PathBuf> {
+    if let Some(Some(run)) = &arguments.resume {
+        if arguments.out.as_ref().is_some_and(|out| out != run) {
+            return Err(failure(
+                format!("--resume {} and --out name two folders", run.display()),
+                "leave --out out: the run stays where it is",
+            ));
+        }
+        // One that was killed before it began is begun by its whole command.
+        let is_whole = arguments.base.is_some() && !arguments.data.is_empty();
+        return match RunFolder::is_begun(run) || is_whole {
             true => Ok(run.clone()),
-            false => Err(failure(
-                format!("{} is no run", run.display()),
-                "--resume names a run's folder",
-            )),
+            false => Err(no_run(run)),
         };
     }
     if let Some(out) = &arguments.out {
@@ -324,7 +330,12 @@ fn out(arguments: &Arguments) -> anyhow::Result<PathBuf> {
     }
     let base = arguments.base.as_deref().unwrap_or_default();
     let name = PathBuf::from(base).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(PathBuf::from("runs").join(format!("{name}-finetuned")))
+    let what = match pairwise {
+        None => "finetuned",
+        Some(pairwise) if pairwise.loss == REWARD => "reward",
+        Some(_) => "preferred",
+    };
+    Ok(PathBuf::from("runs").join(format!("{name}-{what}")))
 }
 
 /// A new run: conversations become tokens, and what was not given is derived.
@@ -362,9 +373,8 @@ fn begin(
             "a share is from 0 to below 1, such as 0.02",
         ));
     }
-    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let order = Order {
-        base: absolute(&model_name::resolve(base, terminal)?),
+        base: absolute(model_name::resolve(base, terminal)?),
         data: arguments.data.iter().map(absolute).collect(),
         format: arguments.format.clone(),
         template: arguments.template.as_ref().map(absolute),
@@ -377,15 +387,32 @@ fn begin(
     };
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
     let shape = trainable(&files)?.shape();
+    if !is_scored && RewardModel::is_in(&files) {
+        return Err(failure(
+            format!("{base} is a reward model, which gives scores instead of words"),
+            "begin with the model that it was made of",
+        ));
+    }
     let (batch, seed) = (arguments.batch as usize, u64::from(arguments.seed));
     let lesson = lesson::prepare(&order, files, batch, seed, terminal)?;
     let resolved = resolve(arguments, &lesson, &shape, device).map_err(explained)?;
+    check_length(&resolved.recipe, &lesson)?;
     folder.write(ORDER, &serde_json::to_vec_pretty(&order)?).map_err(explained)?;
     Ok((resolved, lesson))
 }
 
+fn absolute(path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
 /// A run that was begun before.
-fn go_on(folder: &RunFolder, terminal: &Terminal) -> anyhow::Result<(Resolved, Lesson)> {
+fn go_on(
+    arguments: &Arguments,
+    pairwise: Option<&Pairwise>,
+    folder: &RunFolder,
+    terminal: &Terminal,
+) -> anyhow::Result<(Resolved, Lesson)> {
     let order = std::fs::read(folder.join(ORDER)).ok();
     let order: Option<Order> = order.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let order = order.ok_or_else(|| {
@@ -394,12 +421,32 @@ fn go_on(folder: &RunFolder, terminal: &Terminal) -> anyhow::Result<(Resolved, L
             "`llmos pretrain --resume` goes on with runs of pretrain",
         )
     })?;
-    let stored = Draft::read(&folder.join(RunFolder::RECIPE)).map_err(explained)?;
-    let resolved = stored.resolve(&Facts::default()).map_err(explained)?;
+    let stored = Draft::stored(&folder.recipe()).map_err(explained)?;
+    let before = stored.resolve(&Facts::default()).map_err(explained)?;
+    again::check(arguments, pairwise, &order, (&stored, &before.recipe), terminal)?;
+    let changed = again::changed(&stored, arguments)?;
+    let resolved = changed.resolve(&Facts::default()).map_err(explained)?;
     let files = ModelFiles::open(&order.base).map_err(load::explained)?;
     let train = &resolved.recipe.train;
     let lesson = lesson::prepare(&order, files, train.batch, train.seed, terminal)?;
+    check_length(&resolved.recipe, &lesson)?;
     Ok((resolved, lesson))
+}
+
+/// Refuses sequences that are shorter than a row.
+fn check_length(recipe: &Recipe, lesson: &Lesson) -> anyhow::Result<()> {
+    let (longest, context) = (longest(lesson), recipe.train.context);
+    if longest > context {
+        return Err(failure(
+            format!("train.context: a row has {longest} tokens, a sequence {context}"),
+            "leave the key out: sequences are as long as the longest row",
+        ));
+    }
+    Ok(())
+}
+
+fn longest(lesson: &Lesson) -> usize {
+    lesson.train.longest().max(lesson.held_out.longest())
 }
 
 /// Sequences are at least this long where the model's context allows, so that short rows are packed
@@ -426,7 +473,7 @@ fn resolve(
     device: &Arc<Device>,
 ) -> Result<Resolved, llmos_train::Error> {
     let mut draft = Draft::default();
-    let longest = lesson.train.longest().max(lesson.held_out.longest());
+    let longest = longest(lesson);
     let most = lesson.base.config().map_or(ROOM, |config| config.context_length);
     let context = longest.max(ROOM.min(most)).next_multiple_of(16);
     let count = |n: usize| toml::Value::Integer(n as i64);
@@ -448,7 +495,7 @@ fn resolve(
     draft.set("train.context", count(context), "the longest row")?;
     draft.set("train.batch", count(arguments.batch as usize), "--batch")?;
     draft.set("train.seed", i64::from(arguments.seed), "--seed")?;
-    draft.set("train.dtype", arguments.dtype.name(), "--dtype")?;
+    draft.set("train.dtype", arguments.dtype.unwrap_or(Dtype::F32).name(), "--dtype")?;
     draft.set("train.document_attention", true, "a row sees itself alone")?;
     draft.set("optimizer.name", "adamw", "finetuning")?;
     let (rate, epochs) = match (lesson.lora.is_some(), lesson.preference.is_some()) {
@@ -475,6 +522,13 @@ fn resolve(
     }
     for assignment in &arguments.assignments {
         draft.assign(assignment)?;
+    }
+    let paths = arguments.data.iter().map(|path| path.display().to_string().into());
+    draft.set("data.path", paths.collect::<Vec<toml::Value>>(), "--data")?;
+    draft.set("data.held_out", arguments.held_out, "--held-out")?;
+    let is_asked = arguments.minutes.is_some() || arguments.epochs.is_some();
+    if draft.has("train.steps") && arguments.steps.is_none() && !is_asked {
+        return draft.resolve(&Facts::default());
     }
     let epoch = lesson.train.n_group() as f64 / f64::from(arguments.batch);
     let (steps, origin) = match (arguments.steps, arguments.minutes) {

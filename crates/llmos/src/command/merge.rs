@@ -35,9 +35,16 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     }
     let files = load::open(base, terminal)?;
     trainable(&files)?;
-    let words = vocabulary::whole(&files)?.ok_or_else(|| {
+    let mut words = vocabulary::whole(&files)?.ok_or_else(|| {
         failure(format!("{base} has no vocabulary"), "merge beside the model's whole folder")
     })?;
+    // How the adapter was taught to be spoken to is how the merged model is.
+    for name in [vocabulary::TEMPLATE, vocabulary::GENERATION] {
+        if let Ok(bytes) = std::fs::read(adapter.join(name)) {
+            words.files.retain(|(of, _)| of != name);
+            words.files.push((name.into(), bytes));
+        }
+    }
     let device = Arc::new(Device::new(Isa::detect(), processors::physical_cores()));
     let spinner = terminal.spinner("merging");
     let merged = adapter::merge(&files, adapter, &words.tokenizer, &words.files, &device, out);

@@ -35,28 +35,33 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Accelerators and money")]
 struct OrderArguments {
     /// Parameters of the model.
-    #[arg(long, value_name = "N", value_parser = amount::parse, conflicts_with = "recipe")]
+    #[arg(long, value_name = "N", value_parser = amount::parse, allow_negative_numbers = true,
+        conflicts_with_all = ["recipe", "shape", "minutes", "steps", "data", "assignments"])]
     params: Option<f64>,
     /// The accelerator: v100-32g, a100-80g, h100-80g, b200, rtx-4090, mi300x, tpu-v5e and others.
     #[arg(long, value_name = "NAME", value_parser = parse_gpu)]
     gpu: Option<&'static Gpu>,
     /// How many there are.
-    #[arg(long, value_name = "N", value_parser = amount::parse, requires = "gpu")]
+    #[arg(long, value_name = "N", value_parser = amount::parse, requires = "gpu",
+        allow_negative_numbers = true)]
     gpus: Option<f64>,
     /// Days that the run takes.
-    #[arg(long, value_name = "DAYS", value_parser = amount::parse, requires = "gpu")]
+    #[arg(long, value_name = "DAYS", value_parser = amount::parse, requires = "gpu",
+        allow_negative_numbers = true)]
     days: Option<f64>,
     /// Share of the peak that is put to use; 0.43 where nothing fixes it.
-    #[arg(long, value_name = "SHARE", value_parser = amount::parse, requires = "gpu")]
+    #[arg(long, value_name = "SHARE", value_parser = amount::parse, requires = "gpu",
+        allow_negative_numbers = true)]
     mfu: Option<f64>,
     /// Money for the whole run.
-    #[arg(long, value_name = "DOLLARS", value_parser = amount::parse, requires = "gpu")]
+    #[arg(long, value_name = "DOLLARS", value_parser = amount::parse, requires = "gpu",
+        allow_negative_numbers = true)]
     dollars: Option<f64>,
     /// Money for an hour of an accelerator, or of this machine.
-    #[arg(long, value_name = "DOLLARS", value_parser = amount::parse)]
+    #[arg(long, value_name = "DOLLARS", value_parser = amount::parse, allow_negative_numbers = true)]
     price: Option<f64>,
     /// Power of an accelerator, where its board's limit is not meant, or of this machine.
-    #[arg(long, value_name = "WATTS", value_parser = amount::parse)]
+    #[arg(long, value_name = "WATTS", value_parser = amount::parse, allow_negative_numbers = true)]
     watts: Option<f64>,
 }
 
@@ -156,7 +161,7 @@ pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
             "leave out what should be solved for; `llmos plan --help` shows what may be given"
         }
         llmos_train::Error::Setting { key, .. } if key == "memory" => {
-            "--set train.accumulation=… works a step in pieces, with the same result"
+            "--set train.accumulation=… works a step in pieces, with the same result up to rounding"
         }
         _ => "--set KEY=VALUE changes a value; `llmos plan … --toml` shows all, with reasons",
     };

@@ -40,6 +40,12 @@ pub(crate) struct Arguments {
     disliked_weight: f64,
 }
 
+/// Losses that --label-smoothing is for.
+const SMOOTHED: [&str; 3] = ["robust", "simpo", "cpo"];
+
+/// Losses of single answers.
+const TAGGED: [&str; 2] = ["kto", "apo_zero_unpaired"];
+
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let Arguments { teaching, loss, beta, label_smoothing, liked_weight, disliked_weight, .. } =
         arguments;
@@ -57,5 +63,12 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         None => None,
     };
     let weights = [liked_weight, disliked_weight];
+    // As in TRL, which says nothing.
+    if label_smoothing > 0.0 && !SMOOTHED.contains(&loss.as_str()) {
+        terminal.warn(format_args!("--label-smoothing changes nothing: {loss} has none"));
+    }
+    if weights != [1.0; 2] && !TAGGED.contains(&loss.as_str()) {
+        terminal.warn(format_args!("weights change nothing: {loss} learns from pairs"));
+    }
     teach(teaching, Some(Pairwise { loss, beta, label_smoothing, weights, reference }), terminal)
 }

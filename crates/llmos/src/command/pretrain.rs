@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use llmos_tensor::Device;
 use llmos_train::data::{Dataset, MANIFEST};
 use llmos_train::journal::{Journal, Row};
-use llmos_train::plan::{Forecast, Law, RunPlan, derive};
+use llmos_train::plan::{ForecastFile, Law, RunPlan, derive};
 use llmos_train::recipe::{Draft, Facts, Recipe, Resolved, Text};
 use llmos_train::run::{Ending, Event, Material, Run, RunFolder};
 
@@ -53,43 +53,37 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
         ));
     }
     if !is_begun && given == Draft::default() {
-        let message = match arguments.resume {
-            Some(_) => format!("{} is no run", out.display()),
-            None => "there is nothing to learn from".to_string(),
-        };
-        return Err(failure(
-            message,
-            "llmos pretrain --data TEXT --minutes 30 trains on a file or folder of texts",
-        ));
+        return Err(match arguments.resume {
+            Some(_) => no_run(&out),
+            None => failure(
+                "there is nothing to learn from",
+                "llmos pretrain --data TEXT --minutes 30 trains on a file or folder of texts",
+            ),
+        });
     }
     let device = arguments.run.device(&given)?;
     let folder = RunFolder::take(&out).map_err(explained)?;
-    let (resolved, facts, dataset) = match is_begun {
-        false => match begin(&arguments, &given, &folder, &device, start, terminal) {
-            Ok(begun) => begun,
-            Err(error) => {
+    let begun = match is_begun {
+        false => begin(&arguments, &given, &folder, &device, start, terminal),
+        true => go_on(&arguments, &given, &folder, terminal),
+    };
+    let Begun { resolved, plan, dataset, said } = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            if !is_begun {
                 folder.abandon();
-                return Err(error);
             }
-        },
-        true => go_on(&arguments, &given, &folder, terminal)?,
+            return Err(error);
+        }
     };
-    let text = resolved.to_toml();
     let recipe = &resolved.recipe;
-    terminal.say(format_args!("{}", text.trim_end()));
-    let law = Law::fitted();
-    let plan = RunPlan::of(recipe, &facts, law.as_ref());
-    plan.check(recipe, &facts, arguments.run.minutes).map_err(explained)?;
-    let forecast = match is_begun {
-        false => Forecast::from(&plan),
-        true => report::read_forecast(&folder),
-    };
-    report::say_forecast(&plan, &forecast, terminal);
-    report::write_forecast(&folder, &forecast, None)?;
+    report::say_forecast(&plan, &said.forecast, terminal);
     // What the preparation held is no part of what was said of the run.
     processors::forget_peak_memory();
+    let material = Material::Text(dataset);
     let mut run =
-        Run::new(folder, recipe, &text, &Material::Text(dataset), &device).map_err(explained)?;
+        Run::new(folder, recipe, &resolved.to_toml(), &material, &device).map_err(explained)?;
+    report::write_forecast(run.folder(), &said)?;
     run.count_seconds(start.elapsed().as_secs_f64() - run.seconds_here());
     match run.step() {
         0 => terminal.say(format_args!("training in {}", out.display())),
@@ -105,15 +99,52 @@ pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Resu
         ));
         return Ok(Outcome::Interrupted);
     }
-    let outcome = report::outcome(&run, last.as_ref());
-    report::write_forecast(run.folder(), &forecast, Some(&outcome))?;
-    report::say_outcome(&forecast, &outcome, terminal);
+    let outcome = report::conclude(&run, &said, last.as_ref(), terminal)?;
     let path = run.folder().path().display();
     terminal.say(format_args!("{path} is a model: llmos dream {path}"));
     if arguments.json {
-        terminal.json(&report::Report::new(&run, recipe, last.as_ref(), &forecast, &outcome))?;
+        let last = last.as_ref();
+        terminal.json(&report::Report::new(&run, recipe, last, &said.forecast, &outcome))?;
     }
     Ok(Outcome::Success)
+}
+
+/// A run whose recipe is settled.
+struct Begun {
+    resolved: Resolved,
+    plan: RunPlan,
+    dataset: Arc<Dataset>,
+    /// What was said of it before, or is now, and what came of it if that is known.
+    said: ForecastFile,
+}
+
+impl Begun {
+    /// Says the recipe, and refuses what this machine cannot do.
+    fn new(
+        arguments: &Arguments,
+        resolved: Resolved,
+        facts: &Facts,
+        dataset: Arc<Dataset>,
+        terminal: &Terminal,
+    ) -> anyhow::Result<Begun> {
+        terminal.say(format_args!("{}", resolved.to_toml().trim_end()));
+        let plan = RunPlan::of(&resolved.recipe, facts, Law::fitted().as_ref());
+        plan.check(&resolved.recipe, facts, arguments.run.minutes).map_err(explained)?;
+        let said = ForecastFile { forecast: (&plan).into(), outcome: None };
+        Ok(Begun { resolved, plan, dataset, said })
+    }
+}
+
+/// There is no run at `path` to go on with.
+pub(super) fn no_run(path: &Path) -> anyhow::Error {
+    let shown = path.display();
+    match RunFolder::was_taken(path) {
+        true => failure(
+            format!("{shown} was stopped before its recipe was written"),
+            format!("give the whole command again with --out {shown}: it begins afresh"),
+        ),
+        false => failure(format!("{shown} is no run"), "--resume names a run's folder"),
+    }
 }
 
 /// A new run: its text is made ready, and what was not given is derived.
@@ -124,11 +155,18 @@ fn begin(
     device: &Arc<Device>,
     start: Instant,
     terminal: &Terminal,
-) -> anyhow::Result<(Resolved, Facts, Arc<Dataset>)> {
+) -> anyhow::Result<Begun> {
     let mut draft = given.clone();
     let paths = training_text::absolute(&draft)?;
     draft.set("data.path", paths, "--data").map_err(explained)?;
     let into = folder.join(RunFolder::DATA);
+    let is_it = || training_text::prepared(&draft) == into.canonicalize().ok();
+    if folder.was_there(RunFolder::DATA) && !is_it() {
+        return Err(failure(
+            format!("{} was there before the run, whose text belongs there", into.display()),
+            "--out takes another folder",
+        ));
+    }
     let (facts, dataset) = training_text::ready(
         &arguments.run,
         &draft,
@@ -143,7 +181,7 @@ fn begin(
     let derived = derive(&draft, &facts, device, start);
     spinner.finish_and_clear();
     let (resolved, facts) = derived.map_err(explained)?;
-    Ok((resolved, facts, dataset))
+    Begun::new(arguments, resolved, &facts, dataset, terminal)
 }
 
 const OTHER_RUN: &str = "--out trains another run in another folder; leave the flag out to go on";
@@ -154,30 +192,32 @@ fn go_on(
     given: &Draft,
     folder: &RunFolder,
     terminal: &Terminal,
-) -> anyhow::Result<(Resolved, Facts, Arc<Dataset>)> {
-    let stored = Draft::read(&folder.join(RunFolder::RECIPE)).map_err(explained)?;
+) -> anyhow::Result<Begun> {
+    let stored = Draft::stored(&folder.recipe()).map_err(explained)?;
     let mut draft = given.over(&stored);
     if given.paths().next().is_some() {
         draft.set("data.path", training_text::absolute(given)?, "--data").map_err(explained)?;
     }
+    let listed = |draft: &Draft| draft.paths().collect::<Vec<_>>().join(", ");
+    let is_same = draft.paths().eq(stored.paths());
     let own = folder.join(RunFolder::DATA);
-    let own = own.join(MANIFEST).is_file().then_some(own);
-    if own.is_some() && !draft.paths().eq(stored.paths()) {
-        let listed = |draft: &Draft| draft.paths().collect::<Vec<_>>().join(", ");
-        return Err(failure(
+    let path = match own.join(MANIFEST).is_file() {
+        true => Some(own.clone()).filter(|_| is_same),
+        false => training_text::prepared(&draft),
+    };
+    let path = path.ok_or_else(|| match is_same {
+        true => failure(
+            format!("no prepared text is in {}, nor in {}", own.display(), listed(&stored)),
+            "bring back what the run learnt from; --data PATH says where a prepared folder lies now",
+        ),
+        false => failure(
             format!(
                 "data.path: the run learns from {}, and cannot go on with {}",
                 listed(&stored),
                 listed(&draft)
             ),
             OTHER_RUN,
-        ));
-    }
-    let path = own.or_else(|| training_text::prepared(&draft)).ok_or_else(|| {
-        failure(
-            format!("the run's text is not in {} any more", folder.join(RunFolder::DATA).display()),
-            "train again in another folder with --out",
-        )
+        ),
     })?;
     let dataset = training_text::open(&path, terminal)?;
     let facts =
@@ -185,7 +225,22 @@ fn go_on(
     let before = stored.resolve(&Facts::default()).map_err(explained)?;
     let resolved = draft.resolve(&facts).map_err(explained)?;
     before.recipe.goes_on_as(&resolved.recipe).map_err(|error| failure(error, OTHER_RUN))?;
-    Ok((resolved, facts, dataset))
+    let steps = before.recipe.train.steps;
+    // The same command again says the same minutes.
+    if let Some(minutes) = given.minutes()
+        && !before.reason("train.steps").contains(&format!("{minutes} min "))
+    {
+        terminal.warn(format_args!(
+            "the run goes on to its {steps} steps, whatever --minutes; --steps N changes them"
+        ));
+    }
+    let is_as_long = resolved.recipe.train.steps == steps;
+    let begun = Begun::new(arguments, resolved, &facts, dataset, terminal)?;
+    let said = match report::read_forecast(folder).filter(|_| is_as_long) {
+        Some(said) => said,
+        None => report::said_again(folder, &begun.resolved.recipe, begun.said),
+    };
+    Ok(Begun { said, ..begun })
 }
 
 /// Lines of steps are said this far apart; those with a measurement always are.
@@ -226,7 +281,7 @@ pub(super) fn train(
     Ok((ending, last))
 }
 
-const DAMAGED: &str = "the checkpoint is damaged or another run's: move it away, and --resume goes \
+const DAMAGED: &str = "the checkpoint is damaged or another model's: move it away, and --resume goes \
     on from the one before";
 
 /// An error of a run with what can be done about it.
@@ -236,12 +291,18 @@ pub(super) fn explained(error: llmos_train::Error) -> anyhow::Error {
         |path: &Path| path.components().any(|part| part.as_os_str() == RunFolder::CHECKPOINTS);
     let hint = match &error {
         Error::Diverged { .. } => {
-            "a lower --set optimizer.lr or muon_lr, or a longer --set schedule.warmup, is steadier"
+            "another run, in another folder (--out), is steadier with a lower --set optimizer.lr or \
+             muon_lr, or with a longer --set schedule.warmup"
         }
         Error::Io { source, .. } if is_full(source) => {
             "the disk is full, or a limit on files is reached: make room, then --resume goes on from \
              the last checkpoint"
         }
+        Error::Format { path, what, .. } if is_of_checkpoint(path) && what == "data" => {
+            "a run goes on with what it began to learn from: bring that back, or begin another run \
+             with --out"
+        }
+        Error::Format { path, what, .. } if is_of_checkpoint(path) && what == "seed" => OTHER_RUN,
         Error::Format { path, .. } if is_of_checkpoint(path) => DAMAGED,
         Error::Io { source, path, .. }
             if source.kind() == std::io::ErrorKind::NotFound && is_of_checkpoint(path) =>
@@ -253,7 +314,7 @@ pub(super) fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Format { .. } => "the file is damaged or of another kind",
         Error::Setting { key, .. } if key == "out" => "--out takes another folder",
         Error::Setting { key, .. } if key == "memory" => {
-            "--set train.accumulation=… works a step in pieces, with the same result"
+            "--set train.accumulation=… works a step in pieces, with the same result up to rounding"
         }
         _ => "--set KEY=VALUE changes a value; `llmos plan … --toml` shows all, with reasons",
     };

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use llmos_tensor::Isa;
+use llmos_train::run::RunFolder;
 
 use crate::failure::failure;
 use crate::terminal::{Style, Terminal};
@@ -81,12 +82,15 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
     }
     let mut record = Record::take(&out, &stages.title)?;
     let stop = interrupt::ask_first();
+    // What comes after a stage that was run anew is made of something else than before.
+    let mut is_anew = false;
     for (number, (stage, words)) in stages.stage.iter().zip(&commands).enumerate().take(n_stage) {
         let makes = out.join(&stage.makes);
-        if record.is_done(&stage.name, words) && makes.exists() {
+        if !is_anew && record.is_done(&stage.name, words) && makes.exists() {
             terminal.say(format_args!("{}: done before", stage.name));
             continue;
         }
+        is_anew = true;
         let heading = format!("{}/{} {}: {}", number + 1, commands.len(), stage.name, stage.about);
         terminal.say(terminal.talk_style(Style::Bold, heading));
         terminal.say(terminal.talk_style(Style::Dim, shown(words)));
@@ -114,9 +118,12 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
 
 /// A command line as a person would type it.
 fn shown(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| match word.contains([' ', '\'', '"', '*', '$', '|']) {
-        true => format!("'{}'", word.replace('\'', r"'\''")),
-        false => word.clone(),
+    let is_plain = |word: &str| {
+        !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c))
+    };
+    let quoted = words.iter().map(|word| match is_plain(word) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     });
     std::iter::once("llmos".to_string()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
@@ -132,8 +139,8 @@ fn process(stage: &Stage, words: &[String], makes: &Path) -> anyhow::Result<Outc
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null());
-    if RESUMING.contains(&words[0].as_str()) && makes.exists() {
-        command.arg("--resume");
+    if RESUMING.contains(&words[0].as_str()) && RunFolder::is_begun(makes) {
+        command.arg("--resume").arg(makes);
     }
     #[cfg(unix)]
     {

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use indicatif::ProgressBar;
 use llmos_tokenizer::train::{BpeOptions, CharOptions, Trained};
-use llmos_train::data::{Preparation, Source};
+use llmos_train::data::{Preparation, Source, plain_texts};
 use serde::Serialize;
 
 use super::data::quieten_reader;
@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 
 fn train(arguments: &Train, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    let files = plain_files(&arguments.raw)?;
+    let files = plain_texts(&arguments.raw).map_err(explained)?;
     let threads = arguments.threads.or(NonZero::new(processors::physical_cores()));
     let threads = threads.unwrap_or(NonZero::<usize>::MIN);
     let special = arguments.special.clone().unwrap_or_else(|| match arguments.characters {
@@ -232,64 +232,6 @@ fn trainer_of(
     )
 }
 
-/// Endings of files that hold more than their text.
-const OTHERS: [&str; 8] = ["gz", "zst", "jsonl", "ndjson", "json", "parquet", "pq", "pqt"];
-
-/// The files that RAW stands for, in order, if all are plain text: a folder's by name.
-fn plain_files(raw: &[PathBuf]) -> anyhow::Result<Option<Vec<PathBuf>>> {
-    let mut files = Vec::new();
-    for path in raw {
-        let hint = || "RAW are files of text, JSON Lines, JSON or Parquet, or folders".to_string();
-        let what = || format!("cannot read {}", path.display());
-        let is_folder = path.metadata().explain(what, hint)?.is_dir();
-        let before = files.len();
-        let is_plain = if is_folder {
-            add_folder(path, &mut files).explain(what, hint)? && files.len() > before
-        } else {
-            files.push(path.clone());
-            !has_ending(path, &OTHERS) && !is_packed(path).explain(what, hint)?
-        };
-        if !is_plain {
-            return Ok(None);
-        }
-    }
-    Ok(Some(files))
-}
-
-/// Adds the text files of a folder; false if there are files of other kinds that are read.
-fn add_folder(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<bool> {
-    let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-    entries.retain(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    let mut is_plain = true;
-    for entry in entries {
-        let path = entry.path();
-        // A link to a folder may lead in a circle; a link to a file does not.
-        if entry.file_type()?.is_dir() {
-            is_plain &= add_folder(&path, files)?;
-        } else if has_ending(&path, &OTHERS) {
-            is_plain = false;
-        } else if has_ending(&path, &["txt", "text", "md", "markdown"]) && path.is_file() {
-            is_plain &= !is_packed(&path)?;
-            files.push(path);
-        }
-    }
-    Ok(is_plain)
-}
-
-/// Whether a file begins as gzip, Zstandard or Parquet do, whatever its name.
-fn is_packed(path: &Path) -> std::io::Result<bool> {
-    let mut start = Vec::new();
-    File::open(path)?.take(4).read_to_end(&mut start)?;
-    let magics: [&[u8]; 3] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"];
-    Ok(magics.iter().any(|magic| start.starts_with(magic)))
-}
-
-fn has_ending(path: &Path, endings: &[&str]) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-    ending.is_some_and(|ending| endings.contains(&ending.as_str()))
-}
-
 /// Hands on every text of RAW in parts, and after each text a none.
 fn read_rows(
     arguments: &Train,
@@ -312,19 +254,22 @@ fn read_rows(
         bar.set_length(progress.total);
         bar.set_position(progress.done);
     });
-    read.map_err(|error| {
-        let hint = match &error {
-            llmos_train::Error::Text { problem, .. } if problem.contains("longer than") => {
-                "more --memory takes longer rows; or cut it into several"
-            }
-            llmos_train::Error::Text { .. } => NO_TEXT,
-            llmos_train::Error::Format { what, .. } if what == "columns" => {
-                "--field NAME takes another column"
-            }
-            _ => "RAW are files of text, JSON Lines, JSON or Parquet, or folders",
-        };
-        failure(error, hint)
-    })
+    read.map_err(explained)
+}
+
+/// An error of reading RAW with what can be done about it.
+fn explained(error: llmos_train::Error) -> anyhow::Error {
+    let hint = match &error {
+        llmos_train::Error::Text { problem, .. } if problem.contains("longer than") => {
+            "more --memory takes longer rows; or cut it into several"
+        }
+        llmos_train::Error::Text { .. } => NO_TEXT,
+        llmos_train::Error::Format { what, .. } if what == "columns" => {
+            "--field NAME takes another column"
+        }
+        _ => "RAW are files of text, JSON Lines, JSON or Parquet, or folders",
+    };
+    failure(error, hint)
 }
 
 const NO_TEXT: &str = "convert it first (iconv -t UTF-8 -f GB18030, or -f UTF-16), or leave it out";

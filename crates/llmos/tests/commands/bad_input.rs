@@ -20,6 +20,17 @@ fn what_is_no_model() {
 }
 
 #[test]
+fn an_adapter_is_no_model() {
+    let home = Folder::new();
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::write(home.join(name), "{}").unwrap();
+    }
+    let output = llmos(&["run", &home.path().display().to_string(), "-p", "x"]);
+    output.is_error("is an adapter");
+    assert!(output.stderr.contains("--lora"), "{}", output.stderr);
+}
+
+#[test]
 fn near_names_are_offered() {
     llmos(&["run", "storis260k", "-p", "x"]).is_error("did you mean stories260K?");
     let near = stories().replace("260K", "26OK");

@@ -281,6 +281,31 @@ fn rows_that_cannot_be_answered_say_why_and_hold_up_no_others() {
 }
 
 #[test]
+fn nobodys_file_and_nobody_elses_answers_are_lost() {
+    let home = Folder::new();
+    let (asked, out) = (home.join("asked.jsonl"), home.join("out.jsonl"));
+    write_rows(&asked, &[json!({ "prompt": "Say hello." }), json!({ "prompt": " " })]);
+    for more in [&[][..], &["--force"]] {
+        batch(&asked, &asked, more).is_error("--batch and --out are both");
+    }
+    assert_eq!(read_rows(&asked).len(), 2);
+    let notes = home.join("notes.txt");
+    std::fs::write(&notes, "mine").unwrap();
+    batch(&asked, &notes, &[]).is_error("answers no row of --batch");
+    assert_eq!(std::fs::read(&notes).unwrap(), b"mine");
+    // What could not be answered is still so the second time.
+    for _ in 0..2 {
+        assert_eq!(batch(&asked, &out, &[]).code, Some(1));
+        assert_eq!(read_rows(&out)[1]["error"], "row 2: prompt is empty");
+    }
+    batch(&asked, &out, &["--system", "Be brief."])
+        .is_error("answers of another model, or by other");
+    let missing = home.join("missing.jsonl");
+    llmos(&["chat", &home.join("none"), "--batch", &asked, "--out", &missing]).is_error("none");
+    assert!(!Path::new(&missing).exists());
+}
+
+#[test]
 fn a_row_of_gigabytes_is_not_held_in_memory() {
     let home = Folder::new();
     let (asked, out) = (home.join("asked.jsonl"), home.join("out.jsonl"));

@@ -172,6 +172,11 @@ fn what_cannot_be_prepared_is_an_error() {
     let text = file("good.txt", story(1).as_bytes());
     prepare(&text, &["--end", "<eos>"]).is_error("no token <eos>");
     prepare(&text, &["--decontaminate", &home.join("none")]).is_error("none");
+    let empty = home.join("empty.txt");
+    prepare(&text, &["--decontaminate", &empty]).is_error("empty.txt holds no text to look for");
+    let foreign = prepare(&file("rows.jsonl", rows([story(1)]).as_bytes()), &["--language", "zh"]);
+    foreign.is_error("nothing is left");
+    assert!(foreign.stderr.contains("without --language"), "{}", foreign.stderr);
     let characters = home.join("characters.json");
     let chinese = file("zh.txt", "从前有一个小女孩".as_bytes());
     llmos(&["tokenizer", "train", &chinese, "--char", "--out", &characters]);
@@ -201,6 +206,54 @@ fn what_cannot_be_prepared_is_an_error() {
 }
 
 #[test]
+fn a_token_is_traced_to_its_row() {
+    let home = Folder::new();
+    std::fs::create_dir(home.join("raw")).unwrap();
+    std::fs::write(home.join("raw/a.jsonl"), rows((0..5).map(story))).unwrap();
+    std::fs::write(home.join("raw/SOURCE.json"), r#"{"licence": "CC BY 4.0"}"#).unwrap();
+    let (raw, out) = (home.join("raw"), home.join("data"));
+    llmos(&["data", "prepare", &raw, "--char", "--out", &out, "--validation", "0"]);
+    // A character is a token, and a line's end stands after each of the stories.
+    let texts: Vec<String> = (0..5).map(|number| story(number) + "\n").collect();
+    let number = texts[..3].iter().map(String::len).sum::<usize>() + 100;
+    let given = ["data", "trace", &out, "--token", &number.to_string()];
+    let report = llmos(&[&given[..], &["--json"]].concat()).json();
+    assert_eq!((&report["file"], &report["row"]), (&"a.jsonl".into(), &3.into()));
+    assert_eq!(report["licence"], "CC BY 4.0");
+    assert_eq!(report["offset"], rows((0..3).map(story)).len());
+    assert_eq!((&report["token_of_text"], &report["bytes_of_text"][0]), (&100.into(), &100.into()));
+    assert_eq!(report["text"], texts[3][100..101]);
+    assert_eq!(report["before"], texts[3][68..100]);
+    assert_eq!(report["after"], texts[3][101..133]);
+    let text = llmos(&given).text();
+    for words in ["a.jsonl, row 3", "(CC BY 4.0)", "token 100 of that text", "⟦"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    llmos(&["data", "trace", &out, "--token", "99999"]).is_error("has no token 99999");
+    llmos(&["data", "trace", &raw, "--token", "0"]).is_error("manifest.json");
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_left_out() {
+    let home = Folder::new();
+    let (raw, out) = (home.join("a.txt"), home.join("data"));
+    let whole = story(1);
+    let (before, after) = whole.split_at(40);
+    std::fs::write(&raw, [before.as_bytes(), b"\xff\0\xe4", after.as_bytes()].concat()).unwrap();
+    let given = ["data", "prepare", &raw, "--out", &out, "--char", "--lossy", "--verbatim"];
+    let output = llmos(&[&given[..], &["--validation", "0"]].concat());
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(output.stderr.contains("bytes that are no text"), "{}", output.stderr);
+    let manifest = json(&home.join("data/manifest.json"));
+    assert_eq!(manifest["removed"]["unreadable"]["bytes"], 3);
+    assert_eq!(manifest["train"]["tokens"], whole.len());
+    let mut letters: Vec<char> = whole.chars().collect();
+    letters.sort_unstable();
+    letters.dedup();
+    assert_eq!(manifest["tokenizer"]["vocab_size"], letters.len());
+}
+
+#[test]
 fn damaged_parquet_is_an_error_and_no_panic() {
     let home = Folder::new();
     let sound = std::fs::read(repository("testdata/parquet/delta-byte-array.parquet")).unwrap();
@@ -223,7 +276,7 @@ fn a_full_disk_leaves_nothing() {
     let raw = home.join("a.jsonl");
     std::fs::write(&raw, rows((0..2000).map(story))).unwrap();
     // A limit on file sizes stands for a full disk: 40 KiB, of some 300 KiB of tokens.
-    let limited = "trap '' XFSZ; ulimit -f 80; exec \"$0\" \"$@\"";
+    let limited = "ulimit -f 80; exec \"$0\" \"$@\"";
     let mut command = std::process::Command::new("sh");
     let out = home.join("data");
     command.args(["-c", limited, env!("CARGO_BIN_EXE_llmos"), "data", "prepare", &raw]);
@@ -265,5 +318,5 @@ fn memory_is_bounded_whatever_the_lines() {
     let peak = report["peak_memory_bytes"].as_u64().unwrap();
     assert!(peak < 160 << 20, "{peak} bytes at the peak");
     prepare(&row, &[]).is_error("line 1: longer than 64 MiB, at byte 0");
-    prepare(&row, &["--lossy"]).is_error("1 unreadable");
+    prepare(&row, &["--lossy"]).is_error("1 row too long to hold");
 }

@@ -162,6 +162,84 @@ fn rows_that_teach_nothing_are_named_and_refused() {
     llmos(&as_pytorch(&base, &pairs, &out, &[])).is_error("`llmos prefer` learns from pairs");
 }
 
+#[test]
+fn rows_are_named_by_their_files_and_tags_are_not_taken_for_good_answers() {
+    let folder = Folder::new();
+    let (base, out) = (golden("base"), folder.join("run"));
+    let file = |name: &str, row: Value| {
+        let path = folder.join(name);
+        // Some editors put a mark before the text.
+        std::fs::write(&path, format!("\u{feff}{row}\n")).unwrap();
+        path
+    };
+    let good = file("good.jsonl", json!({"instruction": "a", "output": "b"}));
+    let bad = file("bad.jsonl", json!({"instruction": 3, "output": "b"}));
+    let finetune =
+        |data: &[&str]| llmos(&[&["finetune", &base, "--out", &out, "--data"][..], data].concat());
+    finetune(&[&good, &bad]).is_error("bad.jsonl row 1: `instruction` is no text");
+    let tagged = file("tagged.jsonl", json!({"prompt": "a", "completion": "b", "label": false}));
+    finetune(&[&tagged]).is_error("answers that were liked or not");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn what_others_wrote_is_text_when_it_is_learnt_too() {
+    let folder = Folder::new();
+    let path = folder.join("rows.jsonl");
+    let row = |text: &str| {
+        let turns = [("user", text), ("assistant", "c")];
+        let turns = turns.map(|(role, text)| json!({"role": role, "content": text}));
+        std::fs::write(&path, format!("{}\n", json!({ "messages": turns }))).unwrap();
+        let shown =
+            llmos(&["finetune", "--show-mask", &path, "--model", &golden("base"), "--json"]);
+        shown.json()["tokens"].as_array().unwrap().clone()
+    };
+    let is_end = |token: &&Value| **token == "<|im_end|>";
+    let (plain, strange) = (row("ab"), row("a<|im_end|>b"));
+    assert!(strange.len() > plain.len() + 2);
+    assert_eq!(strange.iter().filter(is_end).count(), plain.iter().filter(is_end).count());
+}
+
+#[test]
+fn a_run_that_goes_on_is_the_same_run() {
+    let folder = Folder::new();
+    let (base, chats, out) = (golden("base"), golden("chats.jsonl"), folder.join("run"));
+    let whole = as_pytorch(&base, &chats, &out, &["--skip-bad-rows"]);
+    llmos(&whole).text();
+    let again = |more: &[&str]| llmos(&[&whole[..], more].concat());
+    again(&[]).is_error("is a run already");
+    again(&["--resume"]).text();
+    let resumed = |more: &[&str]| llmos(&[&["finetune", "--resume", &out], more].concat());
+    resumed(&["--lr", "5"]).is_error("cannot go on with --lr");
+    resumed(&["--set", "optimizer.beta1=0.5"]).is_error("optimizer.beta1");
+    resumed(&["--lora"]).is_error("cannot go on with --lora");
+    resumed(&["--data", &base]).is_error("cannot go on with --data");
+    llmos(&["prefer", "--resume", &out]).is_error("cannot go on with prefer");
+    resumed(&["--steps", "8"]).text();
+    assert_eq!(losses(&out).len(), 8);
+    let other = folder.join("other");
+    let short =
+        as_pytorch(&base, &chats, &other, &["--skip-bad-rows", "--set", "train.context=16"]);
+    llmos(&short).is_error("train.context: a row has");
+    let none = ["finetune", &base, "--data", &chats, "--out", &other, "--epochs", "0"];
+    assert_eq!(llmos(&none).code, Some(2));
+    assert!(!Path::new(&other).exists());
+}
+
+#[test]
+fn a_merged_model_is_spoken_to_as_its_adapter_was() {
+    let folder = Folder::new();
+    let (base, chats, marked) = (golden("base"), golden("chats.jsonl"), golden("marked.jinja"));
+    let (adapter, merged) = (folder.join("adapter"), folder.join("merged"));
+    let lora = ["--lora", "r=2", "--template", &marked, "--skip-bad-rows"];
+    llmos(&as_pytorch(&base, &chats, &adapter, &lora)).text();
+    llmos(&["merge", &base, &adapter, "--out", &merged]).text();
+    for name in ["chat_template.jinja", "generation_config.json"] {
+        let read = |folder: &str| std::fs::read(Path::new(folder).join(name)).unwrap();
+        assert!(read(&adapter) == read(&merged), "{name}");
+    }
+}
+
 /// Pairs of answers as texts.
 fn pairs(folder: &Folder) -> String {
     let rows = [

@@ -58,6 +58,21 @@ fn any_one_of_days_gpus_money_and_mfu_is_solved_for() {
 }
 
 #[test]
+fn what_is_printed_multiplies_out() {
+    let small = ["plan", "--params", "1e6", "--tokens", "2e7", "--gpu", "a100-80g", "--days", "12"];
+    let report = llmos(&[&small[..], &["--json"]].concat()).json();
+    let days = report["gpu_hours"].as_f64().unwrap() / 24.0;
+    near(&report, "gpus", 1.0, 0.0);
+    near(&report, "days", days, 1e-9);
+    let text = llmos(&small).text();
+    assert!(text.contains("of the 12 days that are given"), "{text}");
+    let given = slide(&["--gpus", "6000", "--days", "12", "--mfu", "0.43", "--json"]);
+    near(&llmos(&given).json(), "mfu", 8.4e23 / (6000.0 * 12.0 * 86_400.0 * 312e12), 1e-9);
+    let text = llmos(&slide(&["--gpus", "6000"])).text();
+    assert!(text.contains("1.12 TB") && text.contains("14 GPUs hold it at least"), "{text}");
+}
+
+#[test]
 fn amounts_may_be_written_as_people_do() {
     let check = |params: &str, tokens: &str| {
         let given = ["plan", "--params", params, "--tokens", tokens, "--gpu", "h100-80g", "--json"];
@@ -80,6 +95,20 @@ fn contradictions_are_refused() {
     let given = ["--gpus", "100", "--days", "1"];
     check(&given, &["2,400 GPU-hours", "nearest"]);
     check(&["--mfu", "43"], &["nearest is 0.43"]);
+    // A recipe's flags say nothing of a model that is given by its parameters.
+    for more in [["--steps", "3"], ["--shape", "s"], ["--minutes", "3"], ["--data", "none"]] {
+        let output = llmos(&slide(&more));
+        assert_eq!(output.code, Some(2), "{more:?}");
+        assert!(output.stderr.contains("cannot be used with"), "{}", output.stderr);
+    }
+    assert_eq!(llmos(&slide(&["--set", "model.n_layer=3"])).code, Some(2));
+    check(&["--gpus", "1"], &["--gpus: 1 x 80 GB", "1.12 TB", "holds them is 14"]);
+    let vast = ["plan", "--params", "1e300", "--tokens", "1e300", "--gpu", "h100", "--json"];
+    llmos(&vast).is_error("beyond all numbers");
+    let negative = llmos(&slide(&["--gpus", "-5"]));
+    assert_eq!(negative.code, Some(2));
+    assert!(negative.stderr.contains("a number of 0 or more"), "{}", negative.stderr);
+    assert!(!negative.stderr.contains("-- -5"), "{}", negative.stderr);
     assert_eq!(llmos(&["plan", "--params", "1e9", "--gpu", "gtx-1"]).code, Some(2));
     assert_eq!(llmos(&["plan", "--params", "-1", "--gpu", "h100"]).code, Some(2));
     llmos(&["plan", "--params", "1e9"]).is_error("accelerator");

@@ -48,6 +48,13 @@ fn rows(run: &str) -> Vec<Value> {
     text.lines().map(row).collect()
 }
 
+/// Seconds of a run up to a step.
+fn seconds(run: &str, step: usize) -> f64 {
+    let text = std::fs::read_to_string(Path::new(run).join("metrics.jsonl")).unwrap();
+    let row: Value = serde_json::from_str(text.lines().nth(step - 1).unwrap()).unwrap();
+    row["seconds"].as_f64().unwrap()
+}
+
 pub(crate) fn assert_same(one: &str, other: &str, step: usize) {
     for name in [
         "model.safetensors".to_string(),
@@ -91,11 +98,27 @@ fn a_text_becomes_a_model_that_every_command_takes() {
     // A second run in the same folder is refused, going on with the finished one changes nothing.
     run(home.path(), &begin(&recipe, &text, &out)).is_error("is a run already");
     let before = std::fs::read(Path::new(&out).join("model.safetensors")).unwrap();
+    let read = |name: &str| std::fs::read_to_string(Path::new(&out).join(name)).unwrap();
+    let (forecast, recipe_before) = (read("forecast.json"), read("recipe.toml"));
+    assert!(forecast.contains("outcome"), "{forecast}");
     run(home.path(), &["pretrain", "--resume", &out]).text();
     assert!(std::fs::read(Path::new(&out).join("model.safetensors")).unwrap() == before);
-    // More steps are a longer run; another model is not the same run.
+    assert_eq!(read("forecast.json"), forecast, "what came of it was known");
+    assert_eq!(read("recipe.toml"), recipe_before, "each value keeps its reason");
+    // More steps are a longer run, which is forecast by the steps that were done; another model is not
+    // the same run.
     run(home.path(), &["pretrain", "--resume", &out, "--steps", "34"]).text();
     assert_eq!(self::rows(&out).len(), 34);
+    let last = |step: usize| self::seconds(&out, step);
+    let again: Value = serde_json::from_str(&read("forecast.json")).unwrap();
+    let expected = last(30) / 30.0 * 34.0;
+    assert!((again["forecast"]["seconds"].as_f64().unwrap() / expected - 1.0).abs() < 1e-9);
+    assert!(again["outcome"]["seconds"].as_f64().unwrap() >= last(34));
+    let longer = read("recipe.toml");
+    assert!(
+        longer.contains("# given: --steps") && !longer.contains("/run/recipe.toml"),
+        "{longer}"
+    );
     run(home.path(), &["pretrain", "--resume", &out, "--set", "model.d_ff=64"])
         .is_error("model.d_ff: the run has 32, and cannot go on with 64");
 }
@@ -172,6 +195,11 @@ fn an_interrupt_saves_and_the_run_goes_on() {
     let output = collect(child);
     assert_eq!(output.code, Some(130), "{}", output.stderr);
     assert!(output.stderr.contains("goes on"), "{}", output.stderr);
+    // It is no model yet, but its last checkpoint is one.
+    let inspected = run(home.path(), &["inspect", &stopped]);
+    inspected.is_error("is a run that has not ended");
+    let latest = inspected.stderr.split("learnt last is ").nth(1).unwrap().trim();
+    run(home.path(), &["inspect", latest]).text();
     run(home.path(), &["pretrain", "--resume", &stopped]).text();
     assert_same(&whole, &stopped, steps);
 }
@@ -220,4 +248,124 @@ fn what_cannot_be_trained_is_an_error_with_a_hint() {
     let gone = resume(&["--steps", "12"]);
     gone.is_error("optimizer.safetensors");
     assert!(gone.stderr.contains("from the one before"), "{}", gone.stderr);
+}
+
+/// All files of a folder, with what is in them.
+fn contents(folder: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(contents(&path.display().to_string())),
+            false => found.push((path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_is_in_a_folder_survives_a_run_that_is_refused() {
+    let home = ground(5);
+    let (recipe, text) = (home.join("recipe.toml"), home.join("story.txt"));
+    let refused = |folder: &str, data: &str, more: &[&str], expected: &str| {
+        let before = contents(folder);
+        run(home.path(), &[&begin(&recipe, data, folder)[..], more].concat()).is_error(expected);
+        assert!(contents(folder) == before, "{folder} has changed");
+    };
+    // A text of one's own where a run keeps its own.
+    std::fs::create_dir_all(home.join("mine/data")).unwrap();
+    std::fs::copy(&text, home.join("mine/data/mine.txt")).unwrap();
+    refused(&home.join("mine"), &home.join("mine/data"), &[], "was there before the run");
+    refused(&home.join("mine"), &text, &[], "was there before the run");
+    // A prepared set there: other texts do not replace it, and a value that cannot be leaves it.
+    let (out, data) = (home.join("prepared"), home.join("prepared/data"));
+    run(home.path(), &["data", "prepare", &text, "--vocab", "270", "--out", &data]).text();
+    refused(&out, &text, &[], "was there before the run");
+    refused(&out, &data, &["--set", "model.n_head=3"], "does not divide");
+    run(home.path(), &begin(&recipe, &data, &out)).text();
+    run(home.path(), &["pretrain", "--resume", &out, "--steps", "7"]).text();
+    // The words of a data set are its own.
+    let (external, other) = (home.join("external"), home.join("other"));
+    run(home.path(), &["data", "prepare", &text, "--char", "--out", &external]).text();
+    std::fs::copy(home.join("prepared/data/tokenizer.json"), home.join("external/tokenizer.json"))
+        .unwrap();
+    run(home.path(), &begin(&recipe, &external, &other)).is_error("the one that made the ids");
+    assert!(!Path::new(&other).exists());
+}
+
+#[test]
+fn a_run_that_cannot_go_on_as_asked_still_goes_on_as_it_was() {
+    let home = ground(6);
+    let (recipe, out) = (home.join("recipe.toml"), home.join("run"));
+    let prepare = |name: &str, text: &str| {
+        let raw = home.join(&format!("{name}.txt"));
+        std::fs::write(&raw, text).unwrap();
+        let data = home.join(name);
+        run(home.path(), &["data", "prepare", &raw, "--vocab", "270", "--out", &data]).text();
+        data
+    };
+    let (one, other) = (prepare("one", &story()), prepare("other", &story().replace("Tom", "Tim")));
+    run(home.path(), &begin(&recipe, &one, &out)).text();
+    let kept = || {
+        let read = |name: &str| std::fs::read_to_string(Path::new(&out).join(name)).unwrap();
+        (read("recipe.toml"), read("forecast.json"))
+    };
+    let before = kept();
+    let resume =
+        |more: &[&str]| run(home.path(), &[&["pretrain", "--resume", &out], more].concat());
+    let refused = resume(&["--data", &other, "--steps", "8"]);
+    refused.is_error("data: expected the data of the run");
+    assert!(refused.stderr.contains("what it began to learn from"), "{}", refused.stderr);
+    assert_eq!(kept(), before);
+    // A raw text is not what it learnt from, and the folder that was is gone.
+    resume(&["--data", &home.join("one.txt")]).is_error("cannot go on with");
+    std::fs::rename(&one, home.join("moved")).unwrap();
+    let gone = resume(&[]);
+    gone.is_error("no prepared text is in");
+    assert!(gone.stderr.contains("--data PATH"), "{}", gone.stderr);
+    resume(&["--data", &home.join("moved"), "--steps", "8"]).text();
+    // A time does not make it longer, and that is said.
+    let timed = resume(&["--minutes", "0.05"]);
+    assert_eq!(timed.code, Some(0), "{}", timed.stderr);
+    assert!(timed.stderr.contains("goes on to its 8 steps"), "{}", timed.stderr);
+    // Without its recipe a run has the one of its last checkpoint.
+    std::fs::remove_file(Path::new(&out).join("recipe.toml")).unwrap();
+    resume(&["--steps", "9"]).text();
+    assert!(kept().0.contains("steps = 9"));
+}
+
+#[test]
+fn a_run_that_was_killed_before_it_began_is_begun_again() {
+    let home = ground(3);
+    let (recipe, text, out) = (home.join("recipe.toml"), home.join("story.txt"), home.join("run"));
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(home.join("run/lock"), "").unwrap();
+    let refused = run(home.path(), &["pretrain", "--resume", &out]);
+    refused.is_error("was stopped before its recipe was written");
+    assert!(refused.stderr.contains("give the whole command again"), "{}", refused.stderr);
+    run(home.path(), &["finetune", "--resume", &out]).is_error("was stopped before its recipe");
+    run(home.path(), &begin(&recipe, &text, &out)).text();
+}
+
+#[test]
+fn resume_without_a_name_takes_the_run_that_is_meant() {
+    let home = ground(3);
+    let text = home.join("story.txt");
+    let recipe = home.join("recipe.toml");
+    let pretrain = |more: &[&str]| {
+        run(
+            home.path(),
+            &[&["pretrain", &recipe, "--data", &text, "--threads", "2"], more].concat(),
+        )
+    };
+    pretrain(&[]).text();
+    pretrain(&["--set", "model.d_ff=48"]).text();
+    let steps = |name: &str| rows(&home.join(&format!("runs/{name}"))).len();
+    // The second one is the newer one, and another model.
+    pretrain(&["--resume", "--steps", "4"]).text();
+    assert_eq!((steps("recipe"), steps("recipe-2")), (4, 3));
+    pretrain(&["--resume", "--set", "model.d_ff=48", "--steps", "5"]).text();
+    assert_eq!((steps("recipe"), steps("recipe-2")), (4, 5));
+    pretrain(&["--resume", "--set", "model.d_ff=64"]).is_error("has these values");
 }

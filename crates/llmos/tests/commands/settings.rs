@@ -43,3 +43,28 @@ fn quiet_and_verbose() {
     broken.env("NO_COLOR", "1");
     finish(broken, b"").is_error("nothing");
 }
+
+#[test]
+fn a_run_goes_by_its_flags_and_its_recipe() {
+    let home = crate::pretrain::ground(3);
+    // Of `run`: how long a text is, and what it is drawn with.
+    std::fs::write(home.join("llmos.toml"), "tokens = 640\nseed = 5\n").unwrap();
+    let (recipe, text, out) = (home.join("recipe.toml"), home.join("story.txt"), home.join("run"));
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = command(home.path(), arguments);
+        command.envs(variables.iter().copied());
+        finish(command, b"")
+    };
+    let given = crate::pretrain::begin(&recipe, &text, &out);
+    let report = run(&[&given[..], &["--json"]].concat(), &[("LLMOS_SEED", "7")]).json();
+    assert_eq!((&report["step"], &report["recipe"]["train"]["seed"]), (&3.into(), &1.into()));
+    run(&["pretrain", "--resume", &out], &[("LLMOS_TOKENS", "7")]).text();
+    let plan = ["plan", "--params", "1B", "--gpu", "h100", "--json"];
+    assert_eq!(run(&plan, &[]).json()["tokens"], 20e9);
+    // What is given beats what is set and does not go together with it.
+    let chat = ["chat", &stories(), "-p", "hi", "-n", "1", "--tools", "calculator", "-q"];
+    let output = run(&chat, &[("LLMOS_NO_TOOLS", "1")]);
+    assert!(!output.stderr.contains("cannot be used with"), "{}", output.stderr);
+    let quiet = run(&["models", "-v"], &[("LLMOS_QUIET", "1")]);
+    assert_eq!(quiet.code, Some(0), "{}", quiet.stderr);
+}

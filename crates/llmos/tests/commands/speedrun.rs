@@ -1,7 +1,7 @@
 //! `speedrun`: stages as commands, done once each.
 
 use crate::pretrain::run;
-use crate::program::{Folder, llmos};
+use crate::program::{Folder, llmos, repository};
 
 const RECIPE: &str = r#"
 title = "A test"
@@ -60,10 +60,41 @@ fn the_commands_can_be_read() {
     assert!(list.contains("llmos tokenizer train"), "{list}");
     assert!(list.contains("--out there/t.json"), "{list}");
     assert!(!std::path::Path::new("there").exists());
+    let quoted = home.join("quoted.toml");
+    std::fs::write(&quoted, RECIPE.replace("--char", "--char --special <a>")).unwrap();
+    let list = llmos(&["speedrun", &quoted, "--list"]).text();
+    assert!(list.contains("--special '<a>'"), "{list}");
     for name in ["speedrun", "assistant"] {
         let path = format!("{}/../../recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         llmos(&["speedrun", &path, "--list"]).text();
     }
+}
+
+#[test]
+fn a_finetuning_that_was_stopped_goes_on() {
+    let home = Folder::new();
+    let golden = repository("testdata/finetune").display().to_string();
+    let path = home.join("teach.toml");
+    let recipe = format!(
+        "title = \"A test\"\n[[stage]]\nname = \"teach\"\nabout = \"a few steps\"\nmakes = \"taught\"\n\
+         command = \"finetune {golden}/base --data {golden}/chats.jsonl --out {{out}}/taught \
+         --steps 4 --save-every 2 --threads 1 --skip-bad-rows\"\n"
+    );
+    std::fs::write(&path, recipe).unwrap();
+    let out = home.join("run");
+    let speedrun = || run(home.path(), &["speedrun", &path, "--out", &out]);
+    assert_eq!(speedrun().code, Some(0));
+    let model = home.path().join("run/taught/model.safetensors");
+    let whole = std::fs::read(&model).unwrap();
+    // As if it had been stopped after its second step.
+    std::fs::remove_file(&model).unwrap();
+    std::fs::remove_dir_all(home.path().join("run/taught/checkpoints/step-4")).unwrap();
+    let record = home.path().join("run/speedrun.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replace("\"done\": true", "\"done\": false")).unwrap();
+    let again = speedrun();
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(whole == std::fs::read(&model).unwrap(), "the model differs");
 }
 
 #[test]
@@ -72,6 +103,8 @@ fn what_cannot_be_run_is_an_error() {
     let path = recipe(&home);
     llmos(&["speedrun", &home.join("none.toml")]).is_error("cannot read the recipe");
     llmos(&["speedrun", &path, "--until", "prefer"]).is_error("there is no stage prefer");
+    let assistant = repository("recipes/assistant.toml").display().to_string();
+    llmos(&["speedrun", &assistant, "--data", &path, "--list"]).is_error("takes no --data");
     let changed = |from: &str, to: &str| {
         let path = home.join("changed.toml");
         std::fs::write(&path, RECIPE.replace(from, to)).unwrap();

@@ -71,6 +71,20 @@ impl Input {
         self.start.starts_with(magic)
     }
 
+    /// Whether the file begins as gzip (RFC 1952) or Zstandard (RFC 8878) does.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.is_gzip() || self.is_zstandard()
+    }
+
+    fn is_gzip(&self) -> bool {
+        matches!(self.start[..], [0x1f, 0x8b, ..])
+    }
+
+    fn is_zstandard(&self) -> bool {
+        // A skippable frame may come first.
+        matches!(self.start[..], [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+    }
+
     /// Another reader of the file counts what is done.
     pub(super) fn count_elsewhere(&mut self) {
         lock(&self.tap).done = None;
@@ -79,16 +93,13 @@ impl Input {
     /// The bytes, decompressed if they begin as gzip or Zstandard do.
     pub(super) fn stream(&self) -> Stream {
         let spout = Spout(self.tap.clone());
-        match self.start[..] {
-            // RFC 1952.
-            [0x1f, 0x8b, ..] => {
-                Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 17, spout)))
-            }
-            // RFC 8878; a skippable frame may come first.
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                Box::new(Frames::new(BufReader::with_capacity(1 << 17, spout)))
-            }
-            _ => Box::new(spout),
+        let read = |spout| BufReader::with_capacity(1 << 17, spout);
+        if self.is_gzip() {
+            Box::new(MultiGzDecoder::new(read(spout)))
+        } else if self.is_zstandard() {
+            Box::new(Frames::new(read(spout)))
+        } else {
+            Box::new(spout)
         }
     }
 

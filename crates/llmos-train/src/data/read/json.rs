@@ -210,7 +210,7 @@ impl Rows for Values {
         if length > self.longest as u64 {
             if self.lossy {
                 self.row += 1;
-                return refused(Reason::Unreadable);
+                return refused(Reason::TooLong);
             }
             let limit = self.longest >> 20;
             return Err(self.refuse(offset, format_args!("longer than {limit} MiB")));

@@ -100,7 +100,7 @@ impl Rows for Lines {
                 Ending::File => return Ok(None),
                 Ending::TooLong if self.lossy => {
                     self.row += 1;
-                    return refused(Reason::Unreadable);
+                    return refused(Reason::TooLong);
                 }
                 Ending::TooLong => {
                     let limit = self.longest >> 20;
@@ -170,7 +170,7 @@ mod tests {
         assert!(error.contains("line 1: longer than 64 MiB, at byte 0"), "{error}");
         let lossy = Reading { lossy: true, ..reading() };
         let rows = read("a.jsonl", &long, &lossy).unwrap();
-        assert!(matches!(rows[0], Row::Refused { reason: Reason::Unreadable, .. }));
+        assert!(matches!(rows[0], Row::Refused { reason: Reason::TooLong, .. }));
         assert!(matches!(&rows[1], Row::Document(row) if row.text == "b"));
     }
 }

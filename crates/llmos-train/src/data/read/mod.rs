@@ -41,12 +41,22 @@ pub(super) struct Document {
     pub(super) is_chosen: bool,
     /// Whether it is held out for validation, where that is known beforehand.
     pub(super) held_out: Option<bool>,
+    /// Bytes that could not be read and were left out.
+    pub(super) lost: u64,
 }
 
 impl Document {
     /// The text of a row, whole.
     fn row(text: String, at: Location) -> Document {
-        Document { text, at, part: 0, is_last_part: true, is_chosen: false, held_out: None }
+        Document {
+            text,
+            at,
+            part: 0,
+            is_last_part: true,
+            is_chosen: false,
+            held_out: None,
+            lost: 0,
+        }
     }
 }
 
@@ -134,6 +144,15 @@ pub(super) fn open(
 /// It cannot be read.
 pub(super) fn is_parquet(path: &Path) -> Result<bool, Error> {
     Ok(Input::open(path, &Arc::default())?.starts_with(parquet::MAGIC))
+}
+
+/// Whether a file begins as Parquet or compressed files do, whatever its name.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn is_packed(path: &Path) -> Result<bool, Error> {
+    let input = Input::open(path, &Arc::default())?;
+    Ok(input.starts_with(parquet::MAGIC) || input.is_compressed())
 }
 
 /// The field that stands for all texts of a row.

@@ -14,8 +14,8 @@ use crate::data::removal::Reason;
 /// Bytes read at once.
 const BLOCK: usize = 1 << 20;
 
-/// What stands for a byte that is no UTF-8: as long as the byte, and a control character, which
-/// normalisation takes out.
+/// What stands for a byte that is no text until its document is given without it: as long as the
+/// byte, so that places stay what they are in the file.
 const SUBSTITUTE: char = '\u{1a}';
 
 /// How long a file's text is.
@@ -134,7 +134,11 @@ impl Texts {
 
     /// Adds bytes to the text, all but the start of a character that more bytes may complete.
     fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if let Some(at) = bytes.iter().position(|&byte| byte == 0).filter(|_| !self.lossy) {
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+            if self.lossy {
+                let substitute = |&byte: &u8| if byte == 0 { SUBSTITUTE as u8 } else { byte };
+                return self.take_text(&bytes.iter().map(substitute).collect::<Vec<u8>>());
+            }
             let offset = self.offset + (self.pending.len() + at) as u64;
             // What comes before may be wrong already.
             self.take_text(&bytes[..at])?;
@@ -180,12 +184,14 @@ impl Texts {
             // Bytes are no fewer than characters, so that most parts need no look.
             if left > 0
                 && left < text.len() as u64
-                && let Some((place, _)) = text.char_indices().nth(left as usize)
+                && let Some((place, _)) =
+                    text.char_indices().filter(|&(_, c)| self.is_text(c)).nth(left as usize)
             {
                 end = self.start + place;
                 is_last_part = false;
             }
-            self.n_char += self.pending[self.start..end].chars().count() as u64;
+            let part = &self.pending[self.start..end];
+            self.n_char += part.chars().filter(|&c| self.is_text(c)).count() as u64;
         }
         let (mut text, mut from) = (&self.pending[self.start..end], self.start);
         if self.is_separated && self.part == 0 {
@@ -195,8 +201,14 @@ impl Texts {
         if self.is_separated && is_last_part {
             text = text.trim_end();
         }
+        let whole = text.len();
+        let text: String = match self.lossy && text.contains(SUBSTITUTE) {
+            true => text.chars().filter(|&c| self.is_text(c)).collect(),
+            false => text.to_string(),
+        };
         let document = Document {
-            text: text.to_string(),
+            lost: (whole - text.len()) as u64,
+            text,
             at: Location { file: self.number, row: self.row, offset: self.offset + from as u64 },
             part: self.part,
             is_last_part,
@@ -208,6 +220,11 @@ impl Texts {
         (self.row, self.part) =
             if is_last_part { (self.row + 1, 0) } else { (self.row, self.part + 1) };
         document
+    }
+
+    /// Whether a character stands for itself.
+    fn is_text(&self, c: char) -> bool {
+        !self.lossy || c != SUBSTITUTE
     }
 
     /// Where the next separator begins, as far as text is read.
@@ -252,7 +269,8 @@ impl Rows for Texts {
 
 fn row_of(document: Document) -> Row {
     if document.part == 0 && document.text.is_empty() {
-        return Row::Refused { at: document.at, n_byte: 0, reason: Reason::Empty };
+        let reason = if document.lost > 0 { Reason::Unreadable } else { Reason::Empty };
+        return Row::Refused { at: document.at, n_byte: document.lost, reason };
     }
     Row::Document(document)
 }
@@ -323,9 +341,22 @@ mod tests {
             assert!(read("a.txt", bytes, &lossy).is_ok());
         }
         let lossy = Reading { lossy: true, ..reading() };
-        let rows = texts("a.txt", b"ab\xff\xfe\xe4c<|endoftext|>\xe4\xb8", &lossy);
-        assert_eq!(rows[0].text, "ab\u{1a}\u{1a}\u{1a}c");
-        assert_eq!((rows[1].text.as_str(), rows[1].at.offset), ("\u{1a}\u{1a}", 19));
+        let rows = texts("a.txt", b"ab\xff\xfe\xe4c<|endoftext|>\xe4\xb8d", &lossy);
+        // Bytes that cannot be read are left out and counted, and move nothing.
+        assert_eq!((rows[0].text.as_str(), rows[0].lost), ("abc", 3));
+        assert_eq!((rows[1].text.as_str(), rows[1].lost, rows[1].at.offset), ("d", 2, 19));
+        let (bytes, whole) = (b"a\0b\xffcdef", "abcdef");
+        let measured = texts("a.txt", bytes, &lossy);
+        assert_eq!((measured[0].text.as_str(), measured[0].lost), (whole, 2));
+        for from in 0..=6 {
+            let parts = texts("a.txt", bytes, &Reading { chosen: Some(from), ..lossy.clone() });
+            let held_out: String = parts
+                .iter()
+                .filter(|part| part.held_out == Some(true))
+                .map(|part| part.text.as_str())
+                .collect();
+            assert_eq!(held_out, whole[from as usize..], "{from}");
+        }
     }
 
     #[test]

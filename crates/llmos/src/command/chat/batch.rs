@@ -11,10 +11,12 @@ use llmos_model::decoder::CacheLayout;
 use llmos_model::{EngineOptions, Error as ModelError, ModelFiles};
 use llmos_tensor::CacheShape;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::rows::{self, Answers, Row, Rows};
 use super::{Arguments, conversation};
 use crate::load::{self, Loaded};
+use crate::registry::hexadecimal;
 use crate::step_line::time_text;
 use crate::terminal::{Terminal, number_of, size};
 use crate::{Outcome, processors};
@@ -33,32 +35,36 @@ pub(super) fn run(
 ) -> anyhow::Result<Outcome> {
     let total = Rows::count(batch)?;
     let mut rows = Rows::open(batch, arguments.again)?;
-    let answers = Answers::open(out, &mut rows, arguments.force)?;
-    let kept = answers.written();
-    if kept > 0 {
-        let kept = number_of(kept, "row");
-        terminal.say(format_args!("{}: {kept} of {total} answered already", out.display()));
-    }
     let Arguments { model, manner, sampling, adapting, memory, compute, .. } = arguments;
-    let at_once = usize::from(arguments.parallel).min((total - kept.min(total)).max(1));
+    let at_once = usize::from(arguments.parallel).min(total.max(1));
     let (_, files) = conversation::open(model.as_deref(), terminal)?;
     let options = room(&files, memory.options(), at_once, terminal);
     drop(files);
     let mut loaded = conversation::load(model.as_deref(), sampling, options, compute, terminal)?;
     adapting.give(&mut loaded.engine, &loaded.device)?;
-    let assistant = conversation::assistant(&loaded, manner)?;
+    let assistant = conversation::assistant(&loaded, adapting, manner)?;
+    let flags = format!("{manner:?} {sampling:?} {adapting:?} {}", arguments.again);
+    let origin = Sha256::digest(flags + assistant.template());
+    let fingerprint = loaded.engine.model().fingerprint();
+    let origin = format!("{fingerprint:08x} {}\n", hexadecimal(&origin));
+    let answers = Answers::open(out, &mut rows, &origin, arguments.force)?;
+    let kept = answers.written();
+    if kept > 0 {
+        let kept = number_of(kept, "row");
+        terminal.say(format_args!("{}: {kept} of {total} answered already", out.display()));
+    }
     let mut pool = Pool {
         arguments,
         seed: sampling.seed(),
         loaded,
         assistant,
         rows,
+        n_refused: answers.refused(),
         answers,
         again: VecDeque::new(),
         running: Vec::new(),
         at_once,
         progress: Progress::new(kept, total, terminal),
-        n_refused: 0,
         n_token: 0,
     };
     pool.run()?;

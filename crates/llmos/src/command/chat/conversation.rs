@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::show::{Said, Show};
 use super::{Arguments, Manner, Think, ToolName};
 use crate::failure::{Explain, failure};
-use crate::load::{self, Compute, Loaded, Memory};
+use crate::load::{self, Adapting, Compute, Loaded, Memory};
 use crate::sampling::Sampling;
 use crate::terminal::Terminal;
 use crate::{interrupt, local_time, model_name, vocabulary};
@@ -34,25 +34,25 @@ pub(super) struct Chat {
 impl Chat {
     pub(super) fn open(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<Chat> {
         let Arguments { model, manner, sampling, adapting, memory, compute, .. } = arguments;
-        let mut chat = Chat::new(model.as_deref(), manner, sampling, memory, compute, terminal)?;
-        adapting.give(&mut chat.loaded.engine, &chat.loaded.device)?;
-        Ok(chat)
+        Chat::new(model.as_deref(), manner, sampling, adapting, memory, compute, terminal)
     }
 
     /// A chat with MODEL, or with the bundled assistant.
     ///
     /// # Errors
-    /// The model cannot be loaded, or has no chat template.
+    /// The model or its adapter cannot be loaded, or has no chat template.
     pub(super) fn new(
         model: Option<&str>,
         manner: &Manner,
         sampling: &Sampling,
+        adapting: &Adapting,
         memory: &Memory,
         compute: &Compute,
         terminal: &Terminal,
     ) -> anyhow::Result<Chat> {
-        let loaded = load(model, sampling, memory.options(), compute, terminal)?;
-        let assistant = assistant(&loaded, manner)?;
+        let mut loaded = load(model, sampling, memory.options(), compute, terminal)?;
+        adapting.give(&mut loaded.engine, &loaded.device)?;
+        let assistant = assistant(&loaded, adapting, manner)?;
         let system = manner.system.iter().map(|text| message("system", text.as_str()));
         Ok(Chat {
             loaded,
@@ -170,20 +170,25 @@ pub(super) fn open<'a>(
     })
 }
 
-/// The assistant that a model is.
+/// The assistant that a model is, with its adapter.
 ///
 /// # Errors
 /// It has no tokenizer or no chat template, or the file of one cannot be read.
-pub(super) fn assistant(loaded: &Loaded, manner: &Manner) -> anyhow::Result<Assistant> {
+pub(super) fn assistant(
+    loaded: &Loaded,
+    adapting: &Adapting,
+    manner: &Manner,
+) -> anyhow::Result<Assistant> {
     let tokenizer = loaded.tokenizer()?.clone();
     let template = match &manner.template {
         Some(path) => Some(std::fs::read_to_string(path).explain(
             || format!("cannot read {}", path.display()),
             || "--template names a Jinja file".into(),
         )?),
-        None => match loaded.engine.model().files() {
-            Some(files) => vocabulary::template(files, &tokenizer)?,
-            None => None,
+        None => match (adapting.template(), loaded.engine.model().files()) {
+            (Some(template), _) => Some(template),
+            (None, Some(files)) => vocabulary::template(files, &tokenizer)?,
+            (None, None) => None,
         },
     };
     let template = template.ok_or_else(|| {
@@ -206,6 +211,12 @@ pub(super) fn assistant(loaded: &Loaded, manner: &Manner) -> anyhow::Result<Assi
         .collect();
     let mut assistant =
         Assistant::new(tokenizer, template).with_tools(tools).with_clock(local_time::seconds);
+    if manner.think.is_some() && !assistant.template().contains("enable_thinking") {
+        return Err(failure(
+            format!("{} has no switch for thinking", loaded.name),
+            "its template does not ask for enable_thinking: leave --think out",
+        ));
+    }
     let think = manner.think.map(|think| (think == Think::On).into());
     assistant.set_variable("enable_thinking", think);
     Ok(assistant)

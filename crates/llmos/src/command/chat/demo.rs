@@ -6,7 +6,7 @@ use super::conversation::Chat;
 use super::{Manner, session};
 use crate::Outcome;
 use crate::generation;
-use crate::load::{Compute, Memory};
+use crate::load::{Adapting, Compute, Memory};
 use crate::sampling::Sampling;
 use crate::terminal::{Style, Terminal};
 
@@ -35,7 +35,8 @@ pub(in crate::command) fn run(terminal: &Terminal) -> anyhow::Result<Outcome> {
         // The likeliest answers: the same each time.
         sampling.set_temperature(0.0);
     }
-    let mut chat = Chat::new(None, &manner, &sampling, &memory, &compute, terminal)?;
+    let adapting = Adapting::default();
+    let mut chat = Chat::new(None, &manner, &sampling, &adapting, &memory, &compute, terminal)?;
     if is_interactive {
         terminal.say(
             "The assistant that comes with llmos: small, offline, and often wrong.\n\

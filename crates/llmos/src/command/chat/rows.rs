@@ -10,9 +10,13 @@ use llmos_agent::messages::message;
 use serde_json::{Map, Value};
 
 use crate::failure::{Explain, failure};
+use crate::registry::write_whole;
 
 /// Bytes of a row at most: more than any context holds.
 const LONGEST: u64 = 64 << 20;
+
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A row of the input.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +110,9 @@ impl Rows {
                 line.clear();
                 self.skip_line()?;
             }
+            if self.number == 0 && line.starts_with(BYTE_ORDER_MARK) {
+                line.drain(..BYTE_ORDER_MARK.len());
+            }
             if !is_long && line.trim_ascii().is_empty() {
                 continue;
             }
@@ -138,9 +145,13 @@ impl Rows {
 /// # Errors
 /// It has neither.
 pub(super) fn messages(row: &Row, system: Option<&str>) -> Result<Vec<Value>, String> {
-    let mut messages = match (row.fields.get("messages"), row.fields.get("prompt")) {
+    let given = |name: &str| row.fields.get(name).filter(|value| !value.is_null());
+    let mut messages = match (given("messages"), given("prompt")) {
         (Some(Value::Array(messages)), _) | (None, Some(Value::Array(messages))) => {
             messages.clone()
+        }
+        (None, Some(Value::String(text))) if text.trim().is_empty() => {
+            return Err(format!("row {}: prompt is empty", row.number));
         }
         (None, Some(Value::String(text))) => vec![message("user", text.as_str())],
         (Some(_), _) => return Err(format!("row {}: messages is no list", row.number)),
@@ -172,7 +183,10 @@ pub(super) fn answered(row: Row, mut messages: Vec<Value>, answer: Answer) -> Ma
     fields.insert("messages".into(), messages.into());
     let calls: Value = answer.tool_calls.iter().map(|called| called.to_json()).collect();
     fields.insert("tool_calls".into(), calls);
-    fields.remove("error");
+    // What an earlier answer had.
+    for name in ["error", "reasoning", "ending"] {
+        fields.remove(name);
+    }
     if !answer.reasoning.is_empty() {
         fields.insert("reasoning".into(), answer.reasoning.into());
     }
@@ -201,31 +215,50 @@ pub(super) struct Answers {
     file: File,
     /// Rows in the file.
     written: usize,
+    /// Those of them that could not be answered.
+    refused: usize,
     /// Rows that wait for those before them.
     waiting: BTreeMap<usize, Vec<u8>>,
 }
 
 impl Answers {
-    /// Opens the file of answers. What it holds of `rows` is kept, and skipped in them; a line that
-    /// was not finished goes.
+    /// Opens the file of answers. What it holds of `rows` is kept, and skipped in them; a line of an
+    /// answer that was not finished goes. `origin` says whose answers they are, in a file beside it.
     ///
     /// # Errors
-    /// It cannot be written, or holds answers to other rows.
-    pub(super) fn open(path: &Path, rows: &mut Rows, anew: bool) -> anyhow::Result<Answers> {
+    /// It cannot be written, is the file of rows, holds answers to other rows, or of another model.
+    pub(super) fn open(
+        path: &Path,
+        rows: &mut Rows,
+        origin: &str,
+        anew: bool,
+    ) -> anyhow::Result<Answers> {
         let hint = || "check the folder of --out, and who may write there".to_string();
+        let real = std::fs::canonicalize(path).ok();
+        if real.is_some() && real == std::fs::canonicalize(&rows.path).ok() {
+            return Err(failure(
+                format!("--batch and --out are both {}", path.display()),
+                "give another --out",
+            ));
+        }
         let open =
             || OpenOptions::new().read(true).write(true).create(true).truncate(anew).open(path);
         let mut file = open().explain(|| format!("cannot write {}", path.display()), hint)?;
-        let mut written = 0;
+        let (mut written, mut refused) = (0, 0);
         let mut whole = 0u64;
+        let mut is_whole = true;
+        let others = "give another --out, or begin it anew with --force";
         let mut reader = BufReader::new(&file);
         loop {
             let mut line = Vec::new();
             reader.read_until(b'\n', &mut line)?;
-            if line.last() != Some(&b'\n') {
+            let kept = serde_json::from_slice::<Map<String, Value>>(&line).ok();
+            let is_ended = line.last() == Some(&b'\n');
+            // Nothing, or what was being written; anything else is somebody's.
+            if !is_ended && kept.is_none() && (line.is_empty() || line.starts_with(b"{")) {
                 break;
             }
-            let kept = serde_json::from_slice::<Map<String, Value>>(&line).ok();
+            let is_refused = kept.as_ref().is_some_and(|kept| kept.contains_key("error"));
             let is_answer = match (kept, rows.next()?) {
                 (Some(kept), Some(Ok(row))) => is_answer(&kept, &row),
                 (Some(kept), Some(Err((number, _)))) => kept.get("row") == Some(&number.into()),
@@ -234,21 +267,38 @@ impl Answers {
             if !is_answer {
                 return Err(failure(
                     format!("line {} of {} answers no row of --batch", written + 1, path.display()),
-                    "give another --out, or begin it anew with --force",
+                    others,
                 ));
             }
             written += 1;
+            refused += usize::from(is_refused);
             whole += line.len() as u64;
+            is_whole = is_ended;
         }
         drop(reader);
+        let beside = origin_of(path);
+        let before = std::fs::read_to_string(&beside).ok();
+        if written > 0 && before.is_some_and(|before| before != origin) {
+            return Err(failure(
+                format!("{} holds answers of another model, or by other flags", path.display()),
+                others,
+            ));
+        }
+        write_whole(&beside, origin.as_bytes())?;
         let cut = file.set_len(whole).and_then(|()| file.seek(SeekFrom::End(0)));
+        let cut = cut.and_then(|_| if is_whole { Ok(()) } else { file.write_all(b"\n") });
         cut.explain(|| format!("cannot write {}", path.display()), hint)?;
-        Ok(Answers { path: path.to_path_buf(), file, written, waiting: BTreeMap::new() })
+        Ok(Answers { path: path.to_path_buf(), file, written, refused, waiting: BTreeMap::new() })
     }
 
     /// Rows that are in the file.
     pub(super) fn written(&self) -> usize {
         self.written
+    }
+
+    /// Those of them that could not be answered.
+    pub(super) fn refused(&self) -> usize {
+        self.refused
     }
 
     /// Adds the row of that number, from 1.
@@ -279,6 +329,12 @@ impl Answers {
             || "make room and run the command again: rows that are there are kept".into(),
         )
     }
+}
+
+/// The hidden file beside a file of answers that says whose they are.
+pub(in crate::command) fn origin_of(answers: &Path) -> PathBuf {
+    let name = answers.file_name().unwrap_or_default().to_string_lossy();
+    answers.with_file_name(format!(".{name}.origin"))
 }
 
 /// Whether a line of answers is that of a row: the row's fields are in it, its messages at the
@@ -319,7 +375,9 @@ mod tests {
         check(json!({ "messages": [hi] }), Some("Be."), Ok(json!([be, hi])));
         check(json!({ "messages": [be, hi] }), Some("Not."), Ok(json!([be, hi])));
         check(json!({ "messages": "Hi" }), None, Err("row 1: messages is no list"));
-        check(json!({ "prompt": null }), None, Err("row 1: prompt is no text"));
+        check(json!({ "messages": null, "prompt": "Hi" }), None, Ok(json!([hi])));
+        check(json!({ "prompt": " " }), None, Err("row 1: prompt is empty"));
+        check(json!({ "prompt": null }), None, Err("row 1 has neither messages nor prompt"));
         check(json!({ "text": "Hi" }), None, Err("row 1 has neither messages nor prompt"));
     }
 

@@ -12,7 +12,7 @@ use super::editor::{Prompt, Typed};
 use super::saved;
 use crate::Outcome;
 use crate::failure::{OutputClosed, failure, hint_of, message_of};
-use crate::terminal::{Style, Terminal, number_of};
+use crate::terminal::{Style, Terminal, number_of, plain};
 
 /// A chat that is going on.
 struct Session<'a> {
@@ -66,6 +66,7 @@ impl Session<'_> {
                 }
                 Typed::End => return Ok(()),
             };
+            let before = self.chat.messages.clone();
             let next = match edited.take() {
                 Some(index) if !typed.trim().is_empty() => {
                     self.chat.messages.truncate(index);
@@ -82,7 +83,7 @@ impl Session<'_> {
                     initial = text;
                     edited = Some(index);
                 }
-                Ok(Next::Answer) => self.answer()?,
+                Ok(Next::Answer) => self.answer(before)?,
                 Ok(Next::End) => return Ok(()),
                 Err(error) => self.complain(error)?,
             }
@@ -97,8 +98,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Answers the last message. One that cannot be answered is taken back.
-    fn answer(&mut self) -> anyhow::Result<()> {
+    /// Answers the last message. Where that cannot be, the conversation is what it was `before`.
+    fn answer(&mut self, before: Vec<Value>) -> anyhow::Result<()> {
         match self.chat.answer(self.terminal) {
             Ok(said) => {
                 self.figures = said.line(&self.chat);
@@ -106,9 +107,7 @@ impl Session<'_> {
                 Ok(())
             }
             Err(error) => {
-                if self.chat.messages.last().is_some_and(|last| role(last) == "user") {
-                    self.chat.messages.pop();
-                }
+                self.chat.messages = before;
                 self.complain(error)
             }
         }
@@ -229,7 +228,7 @@ impl Session<'_> {
             (_, Ok(number)) => number.checked_sub(1).and_then(|index| mine.get(index)),
             (_, Err(_)) => None,
         };
-        let found = found.map(|(index, message)| (*index, content(message).to_string()));
+        let found = found.map(|(index, message)| (*index, plain(content(message))));
         found.ok_or_else(|| {
             failure(
                 match mine.len() {
@@ -258,13 +257,16 @@ impl Session<'_> {
                 let name = function["name"].as_str().unwrap_or_default();
                 text += &format!("{name}({})", function["arguments"]);
             }
-            self.terminal.say(format_args!("{who} {text}"));
+            self.terminal.say(format_args!("{who} {}", plain(&text)));
         }
     }
 
     fn save(&mut self, argument: &str) -> anyhow::Result<()> {
         if argument.is_empty() {
             return Err(failure("/save needs a file", "/save chat.jsonl, or /save chat.md"));
+        }
+        if self.chat.messages.is_empty() {
+            return Err(failure("nothing was said yet", "/save writes what was said so far"));
         }
         let path = PathBuf::from(argument);
         if path.exists() && !self.written.contains(&path) {

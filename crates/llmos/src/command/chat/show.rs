@@ -8,7 +8,7 @@ use llmos_agent::{Answer, Called, Ending, Event};
 use serde_json::Value;
 
 use super::conversation::Chat;
-use crate::terminal::{Style, Terminal, number_of};
+use crate::terminal::{Style, Terminal, number_of, plain};
 
 /// Prompts of which fewer tokens are new are read before anyone sees a bar.
 const LONG: usize = 512;
@@ -197,11 +197,6 @@ fn card(called: &Called, paint: &dyn Fn(Style, String) -> String) -> String {
         lines.push(edge("╰─"));
     }
     lines.join("\n")
-}
-
-/// Without signs that would steer the terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{FFFD}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod learn;
 mod pairs;
 mod report;
 mod tell;
+mod trace;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ enum Action {
     Generate(generate::Generate),
     Tell(tell::Tell),
     Pairs(pairs::Pairs),
+    Trace(trace::Trace),
 }
 
 /// Turn texts into a folder of token shards that `pretrain` reads.
@@ -196,6 +198,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         Action::Generate(arguments) => generate::run(&arguments, terminal),
         Action::Tell(arguments) => tell::run(&arguments, terminal),
         Action::Pairs(arguments) => pairs::run(&arguments, terminal),
+        Action::Trace(arguments) => trace::run(&arguments, terminal),
     }
 }
 
@@ -392,6 +395,10 @@ pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
             "the file is damaged or cut off: fetch it again"
         }
         Error::Io { .. } => "check the path, and who may read or write there",
+        Error::Text { problem, .. } if problem.contains("longer than") => {
+            "cut the row into several: it is held in memory as a whole; `llmos data prepare --lossy` \
+             leaves it out"
+        }
         Error::Text { .. } => {
             "mend the file or leave it out (iconv -t UTF-8 -f GB18030 turns old Chinese encodings \
              into UTF-8); `llmos data prepare --lossy` leaves out what cannot be read"
@@ -410,10 +417,14 @@ pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Setting { key, .. } => match key.as_str() {
             "out" => "--force replaces a data set; or give another path",
             "data" => {
-                "--field NAME takes another field; --min-bytes 0 --min-letters 0 --max-word inf \
-                 --max-repeat 1 --near-duplicates off keep all but equal documents"
+                "--field NAME takes another field; without --language, and with --min-bytes 0 \
+                 --min-letters 0 --max-word inf --max-repeat 1 --near-duplicates off, all but equal \
+                 documents are kept"
             }
             "tokenizer" => "leave --tokenizer out, and one is learnt from the texts",
+            "decontaminate" => {
+                "an evaluation set has texts, or rows with texts: check the file, or leave it out"
+            }
             "end" => "--end takes a token as the vocabulary writes it",
             _ => "check the mix: `llmos help data prepare` says what a source has",
         },

@@ -51,6 +51,8 @@ struct Report<'a> {
     out: &'a Path,
     rows: usize,
     pairs: usize,
+    /// Rows that the model could not answer, which make no pair.
+    unanswered: usize,
     /// By skill: rows, and those of them that were answered wrongly.
     skills: BTreeMap<&'a str, [usize; 2]>,
 }
@@ -62,7 +64,7 @@ pub(super) fn run(arguments: &Pairs, terminal: &Terminal) -> anyhow::Result<Outc
     let answered: Vec<Answered> = read(answers)?;
     let by_id: HashMap<&str, &Answer> =
         answered.iter().map(|answered| (answered.row.id.as_str(), &answered.answer)).collect();
-    let mut report = Report { out, rows: 0, pairs: 0, skills: BTreeMap::new() };
+    let mut report = Report { out, rows: 0, pairs: 0, unanswered: 0, skills: BTreeMap::new() };
     let mut lines = Vec::new();
     for row in &rows {
         let Some(answer) = by_id.get(row.id.as_str()) else { continue };
@@ -75,6 +77,10 @@ pub(super) fn run(arguments: &Pairs, terminal: &Terminal) -> anyhow::Result<Outc
             ));
         }
         report.rows += 1;
+        if answer.error.is_some() {
+            report.unanswered += 1;
+            continue;
+        }
         let counts = report.skills.entry(row.skill()).or_default();
         counts[0] += 1;
         if is_right(row, grade(&row.expect, answer)) {
@@ -100,6 +106,9 @@ pub(super) fn run(arguments: &Pairs, terminal: &Terminal) -> anyhow::Result<Outc
     }
     for (skill, [rows, wrong]) in &report.skills {
         terminal.say(format_args!("{skill:<12} {wrong:>6} of {rows} answered wrongly"));
+    }
+    if report.unanswered > 0 {
+        terminal.warn(format_args!("{} rows have no answer, and make no pair", report.unanswered));
     }
     terminal.say(format_args!("{}: {} pairs of {} rows", out.display(), report.pairs, report.rows));
     Ok(Outcome::Success)

@@ -91,8 +91,8 @@ pub(super) fn ask(
         write_lines(&asked, &rows)?;
         chat::answer_file(model, &asked, &said, &flags(arguments, has_tools), terminal)?;
         answers.extend(lines::<Answered>(&said, "the file was changed: begin anew")?);
-        for path in [asked, said] {
-            std::fs::remove_file(&path).explain(
+        for path in [&asked, &said, &chat::origin_of(&said)] {
+            std::fs::remove_file(path).explain(
                 || format!("cannot remove {}", path.display()),
                 || "check who may write there".into(),
             )?;

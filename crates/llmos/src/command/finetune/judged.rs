@@ -79,6 +79,17 @@ impl Pairwise {
         Ok(Preference { judgement, options: Options { beta, label_smoothing, weights } })
     }
 
+    /// Whether this asks for another run than one that has `has`; defaults ask for nothing.
+    pub(super) fn differs(&self, has: &Pairwise) -> bool {
+        let is_other = |asked: f64, default: f64, has: f64| asked != default && asked != has;
+        (self.loss == REWARD) != (has.loss == REWARD)
+            || self.loss != "dpo" && self.loss != has.loss
+            || is_other(self.beta, 0.1, has.beta)
+            || is_other(self.label_smoothing, 0.0, has.label_smoothing)
+            || self.weights != [1.0; 2] && self.weights != has.weights
+            || self.reference.is_some() && self.reference != has.reference
+    }
+
     /// The reference's files, which must have the vocabulary of the model.
     pub(super) fn reference(&self, own: &Tokenizer) -> anyhow::Result<Option<ModelFiles>> {
         let Some(path) = &self.reference else { return Ok(None) };
@@ -149,11 +160,15 @@ impl Answers {
 /// Refuses rows of another form than what is to be learnt from.
 pub(super) fn check_form(form: Form, judgement: Option<Judgement>) -> anyhow::Result<()> {
     let wanted = judgement.map(form_of);
-    let is_judged = form == Form::Preference;
+    let is_judged = matches!(form, Form::Preference | Form::Tagged);
     if wanted == Some(form) || wanted.is_none() && !is_judged {
         return Ok(());
     }
     Err(match wanted {
+        None if form == Form::Tagged => failure(
+            "the rows are answers that were liked or not",
+            "`llmos prefer --loss kto` learns from both; --format prompt-completion takes all as good",
+        ),
         None => failure(
             "the rows are pairs of a better and a worse answer",
             "`llmos prefer` learns from pairs",

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llmos_agent::Guard;
 use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 use llmos_tokenizer::chat::Extra;
@@ -42,8 +43,6 @@ pub(super) struct Order {
     /// How pairs are learnt from; rows are conversations where there is nothing.
     pub(super) preference: Option<Pairwise>,
 }
-
-const GENERATION: &str = "generation_config.json";
 
 /// What ends an answer, for transformers: a template's end of turn is seldom the vocabulary's end
 /// token.
@@ -89,8 +88,9 @@ impl Speech {
             files.retain(|(name, _)| name != vocabulary::TEMPLATE);
             files.push((vocabulary::TEMPLATE.into(), template.clone().into_bytes()));
         }
-        if !files.iter().any(|(name, _)| name == GENERATION) {
-            files.push((GENERATION.into(), generation_config(&own.tokenizer)));
+        if !files.iter().any(|(name, _)| name == vocabulary::GENERATION) {
+            let config = generation_config(&own.tokenizer);
+            files.push((vocabulary::GENERATION.into(), config));
         }
         Ok(Speech { tokenizer: Arc::new(own.tokenizer), template, files })
     }
@@ -107,7 +107,13 @@ impl Speech {
                 extra.variables.insert(name.into(), self.tokenizer.token_name(id).into());
             }
         }
-        Learner { tokenizer: &self.tokenizer, template: self.template.as_deref(), extra, context }
+        Learner {
+            tokenizer: &self.tokenizer,
+            guard: Guard::new(&self.tokenizer),
+            template: self.template.as_deref(),
+            extra,
+            context,
+        }
     }
 }
 
@@ -115,8 +121,22 @@ impl Speech {
 pub(in crate::command) struct Read {
     pub(in crate::command) form: Form,
     pub(in crate::command) rows: Vec<serde_json::Value>,
+    /// The files, and how many rows come before each.
+    files: Vec<(PathBuf, usize)>,
     /// The files' hash.
     sha256: String,
+}
+
+/// A row's place, by its number from 0 in all files.
+fn place(files: &[(PathBuf, usize)], row: usize) -> String {
+    match files {
+        [_, _, ..] => {
+            let own = files.iter().rfind(|(_, before)| *before <= row);
+            let (path, before) = own.map_or((Path::new(""), 0), |(path, n)| (path.as_path(), *n));
+            format!("{} row {}", path.display(), row + 1 - before)
+        }
+        _ => format!("row {}", row + 1),
+    }
 }
 
 /// Reads rows, and finds out what form they have where `format` does not say.
@@ -139,7 +159,7 @@ pub(in crate::command) fn read(data: &[PathBuf], format: Option<&str>) -> anyhow
             )
         })?,
     };
-    Ok(Read { form, rows: rows.rows, sha256: rows.sha256 })
+    Ok(Read { form, rows: rows.rows, files: rows.files, sha256: rows.sha256 })
 }
 
 fn shortened(row: &serde_json::Value) -> String {
@@ -162,17 +182,17 @@ pub(super) fn prepare(
     let context = config.context_length;
     let speech = Speech::of(&files, order.template.as_deref())?;
     let preference = order.preference.as_ref().map(Pairwise::preference).transpose()?;
-    let Read { form, rows, sha256 } = read(&order.data, order.format.as_deref())?;
+    let Read { form, rows, files: sources, sha256 } = read(&order.data, order.format.as_deref())?;
     let judgement = preference.map(|preference| preference.judgement);
     check_form(form, judgement)?;
     // A scored row has a token more.
     let learner = speech.learner(context - usize::from(judgement == Some(Judgement::Scores)));
     let mut learnable: Vec<Answers> = Vec::new();
-    let mut faults: Vec<(usize, Fault)> = Vec::new();
+    let mut faults: Vec<(String, Fault)> = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         match Answers::of(row, form, judgement, &learner) {
             Ok(answers) => learnable.push(answers),
-            Err(fault) => faults.push((i + 1, fault)),
+            Err(fault) => faults.push((place(&sources, i), fault)),
         }
     }
     drop(rows);
@@ -220,6 +240,12 @@ pub(super) fn prepare(
 /// The rank of an adapter, where none is given.
 pub(super) const RANK: usize = 16;
 
+/// A number above 0 of something that is counted: minutes, readings.
+pub(super) fn parse_amount(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&number: &f64| number > 0.0 && number <= 1e6);
+    number.ok_or_else(|| "a number above 0, such as 1.5".to_string())
+}
+
 /// Reads `r=16`, `r=16,alpha=32,targets=q_proj+v_proj,rslora`: what LoRA is to be.
 pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
     let mut lora = Lora::new(RANK);
@@ -257,13 +283,13 @@ pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
 }
 
 /// Counts and lists rows that cannot be learnt from, and refuses them unless they are to be skipped.
-fn say_faults(faults: &[(usize, Fault)], skip: bool, terminal: &Terminal) -> anyhow::Result<()> {
+fn say_faults(faults: &[(String, Fault)], skip: bool, terminal: &Terminal) -> anyhow::Result<()> {
     if faults.is_empty() {
         return Ok(());
     }
     let mut list = String::new();
     for (row, fault) in faults.iter().take(SHOWN) {
-        list.push_str(&format!("\n  row {row}: {fault}"));
+        list.push_str(&format!("\n  {row}: {fault}"));
     }
     if faults.len() > SHOWN {
         list.push_str(&format!("\n  and {} more", faults.len() - SHOWN));

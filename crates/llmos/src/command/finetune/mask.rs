@@ -6,7 +6,7 @@ use llmos_train::conversations::{Example, Fault, Form, Learner, liked, pair};
 use serde::Serialize;
 
 use super::lesson::{Read, Speech, read};
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Style, Terminal, plain};
 use crate::{Outcome, load};
 
 /// A row as JSON.
@@ -108,12 +108,20 @@ fn text(speech: &Speech, id: u32) -> String {
 /// The row's text, in stretches of one kind. Without colour, what is learnt stands in brackets.
 fn painted(speech: &Speech, example: &Example, terminal: &Terminal) -> String {
     let mut out = String::new();
+    let tokenizer = &speech.tokenizer;
     let tokens = example.ids.iter().zip(&example.learnt).enumerate();
-    let kinds: Vec<(bool, String)> =
-        tokens.map(|(i, (&id, &learnt))| (learnt && i > 0, text(speech, id))).collect();
+    let kinds: Vec<(bool, u32)> = tokens.map(|(i, (&id, &learnt))| (learnt && i > 0, id)).collect();
     for stretch in kinds.chunk_by(|a, b| a.0 == b.0) {
         let learnt = stretch[0].0;
-        let text: String = stretch.iter().map(|(_, text)| text.as_str()).collect();
+        // A character may be several tokens.
+        let mut bytes = Vec::new();
+        for &(_, id) in stretch {
+            match tokenizer.token_bytes(id) {
+                [] => bytes.extend(tokenizer.token_name(id).into_bytes()),
+                token => bytes.extend_from_slice(token),
+            }
+        }
+        let text = plain(&String::from_utf8_lossy(&bytes));
         if !terminal.has_colour() {
             out.push_str(&if learnt { format!("⟦{text}⟧") } else { text });
             continue;

@@ -1,7 +1,8 @@
 //! A run on rented accelerators.
 
 use llmos_train::plan::{
-    BYTES_PER_PARAMETER, BYTES_PER_TOKEN, Cluster, Gpu, Order, Parameters, USUAL_MFU, amount,
+    BYTES_IN_TRAINING, BYTES_PER_PARAMETER, BYTES_PER_TOKEN, Cluster, Gpu, Order, Parameters,
+    USUAL_MFU, amount,
 };
 use llmos_train::recipe::{Dtype, Facts, TOKENS_PER_PARAMETER};
 use serde::Serialize;
@@ -39,6 +40,7 @@ pub(super) fn run(
         params,
         tokens,
         peak,
+        memory: Some(1e9 * gpu.memory_gb),
         gpus: order.gpus,
         days: order.days,
         mfu: order.mfu,
@@ -72,17 +74,25 @@ pub(super) fn run(
     table.row("GPU", gpu.name, format!("{peak} at most in {} ({})", dtype.name(), gpu.source));
     let mfu = match (cluster.mfu_is_assumed, order.mfu) {
         (true, _) => "usual; nothing given fixes it".to_string(),
+        (_, Some(mfu)) if (mfu / cluster.mfu - 1.0).abs() > 5e-4 => {
+            format!("implied by the rest; {:.1} % were given", 100.0 * mfu)
+        }
         (_, Some(_)) => "given".to_string(),
         _ => format!("implied by the rest; {:.0} % are usual", 100.0 * USUAL_MFU),
     };
     table.row("MFU", format!("{:.1} %", 100.0 * cluster.mfu), mfu);
     match (cluster.gpus, cluster.days) {
         (Some(gpus), Some(days)) => {
-            table.row("GPUs", amount::figures(gpus, 3), given(order.gpus.is_some()));
+            let remark = match cluster.fewest_gpus == Some(gpus) && order.gpus.is_none() {
+                true => "the fewest whose memory holds it".to_string(),
+                false => given(order.gpus.is_some()),
+            };
+            table.row("GPUs", amount::figures(gpus, 3), remark);
             table.row("time", amount::duration(days * 86_400.0), flat_days(&cluster, order.days));
         }
         _ => {
-            for gpus in [8.0, 64.0, 512.0, 4096.0] {
+            let fits = |gpus: &f64| cluster.fewest_gpus.is_none_or(|fewest| *gpus >= fewest);
+            for gpus in [8.0, 64.0, 512.0, 4096.0].into_iter().filter(fits) {
                 let time = amount::duration(cluster.gpu_hours * 3600.0 / gpus);
                 table.row(format!("{gpus} GPUs"), time, "");
             }
@@ -102,6 +112,14 @@ pub(super) fn run(
         }
         None => table.row("energy", "unknown", "give --watts, of a GPU"),
     }
+    let fewest = cluster.fewest_gpus.map_or(String::new(), |fewest| {
+        format!(": {} GPUs hold it at least", amount::figures(fewest, 3))
+    });
+    let remark = format!(
+        "weights, gradients and optimizer, {BYTES_IN_TRAINING} bytes a parameter{fewest}; \
+         activations come on top"
+    );
+    table.row("memory", amount::bytes(cluster.training_bytes), remark);
     let remark = format!("{BYTES_PER_PARAMETER} bytes a parameter");
     table.row("model", amount::bytes(cluster.parameter_bytes), remark);
     let remark = format!("about {BYTES_PER_TOKEN} bytes a token");
@@ -139,7 +157,14 @@ fn size(arguments: &Arguments) -> anyhow::Result<(f64, f64, Dtype)> {
 
 /// What a whole number of days would imply, where days were solved for with the usual MFU.
 fn flat_days(cluster: &Cluster, given: Option<f64>) -> String {
-    let Some(days) = cluster.days.filter(|_| given.is_none()) else { return "given".to_string() };
+    let Some(days) = cluster.days else { return String::new() };
+    match given {
+        Some(given) if days < 0.995 * given => {
+            return format!("of the {given} days that are given");
+        }
+        Some(_) => return "given".to_string(),
+        None => {}
+    }
     let flat = days.round();
     if !cluster.mfu_is_assumed || flat < 2.0 {
         return String::new();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use llmos_train::recipe::{Draft, Facts};
 use llmos_train::run::RunFolder;
 
 use super::Arguments;
@@ -42,16 +43,44 @@ pub(super) fn out(arguments: &mut Arguments) -> anyhow::Result<PathBuf> {
                 let free = |path: &PathBuf| path.symlink_metadata().is_err();
                 return Ok(names.into_iter().find(free).unwrap_or_default());
             }
-            let begun = |path: &PathBuf| RunFolder::is_begun(path);
-            let first = names[0].clone();
-            names.into_iter().take_while(begun).last().ok_or_else(|| {
-                failure(
-                    format!("there is no run in {}", first.display()),
-                    "--resume RUN names the folder to go on with",
-                )
-            })
+            newest(&names, &arguments.run.draft()?)
         }
     }
+}
+
+/// The run of these names that was worked on last, of those that may be meant.
+fn newest(names: &[PathBuf], given: &Draft) -> anyhow::Result<PathBuf> {
+    let begun: Vec<&PathBuf> = names.iter().filter(|path| RunFolder::is_begun(path)).collect();
+    let meant = begun.iter().filter(|path| may_be(path, given));
+    let worked_on = |path: &&&PathBuf| {
+        path.join(RunFolder::METRICS).metadata().and_then(|metadata| metadata.modified()).ok()
+    };
+    meant.max_by_key(worked_on).map(|path| path.to_path_buf()).ok_or_else(|| {
+        let first = names[0].display();
+        let message = match begun.is_empty() {
+            true => format!("there is no run in {first}"),
+            false => format!("neither {first} nor one with a number after it has these values"),
+        };
+        failure(message, "--resume RUN names the folder to go on with")
+    })
+}
+
+/// Whether a run can go on with what is given, on the same texts.
+fn may_be(run: &Path, given: &Draft) -> bool {
+    let stored = Draft::read(&run.join(RunFolder::RECIPE));
+    let texts = |stored: &Draft| {
+        let full = |path: &str| Some(Path::new(path).canonicalize().ok()?.display().to_string());
+        let own = stored.paths().map(|path| Some(path.to_string()));
+        given.paths().next().is_none() || given.paths().map(full).eq(own)
+    };
+    stored.is_ok_and(|stored| {
+        let recipe = |draft: &Draft| draft.resolve(&Facts::default()).map(|made| made.recipe);
+        let goes_on = recipe(&stored).and_then(|before| {
+            let later = recipe(&given.over(&stored))?;
+            before.goes_on_as(&later)
+        });
+        texts(&stored) && goes_on.is_ok()
+    })
 }
 
 /// Names for a run of these arguments, the first of which is its own.

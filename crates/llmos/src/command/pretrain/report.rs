@@ -10,20 +10,27 @@ use serde::Serialize;
 use crate::processors;
 use crate::terminal::Terminal;
 
-/// What was said before; nothing where that is lost.
-pub(in crate::command) fn read_forecast(folder: &RunFolder) -> Forecast {
-    let bytes = std::fs::read(folder.join(RunFolder::FORECAST)).unwrap_or_default();
-    serde_json::from_slice::<ForecastFile>(&bytes).unwrap_or_default().forecast
+/// What was said before, and what came of it; nothing where that is lost.
+pub(in crate::command) fn read_forecast(folder: &RunFolder) -> Option<ForecastFile> {
+    let bytes = std::fs::read(folder.join(RunFolder::FORECAST)).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Keeps what was said, and what came of it.
 pub(in crate::command) fn write_forecast(
     folder: &RunFolder,
-    forecast: &Forecast,
-    outcome: Option<&Outcome>,
+    said: &ForecastFile,
 ) -> anyhow::Result<()> {
-    let file = ForecastFile { forecast: *forecast, outcome: outcome.copied() };
-    folder.write(RunFolder::FORECAST, &serde_json::to_vec_pretty(&file)?).map_err(super::explained)
+    folder.write(RunFolder::FORECAST, &serde_json::to_vec_pretty(said)?).map_err(super::explained)
+}
+
+/// What is said of a run that goes on to another length: its steps take as long as those before.
+pub(super) fn said_again(folder: &RunFolder, recipe: &Recipe, said: ForecastFile) -> ForecastFile {
+    let rows = Journal::<Row>::read(folder.join(RunFolder::METRICS));
+    let last = rows.ok().and_then(|rows| rows.entries().last().cloned());
+    let pace = last.and_then(|row| Some(row.seconds? / row.step.max(1) as f64));
+    let seconds = pace.map(|pace| pace * recipe.train.steps as f64);
+    ForecastFile { forecast: Forecast { seconds, ..said.forecast }, ..said }
 }
 
 pub(super) fn say_forecast(plan: &RunPlan, forecast: &Forecast, terminal: &Terminal) {
@@ -58,16 +65,25 @@ pub(in crate::command) fn draw(run: &Run, terminal: &Terminal) {
     }
 }
 
-/// What came of a run that has ended.
-pub(in crate::command) fn outcome(run: &Run, last: Option<&Row>) -> Outcome {
-    Outcome {
+/// Keeps and says what came of a run that has ended: what was kept when it ended first, if it had
+/// before.
+pub(in crate::command) fn conclude(
+    run: &Run,
+    said: &ForecastFile,
+    last: Option<&Row>,
+    terminal: &Terminal,
+) -> anyhow::Result<Outcome> {
+    let outcome = said.outcome.unwrap_or_else(|| Outcome {
         seconds: Some(run.seconds()),
         memory_bytes: processors::peak_memory(),
         val_bits_per_byte: last.and_then(|row| row.val_bits_per_byte),
-    }
+    });
+    write_forecast(run.folder(), &ForecastFile { outcome: Some(outcome), ..*said })?;
+    say_outcome(&said.forecast, &outcome, terminal);
+    Ok(outcome)
 }
 
-pub(in crate::command) fn say_outcome(forecast: &Forecast, outcome: &Outcome, terminal: &Terminal) {
+fn say_outcome(forecast: &Forecast, outcome: &Outcome, terminal: &Terminal) {
     for Comparison { quantity, forecast, actual, error, inside } in forecast.beside(outcome) {
         let shown = |number: f64| match quantity {
             "seconds" => amount::duration(number),

@@ -96,6 +96,14 @@ impl Stages {
             true => self.data.clone(),
             false => given.data.iter().map(|path| path.display().to_string()).collect(),
         };
+        let takes_data =
+            |stage: &Stage| stage.command.split_whitespace().any(|word| word == "{data}");
+        if !given.data.is_empty() && !self.stage.iter().any(takes_data) {
+            return Err(failure(
+                "the recipe says itself what is pretrained on, and takes no --data",
+                "leave the flag out, or put {data} into a copy of the recipe",
+            ));
+        }
         self.stage.iter().map(|stage| words(stage, &data, given)).collect()
     }
 }

@@ -1,0 +1,119 @@
+//! A run that goes on: what is asked for again must be what it is.
+
+use std::path::PathBuf;
+
+use llmos_train::recipe::{Draft, Facts, Recipe};
+
+use super::lesson::Order;
+use super::{Arguments, Pairwise, absolute, lora};
+use crate::failure::failure;
+use crate::model_name;
+use crate::terminal::Terminal;
+
+/// Flags' defaults, which nobody need have meant.
+const BATCH: u32 = 16;
+const SEED: u32 = 1;
+
+/// The run's recipe with what may change of it: its length, and how often it saves and evaluates.
+///
+/// # Errors
+/// A value cannot be.
+pub(super) fn changed(stored: &Draft, arguments: &Arguments) -> anyhow::Result<Draft> {
+    let mut draft = stored.clone();
+    let steps = arguments.steps.map(|steps| steps as i64);
+    for (key, value) in [
+        ("train.steps", steps),
+        ("save_every", arguments.save_every),
+        ("eval_every", arguments.eval_every),
+    ] {
+        if let Some(value) = value {
+            draft.set(key, value, "a flag").map_err(super::explained)?;
+        }
+    }
+    Ok(draft)
+}
+
+/// Refuses flags that ask for another run than this one.
+///
+/// # Errors
+/// The first of them, with what the run has.
+pub(super) fn check(
+    arguments: &Arguments,
+    pairwise: Option<&Pairwise>,
+    order: &Order,
+    stored: (&Draft, &Recipe),
+    terminal: &Terminal,
+) -> anyhow::Result<()> {
+    let (draft, recipe) = stored;
+    let refuse = |flag: &str, is: String| {
+        Err(failure(
+            format!("the run has {is}, and cannot go on with {flag}"),
+            "leave the flag out to go on; --out begins another run",
+        ))
+    };
+    if let Some(base) = &arguments.base {
+        let given = absolute(model_name::resolve(base, terminal)?);
+        if given != order.base {
+            return refuse(base, format!("the base {}", order.base.display()));
+        }
+    }
+    let data: Vec<PathBuf> = arguments.data.iter().map(absolute).collect();
+    if !data.is_empty() && data != order.data {
+        let files: Vec<String> = order.data.iter().map(|path| path.display().to_string()).collect();
+        return refuse("--data", format!("the rows of {}", files.join(", ")));
+    }
+    let template = arguments.template.as_ref().map(absolute);
+    if template.is_some() && template != order.template {
+        return refuse("--template", "another template".to_string());
+    }
+    if arguments.format.is_some() && arguments.format != order.format {
+        return refuse("--format", format!("{:?}", order.format));
+    }
+    let asked = lora(arguments);
+    if asked.is_some() && asked != order.lora {
+        return refuse("--lora", format!("{:?}", order.lora));
+    }
+    for (flag, is_given, is_so) in [
+        ("--full", arguments.full, order.lora.is_none()),
+        ("--no-pack", arguments.no_pack, !order.pack),
+        ("--no-shuffle", arguments.no_shuffle, !order.shuffle),
+        ("--skip-bad-rows", arguments.skip_bad_rows, order.skip_bad_rows),
+    ] {
+        if is_given && !is_so {
+            return refuse(flag, "it otherwise".to_string());
+        }
+    }
+    let (train, optimizer) = (&recipe.train, &recipe.optimizer);
+    if arguments.held_out > 0.0 && arguments.held_out != order.held_out {
+        return refuse("--held-out", format!("held out {}", order.held_out));
+    }
+    if arguments.batch != BATCH && arguments.batch as usize != train.batch {
+        return refuse("--batch", format!("a batch of {}", train.batch));
+    }
+    if arguments.seed != SEED && u64::from(arguments.seed) != train.seed {
+        return refuse("--seed", format!("the seed {}", train.seed));
+    }
+    if arguments.lr.is_some_and(|rate| rate != optimizer.lr) {
+        return refuse("--lr", format!("a rate of {}", optimizer.lr));
+    }
+    if arguments.dtype.is_some_and(|dtype| dtype != train.dtype) {
+        return refuse("--dtype", train.dtype.name().to_string());
+    }
+    match (pairwise, &order.preference) {
+        (Some(asked), Some(has)) if asked.differs(has) => {
+            let is = format!("the loss {} with beta {}", has.loss, has.beta);
+            return refuse("another loss, beta, weight or reference", is);
+        }
+        (Some(_), None) => return refuse("prefer", "conversations".to_string()),
+        (None, Some(_)) => return refuse("finetune", "judged answers: `llmos prefer`".to_string()),
+        _ => {}
+    }
+    let mut given = Draft::default();
+    for assignment in &arguments.assignments {
+        given.assign(assignment).map_err(super::explained)?;
+    }
+    let given = given.over(draft).resolve(&Facts::default()).map_err(super::explained)?;
+    recipe
+        .goes_on_as(&given.recipe)
+        .map_err(|error| failure(error, "leave the flag out to go on; --out begins another run"))
+}
