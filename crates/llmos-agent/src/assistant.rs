@@ -11,7 +11,7 @@ use llmos_tokenizer::{Special, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::call::{CLOSE, CallFormat, THINK};
+use crate::call::{CallFormat, THINK};
 use crate::guard::Guard;
 use crate::tool::Tool;
 use crate::turn::{Answer, Event, Turn, TurnOptions};
@@ -215,7 +215,6 @@ impl Assistant {
 
     /// The control token that closes a call, where one does.
     pub(crate) fn closing_token(&self) -> Option<u32> {
-        let id = self.tokenizer.token_id(CLOSE).filter(|&id| self.tokenizer.is_special(id));
-        id.filter(|_| self.format == Some(CallFormat::Tags))
+        self.format?.closing_token(&self.tokenizer)
     }
 }

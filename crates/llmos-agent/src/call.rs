@@ -1,5 +1,6 @@
 //! How a model writes that it calls a tool, found out from its chat template.
 
+use llmos_tokenizer::Tokenizer;
 use serde_json::{Map, Value};
 
 use crate::tool::Tool;
@@ -35,8 +36,8 @@ pub(crate) const LIST: &str = "[TOOL_CALLS]";
 pub(crate) const PYTHON: &str = "<|python_tag|>";
 /// Opens what a model thinks to itself.
 pub(crate) const THINK: &str = "<think>";
-/// Closes it.
-pub(crate) const THOUGHT: &str = "</think>";
+/// Closes what a model thinks to itself.
+pub const THOUGHT: &str = "</think>";
 
 /// What is read as text even where the vocabulary has it as a control token.
 pub(crate) const TAGS: [&str; 6] = [OPEN, CLOSE, LIST, PYTHON, THINK, THOUGHT];
@@ -55,6 +56,21 @@ impl CallFormat {
         }
         let bare = has("\"parameters\"") && has("ipython") && has("tools");
         bare.then_some(CallFormat::Bare)
+    }
+
+    /// What opens a call, which nobody has to draw where a call is wanted; empty where nothing does.
+    pub fn opening(self) -> &'static str {
+        match self {
+            CallFormat::Tags => OPEN,
+            CallFormat::List => LIST,
+            CallFormat::Bare => "",
+        }
+    }
+
+    /// The control token that closes a call, where one does.
+    pub fn closing_token(self, tokenizer: &Tokenizer) -> Option<u32> {
+        let id = tokenizer.token_id(CLOSE).filter(|&id| tokenizer.is_special(id));
+        id.filter(|_| self == CallFormat::Tags)
     }
 
     /// The key before a call's arguments.

@@ -34,7 +34,7 @@ mod error;
 pub mod tool;
 
 pub use assistant::{Assistant, Thread, token_variables};
-pub use call::{Call, CallFormat};
+pub use call::{Call, CallFormat, THOUGHT};
 pub use error::Error;
 pub use guard::Guard;
 pub use reader::{Piece, Reader};

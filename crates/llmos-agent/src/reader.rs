@@ -2,7 +2,9 @@
 //!
 //! Nothing of a tag is ever shown: what could still become one is held back until it is known.
 
-use crate::call::{CLOSE, Call, CallFormat, LIST, OPEN, PYTHON, THINK, THOUGHT, calls_in};
+use llmos_tokenizer::{StreamDecoder, Tokenizer};
+
+use crate::call::{CLOSE, Call, CallFormat, LIST, OPEN, PYTHON, TAGS, THINK, THOUGHT, calls_in};
 
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,25 @@ impl Reader {
     pub fn new(format: Option<CallFormat>, names: Vec<String>, is_thinking: bool) -> Reader {
         let state = if is_thinking { State::Reasoning } else { State::Start };
         Reader { format, names, state, held: String::new(), is_fresh: true }
+    }
+
+    /// The text of a token that was drawn, to be pushed next: that of a control token only where it
+    /// says what kind of text follows.
+    pub fn text_of(
+        &self,
+        tokenizer: &Tokenizer,
+        decoder: &mut StreamDecoder,
+        token: u32,
+    ) -> String {
+        if tokenizer.is_special(token) {
+            let name = tokenizer.token_name(token);
+            // One that closes nothing is nothing.
+            let is_stray = name == CLOSE && self.open_call().is_none();
+            if TAGS.contains(&name.as_str()) && !is_stray {
+                return decoder.flush() + &name;
+            }
+        }
+        decoder.push(token)
     }
 
     /// The pieces that `text` completes.
@@ -98,8 +119,13 @@ impl Reader {
             .then_some(text)
     }
 
+    /// True while what is written is thought, not said.
+    pub fn is_thinking(&self) -> bool {
+        self.state == State::Reasoning
+    }
+
     /// True where nothing can follow the call that is being written but the answer's end.
-    pub(crate) fn ends_with_call(&self) -> bool {
+    pub fn ends_with_call(&self) -> bool {
         matches!(self.format, Some(CallFormat::Bare | CallFormat::List))
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::assistant::{Assistant, Thread};
-use crate::call::{CLOSE, Call, TAGS};
+use crate::call::Call;
 use crate::messages::{normalized, role, spoken};
 use crate::reader::{Piece, Reader};
 use crate::tool::{self, Called};
@@ -252,7 +252,7 @@ impl Turn {
             _ => return self.end_round(assistant, engine, each),
         };
         self.n_token += 1;
-        let text = self.text_of(assistant, token);
+        let text = self.reader.text_of(assistant.tokenizer(), &mut self.decoder, token);
         if self.read(&text, each).is_break() || each(Event::Token).is_break() {
             self.stop(each);
             return Ok(());
@@ -310,20 +310,6 @@ impl Turn {
         }
         let history = engine.tokens(self.sequence)?;
         Ok(Some(self.sampler.sample(&mut self.logits, history)?))
-    }
-
-    /// The text of a token: that of a control token only where it says what kind of text follows.
-    fn text_of(&mut self, assistant: &Assistant, token: u32) -> String {
-        let tokenizer = assistant.tokenizer();
-        if tokenizer.is_special(token) {
-            let name = tokenizer.token_name(token);
-            // One that closes nothing is nothing.
-            let is_stray = name == CLOSE && self.reader.open_call().is_none();
-            if TAGS.contains(&name.as_str()) && !is_stray {
-                return self.decoder.flush() + &name;
-            }
-        }
-        self.decoder.push(token)
     }
 
     /// Reads a text that was drawn.

@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
     bench, chat, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models,
-    next, plan, prefer, pretrain, pull, reward, rm, run, score, speedrun, tokenize, tokenizer,
-    watch,
+    next, plan, prefer, pretrain, pull, reward, rm, run, score, serve, speedrun, tokenize,
+    tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -41,6 +41,7 @@ pub(crate) struct Talk {
 pub(crate) enum Command {
     Run(run::Arguments),
     Chat(Box<chat::Arguments>),
+    Serve(Box<serve::Arguments>),
     Next(next::Arguments),
     Dream(dream::Arguments),
     Score(score::Arguments),

@@ -35,6 +35,18 @@ pub(crate) fn raises(flag: Arc<AtomicBool>) -> Raising {
     Raising(())
 }
 
+/// What the first interrupt does instead of ending the program.
+static ACTION: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+/// From now on the first interrupt does this, and the second one is the end.
+pub(crate) fn does(act: impl FnOnce() + Send + 'static) {
+    *action() = Some(Box::new(act));
+}
+
+fn action() -> std::sync::MutexGuard<'static, Option<Box<dyn FnOnce() + Send>>> {
+    ACTION.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// See [`raises`].
 #[must_use]
 pub(crate) struct Raising(());
@@ -65,6 +77,11 @@ pub(crate) fn install() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         if let Some(flag) = flag().take() {
             flag.store(true, Ordering::Relaxed);
+            return;
+        }
+        let act = action().take();
+        if let Some(act) = act {
+            act();
             return;
         }
         if GENTLE.load(Ordering::Relaxed) && !ASKED.swap(true, Ordering::Relaxed) {

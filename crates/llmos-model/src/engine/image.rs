@@ -211,6 +211,7 @@ impl Engine {
             options: SequenceOptions { owner, priority, salt, length, adapter, cancel: None },
             tokens,
             computed,
+            adopted: 0,
             blocks: Vec::new(),
             nodes: Vec::new(),
             labels: notes,

@@ -211,6 +211,7 @@ impl Engine {
             options,
             tokens: tokens.to_vec(),
             computed: 0,
+            adopted: 0,
             blocks: Vec::new(),
             nodes: Vec::new(),
             labels: Vec::new(),
@@ -363,6 +364,14 @@ impl Engine {
     /// [`Error::Request`] for an unknown sequence.
     pub fn tokens(&self, id: SequenceId) -> Result<&[u32], Error> {
         Ok(&self.sequence(id)?.tokens)
+    }
+
+    /// Tokens of a sequence whose keys and values were found in the cache, computed by others.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for an unknown sequence.
+    pub fn adopted(&self, id: SequenceId) -> Result<usize, Error> {
+        Ok(self.sequence(id)?.adopted)
     }
 
     /// Asks for the logits after each of the last `rows` tokens, from the next step on; 1 at first.

@@ -53,6 +53,8 @@ pub(super) struct Sequence {
     pub(super) tokens: Vec<u32>,
     /// Tokens whose keys and values are in the cache.
     pub(super) computed: usize,
+    /// Tokens whose keys and values others had computed.
+    pub(super) adopted: usize,
     /// At least the blocks of the computed tokens.
     pub(super) blocks: Vec<BlockId>,
     /// The nodes of the full blocks that are published, from the first on.
@@ -97,6 +99,7 @@ impl Sequence {
     pub(super) fn truncate(&mut self, length: usize, vocab_size: usize) -> Vec<BlockId> {
         self.tokens.truncate(length);
         self.computed = self.computed.min(length);
+        self.adopted = self.adopted.min(length);
         self.nodes.truncate(self.computed / BLOCK);
         let rows = length.saturating_sub(self.rows.start);
         self.rows.values.truncate(rows * vocab_size);

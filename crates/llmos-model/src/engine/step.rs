@@ -236,6 +236,7 @@ fn adopt(sequence: &mut Sequence, pages: &mut Pages) {
         sequence.blocks.push(block);
         sequence.nodes.push(node);
         sequence.computed = end;
+        sequence.adopted += BLOCK;
     }
 }
 

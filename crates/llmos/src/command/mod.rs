@@ -23,6 +23,7 @@ pub(crate) mod reward;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod serve;
 pub(crate) mod speedrun;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         None => chat::start(terminal),
         Some(Command::Run(arguments)) => run::run(arguments, terminal),
         Some(Command::Chat(arguments)) => chat::run(*arguments, terminal),
+        Some(Command::Serve(arguments)) => serve::run(*arguments, terminal),
         Some(Command::Next(arguments)) => next::run(arguments, terminal),
         Some(Command::Dream(arguments)) => dream::run(arguments, terminal),
         Some(Command::Score(arguments)) => score::run(arguments, terminal),

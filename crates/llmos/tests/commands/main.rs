@@ -22,6 +22,7 @@ mod program;
 mod pull;
 mod reward;
 mod score;
+mod serve;
 mod settings;
 mod speedrun;
 mod tokenize;

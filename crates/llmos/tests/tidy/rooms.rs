@@ -37,12 +37,13 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Outside crate -> the rooms that may import it: what a card forbids cannot come in by the back door.
-const KEYS: [(&str, &[&str]); 16] = [
+const KEYS: [(&str, &[&str]); 17] = [
     ("axum", &["llmos-serve"]),
     ("chrono", &["llmos"]),
     ("clap", &["llmos"]),
     ("ctrlc", &["llmos"]),
     ("hyper", &["llmos-serve"]),
+    ("hyper-util", &["llmos-serve"]),
     ("indicatif", &["llmos"]),
     ("libc", &["llmos-tensor"]),
     ("memmap2", &["llmos-model"]),

@@ -1,0 +1,430 @@
+//! A request that has its place in the engine: first its prompt is read, then its choices are
+//! written side by side.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use llmos_model::engine::{SequenceId, SequenceOptions};
+use llmos_model::{Engine, Error};
+use llmos_tokenizer::Tokenizer;
+
+use super::request::{Event, Finish, Read, Request, Score};
+use super::writer::{Writer, score};
+use crate::refusal::Refusal;
+
+/// A request under way.
+pub(super) struct Job {
+    pub(super) request: Request,
+    /// Its number in order of arrival.
+    pub(super) number: u64,
+    choices: Vec<Choice>,
+    /// What is known while the prompt is read; none afterwards.
+    reading: Option<Reading>,
+}
+
+/// How far the prompt is.
+struct Reading {
+    /// The sequence that reads.
+    place: Place,
+    /// Tokens that are in the sequence.
+    entered: usize,
+    /// Tokens that have gone through the model, as far as was told.
+    computed: usize,
+    /// Of the prompt's tokens, where they are wanted.
+    scores: Vec<Option<Score>>,
+}
+
+/// One answer.
+struct Choice {
+    place: Place,
+    writer: Writer,
+}
+
+/// Where a sequence is.
+enum Place {
+    /// In the engine.
+    Engine(SequenceId),
+    /// Written out.
+    Image(Vec<u8>),
+    /// It has to be computed again, from these tokens.
+    Tokens(Vec<u32>),
+    /// It has ended.
+    Over,
+}
+
+/// Memory for rows of logits while the prompt's scores are taken: 32 MiB are 55 rows of a vocabulary of
+/// 150,000.
+const ROWS_BYTES: usize = 32 << 20;
+
+impl Job {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// The engine's, and those of sampler options.
+    pub(super) fn begin(
+        request: Request,
+        number: u64,
+        engine: &mut Engine,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> Result<Job, (Error, Request)> {
+        match Job::prepare(&request, engine, tokenizer) {
+            Ok((choices, reading)) => Ok(Job { request, number, choices, reading: Some(reading) }),
+            Err(error) => Err((error, request)),
+        }
+    }
+
+    fn prepare(
+        request: &Request,
+        engine: &mut Engine,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> Result<(Vec<Choice>, Reading), Error> {
+        let writers: Result<Vec<Writer>, Error> =
+            (0..request.choices).map(|i| Writer::new(request, tokenizer, i)).collect();
+        let choices = writers?.into_iter().map(|writer| Choice { place: Place::Over, writer });
+        let entered = chunk(request, engine);
+        let id = engine.add(&request.tokens[..entered], options(request, engine))?;
+        if request.prompt_scores.is_some() {
+            engine.keep_rows(id, entered)?;
+        }
+        let place = Place::Engine(id);
+        let reading = Reading { place, entered, computed: 0, scores: Vec::new() };
+        Ok((choices.collect(), reading))
+    }
+
+    /// Sequences that it has in the engine, or will have.
+    pub(super) fn width(&self) -> usize {
+        match self.reading {
+            Some(_) => self.request.choices,
+            None => self.places().filter(|place| !matches!(place, Place::Over)).count(),
+        }
+    }
+
+    /// Nobody listens any more.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.request.cancel.load(Ordering::Relaxed) || self.request.events.is_closed()
+    }
+
+    /// All of its choices are complete.
+    pub(super) fn is_over(&self) -> bool {
+        self.width() == 0
+    }
+
+    /// Tokens of the prompt that have not gone through the model yet.
+    pub(super) fn unread(&self) -> usize {
+        self.reading
+            .as_ref()
+            .map_or(0, |reading| self.request.tokens.len().saturating_sub(reading.computed))
+    }
+
+    /// Notes how far a sequence has come.
+    pub(super) fn note(&mut self, sequence: SequenceId, computed: usize) {
+        if let Some(reading) = &mut self.reading
+            && matches!(reading.place, Place::Engine(id) if id == sequence)
+        {
+            reading.computed = computed;
+        }
+    }
+
+    /// Tells something; a client that does not take it is gone.
+    pub(super) fn tell(&self, event: Event) {
+        tell(&self.request, event);
+    }
+
+    /// Does what can be done wherever logits are there.
+    ///
+    /// # Errors
+    /// The engine's, the sampler's and the grammar's.
+    pub(super) fn go_on(&mut self, engine: &mut Engine) -> Result<(), Error> {
+        if self.reading.is_some() && !self.read(engine)? {
+            return Ok(());
+        }
+        for index in 0..self.choices.len() {
+            let Place::Engine(id) = self.choices[index].place else { continue };
+            if engine.is_ready(id)? {
+                self.write(engine, index, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on; true once the prompt is read.
+    fn read(&mut self, engine: &mut Engine) -> Result<bool, Error> {
+        let Some(reading) = &mut self.reading else { return Ok(true) };
+        let Place::Engine(id) = reading.place else { return Ok(false) };
+        if !engine.is_ready(id)? {
+            return Ok(false);
+        }
+        reading.computed = reading.entered;
+        let request = &self.request;
+        if let Some(top) = request.prompt_scores {
+            if reading.scores.is_empty() {
+                reading.scores.push(None);
+            }
+            // After token i come the logits of token i + 1.
+            for index in reading.scores.len() - 1..reading.entered {
+                let target = request.tokens.get(index + 1).copied().or(request.target);
+                let Some(target) = target else { break };
+                reading.scores.push(Some(score(engine.logits_after(id, index)?, target, top)));
+            }
+            let from = reading.entered;
+            if from < request.tokens.len() {
+                let end = (from + chunk(request, engine)).min(request.tokens.len());
+                engine.keep_rows(id, end - from)?;
+                engine.force(id, &request.tokens[from..end])?;
+                reading.entered = end;
+                return Ok(false);
+            }
+            engine.keep_rows(id, 1)?;
+        }
+        let next = match request.next {
+            Some(count) => llmos_model::sampler::most_likely(engine.logits(id)?, count),
+            None => Vec::new(),
+        };
+        let read = Read {
+            first: request.first,
+            tokens: request.tokens.len(),
+            cached: engine.adopted(id)?,
+            scores: std::mem::take(&mut reading.scores),
+            next,
+        };
+        self.tell(Event::Read(read));
+        self.reading = None;
+        self.part_ways(engine, id)?;
+        Ok(true)
+    }
+
+    /// The prompt is read: each choice goes on from there.
+    fn part_ways(&mut self, engine: &mut Engine, id: SequenceId) -> Result<(), Error> {
+        let (first, more) = match self.choices.split_first_mut() {
+            Some((first, more)) => (first, more),
+            None => return engine.remove(id),
+        };
+        first.place = Place::Engine(id);
+        for choice in more {
+            choice.place = Place::Engine(engine.fork(id)?);
+        }
+        if self.request.most == Some(0) {
+            for index in 0..self.choices.len() {
+                let drawn = self.choices[index].writer.end(Finish::Length);
+                self.end(engine, index, drawn.finish, drawn.scores)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws a token of a choice.
+    fn write(&mut self, engine: &mut Engine, index: usize, id: SequenceId) -> Result<(), Error> {
+        let choice = &mut self.choices[index];
+        let history = engine.tokens(id)?;
+        let n_prompt = self.request.tokens.len().min(history.len());
+        let logits = engine.logits(id)?;
+        let mut drawn = choice.writer.draw(&self.request, logits, history, n_prompt)?;
+        let limit = length(&self.request, engine).unwrap_or(engine.context());
+        let mut parts = std::mem::take(&mut drawn.parts);
+        let mut scores = std::mem::take(&mut drawn.scores);
+        let mut finish = drawn.finish;
+        if let Some(token) = drawn.token {
+            if history.len() < limit {
+                engine.force(id, &[token])?;
+            } else {
+                let mut last = choice.writer.end(Finish::Length);
+                parts.append(&mut last.parts);
+                scores.append(&mut last.scores);
+                finish = last.finish;
+            }
+        }
+        let number = self.request.first + index;
+        // With several parts, the tokens come with the first.
+        for part in parts {
+            let scores = std::mem::take(&mut scores);
+            self.tell(Event::Part { index: number, part, scores });
+        }
+        match finish {
+            Some(finish) => self.end(engine, index, Some(finish), scores),
+            None if scores.is_empty() => Ok(()),
+            None => {
+                let part = super::request::Part::Text(String::new());
+                self.tell(Event::Part { index: number, part, scores });
+                Ok(())
+            }
+        }
+    }
+
+    fn end(
+        &mut self,
+        engine: &mut Engine,
+        index: usize,
+        finish: Option<Finish>,
+        scores: Vec<Score>,
+    ) -> Result<(), Error> {
+        let choice = &mut self.choices[index];
+        if let Place::Engine(id) = std::mem::replace(&mut choice.place, Place::Over) {
+            engine.remove(id)?;
+        }
+        let tokens = choice.writer.tokens();
+        let finish = finish.unwrap_or(Finish::Stop);
+        self.tell(Event::End { index: self.request.first + index, finish, tokens, scores });
+        Ok(())
+    }
+
+    /// Gives its memory back for a while: written out where `spare` bytes hold it, else to be computed
+    /// again. The bytes that were written are taken off `spare`.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn page_out(&mut self, engine: &mut Engine, spare: &mut usize) -> Result<(), Error> {
+        for place in self.places_mut() {
+            let Place::Engine(id) = *place else { continue };
+            let tokens = engine.tokens(id)?.to_vec();
+            let mut image = Bounded { bytes: Vec::new(), most: *spare };
+            *place = match engine.page_out(id, &mut image) {
+                Ok(()) => {
+                    *spare -= image.bytes.len().min(*spare);
+                    Place::Image(image.bytes)
+                }
+                // It stays where writing fails.
+                Err(Error::Stream { .. }) => {
+                    engine.remove(id)?;
+                    Place::Tokens(tokens)
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
+    /// Comes back; true if there was memory for all of it.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn page_in(
+        &mut self,
+        engine: &mut Engine,
+        spare: &mut usize,
+    ) -> Result<bool, Error> {
+        let options = options(&self.request, engine);
+        let rows = self.reading.as_ref().and(self.request.prompt_scores);
+        let entered = self.reading.as_ref().map_or(0, |reading| reading.entered);
+        let scored = self.reading.as_ref().map_or(0, |reading| reading.scores.len());
+        for place in self.places_mut() {
+            match place {
+                Place::Image(image) => match engine.page_in(&mut image.as_slice()) {
+                    Ok(id) => {
+                        *spare += image.len();
+                        *place = Place::Engine(id);
+                    }
+                    Err(Error::CacheFull { .. }) => return Ok(false),
+                    Err(error) => return Err(error),
+                },
+                Place::Tokens(tokens) => {
+                    let id = engine.add(tokens, options.clone())?;
+                    if rows.is_some() {
+                        // The rows after the tokens that have no score yet.
+                        let done = scored.saturating_sub(1).min(entered.saturating_sub(1));
+                        engine.keep_rows(id, entered - done)?;
+                    }
+                    *place = Place::Engine(id);
+                }
+                Place::Engine(_) | Place::Over => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tokens of all its sequences, wherever they are.
+    pub(super) fn held(&self, engine: &Engine) -> Vec<usize> {
+        let drawn = |choice: &Choice| self.request.tokens.len() + choice.writer.tokens();
+        match &self.reading {
+            Some(_) => vec![self.request.tokens.len()],
+            None => {
+                let live =
+                    self.choices.iter().filter(|choice| !matches!(choice.place, Place::Over));
+                live.map(|choice| match choice.place {
+                    Place::Engine(id) => {
+                        engine.tokens(id).map_or_else(|_| drawn(choice), <[u32]>::len)
+                    }
+                    _ => drawn(choice),
+                })
+                .collect()
+            }
+        }
+    }
+
+    /// Gives all memory back.
+    pub(super) fn close(mut self, engine: &mut Engine) {
+        for place in self.places_mut() {
+            if let Place::Engine(id) = *place {
+                // The engine knows all that it gave a name to.
+                let _ = engine.remove(id);
+            }
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn fail(self, engine: &mut Engine, refusal: Refusal) {
+        self.tell(Event::Failed(refusal));
+        self.close(engine);
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        let reading = self.reading.iter().map(|reading| &reading.place);
+        reading.chain(self.choices.iter().map(|choice| &choice.place))
+    }
+
+    fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
+        let reading = self.reading.iter_mut().map(|reading| &mut reading.place);
+        reading.chain(self.choices.iter_mut().map(|choice| &mut choice.place))
+    }
+}
+
+/// Tells something; a client that does not take it is gone.
+pub(super) fn tell(request: &Request, event: Event) {
+    if request.events.try_send(event).is_err() {
+        request.cancel.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Tokens of the prompt that enter at once: all, or as many as their rows of logits may take.
+fn chunk(request: &Request, engine: &Engine) -> usize {
+    let all = request.tokens.len();
+    match request.prompt_scores {
+        None => all,
+        Some(_) => (ROWS_BYTES / (4 * engine.config().vocab_size)).max(1).min(all),
+    }
+}
+
+/// The longest that its sequences may become, where that is known.
+fn length(request: &Request, engine: &Engine) -> Option<usize> {
+    let length = request.tokens.len().saturating_add(request.most?);
+    Some(length.min(engine.context()))
+}
+
+fn options(request: &Request, engine: &Engine) -> SequenceOptions {
+    SequenceOptions {
+        owner: request.owner,
+        salt: request.salt,
+        length: length(request, engine),
+        cancel: Some(request.cancel.clone()),
+        ..SequenceOptions::default()
+    }
+}
+
+/// Takes so many bytes and no more.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! The loop of a model's thread: requests come in, the engine steps, a token is drawn wherever there
+//! are logits.
+//!
+//! The engine's own policy batches: conversations that are written go on while long prompts fill
+//! the rest of each batch. What is decided here is who has a place in the engine at all.
+
+mod job;
+mod queue;
+mod request;
+mod stops;
+mod writer;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use llmos_model::engine::Event as EngineEvent;
+use llmos_model::{Engine, Error};
+use llmos_tokenizer::Tokenizer;
+
+use crate::refusal::Refusal;
+use job::{Job, tell};
+use queue::Queue;
+pub(crate) use request::{Dialogue, Event, Finish, Part, Read, Request, Score, Ticket};
+
+/// How requests share one engine.
+#[derive(Clone, Debug)]
+pub(crate) struct SchedulerOptions {
+    /// Sequences at once.
+    pub(crate) slots: usize,
+    /// Memory for sequences that had to give theirs in the engine to others, in bytes.
+    pub(crate) spare: usize,
+}
+
+/// Owns an engine, and runs what it is asked for until nobody can ask any more.
+pub(crate) struct Scheduler {
+    engine: Engine,
+    tokenizer: Arc<Tokenizer>,
+    inbox: Receiver<Request>,
+    slots: usize,
+    spare: usize,
+    queue: Queue,
+    /// In order of admission.
+    running: Vec<Job>,
+    /// Paged out, the longest ago first.
+    away: VecDeque<Job>,
+    n_job: u64,
+}
+
+impl Scheduler {
+    pub(crate) fn new(
+        engine: Engine,
+        tokenizer: Arc<Tokenizer>,
+        inbox: Receiver<Request>,
+        options: SchedulerOptions,
+    ) -> Scheduler {
+        Scheduler {
+            engine,
+            tokenizer,
+            inbox,
+            slots: options.slots,
+            spare: options.spare,
+            queue: Queue::default(),
+            running: Vec::new(),
+            away: VecDeque::new(),
+            n_job: 0,
+        }
+    }
+
+    /// Runs until all senders are gone and all requests are answered.
+    pub(crate) fn run(mut self) {
+        while self.receive() {
+            self.reap();
+            self.admit();
+            if self.running.is_empty() {
+                continue;
+            }
+            match self.engine.step() {
+                Ok(events) => self.note(&events),
+                Err(Error::CacheFull { .. }) => {
+                    self.make_room();
+                    continue;
+                }
+                // Those that were cancelled are removed in the next round.
+                Err(Error::Cancelled) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "a step failed");
+                    self.fail_all(&error);
+                    continue;
+                }
+            }
+            self.draw();
+        }
+    }
+
+    /// Takes what has come; waits where there is nothing to do. False once nothing can come any more
+    /// and all is done.
+    fn receive(&mut self) -> bool {
+        let is_idle = self.running.is_empty() && self.away.is_empty();
+        if is_idle && self.queue.is_empty() {
+            match self.inbox.recv() {
+                Ok(request) => self.queue.push(request),
+                Err(_) => return false,
+            }
+        }
+        loop {
+            match self.inbox.try_recv() {
+                Ok(request) => self.queue.push(request),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+
+    /// Lets go of those whose client has gone or whose time is over.
+    fn reap(&mut self) {
+        let now = Instant::now();
+        let is_late = |request: &Request| request.deadline.is_some_and(|deadline| now >= deadline);
+        self.queue.retain(|request| {
+            if is_late(request) {
+                tell(request, Event::Failed(Refusal::timed_out()));
+                return false;
+            }
+            !request.events.is_closed()
+                && !request.cancel.load(std::sync::atomic::Ordering::Relaxed)
+        });
+        let engine = &mut self.engine;
+        let (kept, gone): (Vec<Job>, Vec<Job>) =
+            std::mem::take(&mut self.running).into_iter().partition(|job| !job.is_deserted());
+        gone.into_iter().for_each(|job| job.close(engine));
+        let (kept, late): (Vec<Job>, Vec<Job>) =
+            kept.into_iter().partition(|job| !is_late(&job.request));
+        late.into_iter().for_each(|job| job.fail(engine, Refusal::timed_out()));
+        self.running = kept;
+        self.away.retain(|job| !job.is_deserted());
+        while let Some(at) = self.away.iter().position(|job| is_late(&job.request)) {
+            if let Some(job) = self.away.remove(at) {
+                job.fail(engine, Refusal::timed_out());
+            }
+        }
+    }
+
+    /// Gives places to those that were away, then to those that wait.
+    fn admit(&mut self) {
+        while let Some(job) = self.away.front() {
+            let blocks: usize =
+                job.held(&self.engine).into_iter().map(|n| self.blocks(n + 1)).sum();
+            let fits = self.is_free(job.width()) && self.has_room(blocks);
+            if !fits && !self.running.is_empty() {
+                return;
+            }
+            let Some(mut job) = self.away.pop_front() else { return };
+            match job.page_in(&mut self.engine, &mut self.spare) {
+                Ok(true) => self.running.push(job),
+                Ok(false) if self.running.is_empty() => {
+                    job.fail(&mut self.engine, Refusal::no_memory());
+                }
+                Ok(false) => {
+                    // What came back already goes again, so that the others can go on.
+                    match job.page_out(&mut self.engine, &mut self.spare) {
+                        Ok(()) => self.away.push_front(job),
+                        Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+                    }
+                    return;
+                }
+                Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+            }
+        }
+        while let Some(request) = self.queue.next(&self.running) {
+            let blocks = self.blocks(request.tokens.len() + 1) + request.choices - 1;
+            let fits = self.is_free(request.choices) && self.has_room(blocks);
+            if !fits && !self.running.is_empty() {
+                return;
+            }
+            let Some(request) = self.queue.pop(&self.running) else { return };
+            self.n_job += 1;
+            match Job::begin(request, self.n_job, &mut self.engine, &self.tokenizer) {
+                Ok(job) => self.running.push(job),
+                Err((error, request)) => {
+                    tell(&request, Event::Failed(Refusal::of_model(&error)));
+                }
+            }
+        }
+    }
+
+    /// Whether so many more sequences may run.
+    fn is_free(&self, more: usize) -> bool {
+        self.running.iter().map(Job::width).sum::<usize>() + more <= self.slots
+    }
+
+    /// Whether so many blocks can be had, beside those that prompts under way will need.
+    fn has_room(&self, blocks: usize) -> bool {
+        let promised: usize = self.running.iter().map(|job| self.blocks(job.unread())).sum();
+        self.engine.blocks().0 >= promised + blocks
+    }
+
+    /// Cache blocks that so many tokens take.
+    fn blocks(&self, tokens: usize) -> usize {
+        self.engine.cache_bytes(tokens) / self.engine.cache_bytes(1).max(1)
+    }
+
+    fn note(&mut self, events: &[EngineEvent]) {
+        for event in events {
+            if let EngineEvent::Advanced { sequence, computed, .. } = *event {
+                self.running.iter_mut().for_each(|job| job.note(sequence, computed));
+            }
+        }
+    }
+
+    /// Draws a token wherever logits are there.
+    fn draw(&mut self) {
+        let mut at = 0;
+        while at < self.running.len() {
+            let result = self.running[at].go_on(&mut self.engine);
+            match result {
+                Ok(()) if !self.running[at].is_over() => at += 1,
+                Ok(()) => self.running.remove(at).close(&mut self.engine),
+                Err(error) => {
+                    let job = self.running.remove(at);
+                    job.fail(&mut self.engine, Refusal::of_model(&error));
+                }
+            }
+        }
+    }
+
+    /// No sequence could go on for want of memory: the youngest gives its own to the others.
+    fn make_room(&mut self) {
+        let youngest = (0..self.running.len()).max_by_key(|&at| self.running[at].number);
+        let Some(at) = youngest else { return };
+        let mut job = self.running.remove(at);
+        if self.running.is_empty() {
+            job.fail(&mut self.engine, Refusal::no_memory());
+            return;
+        }
+        tracing::debug!(job = job.number, "paged out");
+        match job.page_out(&mut self.engine, &mut self.spare) {
+            Ok(()) => self.away.push_back(job),
+            Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+        }
+    }
+
+    fn fail_all(&mut self, error: &Error) {
+        for job in std::mem::take(&mut self.running) {
+            job.fail(&mut self.engine, Refusal::of_model(error));
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `llmos serve`: models answer over HTTP.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use llmos_model::decoder::CacheLayout;
+use llmos_model::{EngineOptions, ModelFiles};
+use llmos_serve::{Loaded, Models, Offer, Server, ServerOptions};
+use llmos_tensor::{CacheShape, Device};
+
+use crate::failure::{failure, hint_of, message_of};
+use crate::load::{self, Cache, Compute, parse_size};
+use crate::registry::Registry;
+use crate::terminal::{Terminal, number_of, size};
+use crate::{Outcome, interrupt, local_time, model_name, processors, vocabulary};
+
+/// Serve models to the programs that speak OpenAI's API.
+///
+/// Without MODEL all that are here are served: the bundled ones and the registry's. The first is the
+/// one of who names none. The first line says the address. Only this machine is served, and no web
+/// page but the server's own. Ctrl-C ends it once what is under way is answered; twice, at once.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// Models: paths or names. They are loaded at once; the others when they are first asked for.
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = parse_host)]
+    host: IpAddr,
+    /// The port; 0 is any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// Answers that a model writes at once.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    slots: usize,
+    /// Requests that may wait beside those that are answered.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    queue: usize,
+    /// Most memory for models and their contexts, such as 6G; four fifths of what is free where it is
+    /// left out.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<usize>,
+    /// Seconds that an answer may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    time_limit: u64,
+    /// Seconds for what is under way when the server ends.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace: u64,
+    /// A name that the server answers to, beside localhost and addresses. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// A web page of others that may ask, such as https://chat.example. May be given several times.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    #[command(flatten)]
+    cache: Cache,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+fn parse_host(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.parse().map_err(|_| "an address is 127.0.0.1 or ::1".to_string())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "at least 1".to_string())
+}
+
+pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    // A probability that is asked for is that of `llmos score`.
+    let device = arguments.compute.exact_by_default().device(terminal)?;
+    let free = processors::memory().map(|memory| memory.available / 5 * 4);
+    let memory = arguments.memory.map(|bytes| bytes as u64).or(free);
+    let found = match arguments.models.is_empty() {
+        true => all(terminal)?,
+        false => named(&arguments.models, terminal)?,
+    };
+    let models = Models::new(memory);
+    let ids: Vec<String> = found.iter().map(|found| found.id.clone()).collect();
+    for found in found {
+        models.offer(offer(found, &arguments, memory, &device)?);
+    }
+    let address = SocketAddr::new(arguments.host, arguments.port);
+    let server = Server::bind(
+        ServerOptions {
+            address,
+            hosts: arguments.allow_host,
+            origins: arguments.allow_origin,
+            slots: arguments.slots,
+            queue: arguments.queue,
+            request_time: Duration::from_secs(arguments.time_limit),
+            grace: Duration::from_secs(arguments.grace),
+            clock: Some(Arc::new(local_time::seconds)),
+            preload: if arguments.models.is_empty() { Vec::new() } else { ids.clone() },
+            ..ServerOptions::default()
+        },
+        models,
+    )
+    .map_err(explained)?;
+    let stopper = server.stopper();
+    interrupt::does(move || stopper.stop());
+    terminal.print(format!("http://{}\n", server.address()))?;
+    terminal.say(format_args!(
+        "serving {} ({}) to this machine: /v1/chat/completions, /v1/completions, /v1/models",
+        number_of(ids.len(), "model"),
+        ids.join(", "),
+    ));
+    if let Some(memory) = memory {
+        terminal.detail(format_args!("models and contexts take at most {}", size(memory)));
+    }
+    server.run().map_err(explained)?;
+    Ok(Outcome::Success)
+}
+
+/// A model that is here.
+struct Found {
+    id: String,
+    source: Source,
+}
+
+enum Source {
+    Path(PathBuf),
+    Bundled(fn() -> anyhow::Result<ModelFiles>),
+}
+
+impl Source {
+    fn open(&self) -> anyhow::Result<ModelFiles> {
+        match self {
+            Source::Path(path) => ModelFiles::open(path).map_err(load::explained),
+            Source::Bundled(open) => open(),
+        }
+    }
+}
+
+/// The models that were asked for.
+fn named(names: &[String], terminal: &Terminal) -> anyhow::Result<Vec<Found>> {
+    let mut taken = BTreeSet::new();
+    names
+        .iter()
+        .map(|name| {
+            let path = model_name::resolve(name, terminal)?;
+            // A bundled model's file has its version in its name, which is not what people ask for.
+            let is_path = Path::new(name).exists();
+            let id = model_name::short_name(if is_path { name } else { own_name(name) });
+            if !taken.insert(id.clone()) {
+                return Err(failure(
+                    format!("two models are called {id}"),
+                    "rename the file of one: a model's id is its file's name without the ending",
+                ));
+            }
+            Ok(Found { id, source: Source::Path(path) })
+        })
+        .collect()
+}
+
+/// The part of a registry's name that says which model it is.
+fn own_name(name: &str) -> &str {
+    let name = name.strip_prefix("hf:").unwrap_or(name);
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.rsplit(':').next().unwrap_or(name)
+}
+
+/// The bundled models, and those of the registry that can be run.
+fn all(terminal: &Terminal) -> anyhow::Result<Vec<Found>> {
+    let mut all = vec![
+        Found { id: model_name::ASSISTANT.into(), source: Source::Bundled(model_name::assistant) },
+        Found { id: "stories260K".into(), source: Source::Bundled(model_name::stories) },
+    ];
+    let Ok(registry) = Registry::open() else { return Ok(all) };
+    for model in registry.models().map(|(models, _)| models).unwrap_or_default() {
+        let path = registry.path_of(&model);
+        let own = model_name::short_name(own_name(&model.name));
+        let is_taken = all.iter().any(|other| other.id == own);
+        let id = if is_taken { model.name.clone() } else { own };
+        match ModelFiles::open(&path) {
+            Ok(_) => all.push(Found { id, source: Source::Path(path) }),
+            Err(error) => terminal.warn(format_args!("{} is left out: {error}", model.name)),
+        }
+    }
+    Ok(all)
+}
+
+/// What the server is told of a model: its memory, and how it is loaded.
+fn offer(
+    found: Found,
+    arguments: &Arguments,
+    memory: Option<u64>,
+    device: &Arc<Device>,
+) -> anyhow::Result<Offer> {
+    let Found { id, source } = found;
+    let files = source.open()?;
+    let options = room(&files, arguments, memory);
+    let bytes = files.file_bytes() + options.cache_bytes.unwrap_or(0) as u64;
+    let created = std::fs::metadata(files.path()).and_then(|about| about.modified()).ok();
+    let created = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    drop(files);
+    let (name, device) = (id.clone(), device.clone());
+    let load = move || {
+        let quiet = Terminal::new(true, false);
+        let loaded = source.open().and_then(|files| {
+            let loaded = load::load_files(&name, files, &device, options.clone(), &quiet)?;
+            let tokenizer = loaded.tokenizer()?.clone();
+            let template = match loaded.engine.model().files() {
+                Some(files) => vocabulary::template(files, &tokenizer)?,
+                None => None,
+            };
+            Ok(Loaded { engine: loaded.engine, tokenizer, template })
+        });
+        loaded.map_err(|error| format!("{}; {}", message_of(&error), hint_of(&error)))
+    };
+    let created = created.map_or(0, |since| since.as_secs());
+    Ok(Offer { id, bytes, created, load: Box::new(load) })
+}
+
+/// Memory for the keys and values of a model where nobody said how much: its longest context in every
+/// slot, but at most half of what is left beside its weights.
+fn room(files: &ModelFiles, arguments: &Arguments, memory: Option<u64>) -> EngineOptions {
+    let mut options = arguments.cache.options();
+    let (Ok(config), None) = (files.config(), options.cache_bytes) else { return options };
+    let block = CacheLayout::new(config, options.cache_type).block_bytes();
+    let context = options.context.unwrap_or(config.context_length);
+    let blocks = context.div_ceil(CacheShape::BLOCK) + 1;
+    let wanted = blocks.saturating_mul(block).saturating_mul(arguments.slots);
+    let spare = memory.map_or(u64::MAX, |memory| memory.saturating_sub(files.file_bytes()) / 2);
+    let spare = usize::try_from(spare).unwrap_or(usize::MAX);
+    options.cache_bytes = Some(wanted.min(spare).max(block.saturating_mul(2)));
+    options
+}
+
+/// The server's error with a hint for its kind.
+fn explained(error: llmos_serve::Error) -> anyhow::Error {
+    use llmos_serve::Error;
+    let hint = match error {
+        Error::Open { .. } => {
+            "leave --host out: without a key the server is for this machine alone"
+        }
+        Error::Listen { .. } => "give another --port; 0 is any that is free",
+        _ => "`llmos help serve` shows what can be set",
+    };
+    failure(error, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_registry_have_an_own_part() {
+        for (name, expected) in [
+            ("owner/repo:model-Q4_0.gguf", "model-Q4_0.gguf"),
+            ("hf:owner/repo", "repo"),
+            ("assistant", "assistant"),
+        ] {
+            assert_eq!(own_name(name), expected);
+        }
+    }
+
+    #[test]
+    fn hosts_are_addresses() {
+        assert_eq!(parse_host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
+        assert!(parse_host("0.0.0.0").is_ok() && parse_host("::1").is_ok());
+        assert!(parse_host("example.org").is_err());
+        assert!(at_least_one("0").is_err() && at_least_one("3") == Ok(3));
+    }
+}
