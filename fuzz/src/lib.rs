@@ -11,6 +11,7 @@ mod data;
 mod files;
 mod recipe;
 mod scratch;
+mod store;
 mod text;
 
 pub use answer::answer;
@@ -19,6 +20,7 @@ pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, peft, safetensors};
 pub use recipe::recipe;
+pub use store::stored_rows;
 pub use text::{chat_template, grammar, sentencepiece, tokenizer_json};
 
 /// A fuzz target.
@@ -32,7 +34,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
@@ -53,5 +55,6 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "recipe", body: recipe, seeds: recipe::seeds },
     Target { name: "safetensors", body: safetensors, seeds: files::safetensors_seeds },
     Target { name: "sentencepiece", body: sentencepiece, seeds: text::sentencepiece_seeds },
+    Target { name: "stored_rows", body: stored_rows, seeds: store::stored_rows_seeds },
     Target { name: "tokenizer_json", body: tokenizer_json, seeds: text::tokenizer_json_seeds },
 ];

@@ -53,6 +53,11 @@ impl Refusal {
         Refusal { param: Some(name.to_string()), ..self }
     }
 
+    /// Names the field that is wrong, in its message too.
+    pub(crate) fn within(self, name: &str) -> Refusal {
+        Refusal { message: format!("{name}: {}", self.message), ..self }.about(name)
+    }
+
     /// There is no such thing.
     pub(crate) fn not_found(
         code: &'static str,

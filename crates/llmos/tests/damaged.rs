@@ -65,5 +65,6 @@ macro_rules! targets {
 
 targets! {
     answer calculator chat_template config_json conversation_rows dequantize gguf grammar llama2c
-    page_image peft prepared raw_text recipe safetensors sentencepiece tokenizer_json
+    page_image peft prepared raw_text recipe safetensors sentencepiece stored_rows
+    tokenizer_json
 }

@@ -45,7 +45,7 @@ pub(crate) fn of_format(
             return Err(wrong(kinds, format.get("type")));
         }
     };
-    resident.grammar(&source).map(Some).map_err(|refusal| refusal.about("response_format"))
+    resident.grammar(&source).map(Some).map_err(|refusal| refusal.within("response_format"))
 }
 
 /// The schema with a bound on the blanks between JSON's signs, unless it has a rule of its own: small

@@ -155,7 +155,7 @@ pub(crate) fn dialogue(
         _ => format.grammar(assistant.tools(), dialogue.closing.is_some()),
     };
     let grammar = resident.grammar(&GrammarSource::Lark(&source));
-    dialogue.grammar = Some(grammar.map_err(|refusal| refusal.about("tools"))?);
+    dialogue.grammar = Some(grammar.map_err(|refusal| refusal.within("tools"))?);
     dialogue.is_required = matches!(choice, Choice::Required | Choice::Named(_));
     let opening = match dialogue.is_required {
         false => String::new(),

@@ -66,10 +66,10 @@ impl Job {
         number: u64,
         engine: &mut Engine,
         tokenizer: &Arc<Tokenizer>,
-    ) -> Result<Job, (Error, Request)> {
+    ) -> Result<Job, Box<(Error, Request)>> {
         match Job::prepare(&request, engine, tokenizer) {
             Ok((choices, reading)) => Ok(Job { request, number, choices, reading: Some(reading) }),
-            Err(error) => Err((error, request)),
+            Err(error) => Err(Box::new((error, request))),
         }
     }
 

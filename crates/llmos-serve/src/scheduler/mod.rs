@@ -176,7 +176,8 @@ impl Scheduler {
             self.n_job += 1;
             match Job::begin(request, self.n_job, &mut self.engine, &self.tokenizer) {
                 Ok(job) => self.running.push(job),
-                Err((error, request)) => {
+                Err(refused) => {
+                    let (error, request) = *refused;
                     tell(&request, Event::Failed(Refusal::of_model(&error)));
                 }
             }

@@ -223,8 +223,9 @@ impl Writer {
                 }
             }
             Constraint::Call(grammar) => {
-                if grammar.mask(&mut self.logits).is_err() {
-                    // Beyond the grammar's own limits; the mask was not applied.
+                let is_masked = grammar.mask(&mut self.logits).is_ok();
+                // Beyond the grammar's own limits, no mask is applied.
+                if !is_masked {
                     self.constraint = Constraint::Free;
                 }
             }

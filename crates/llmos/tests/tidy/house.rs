@@ -6,7 +6,7 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 17] = [
+const PARSERS: [&str; 18] = [
     "answer",
     "calculator",
     "chat_template",
@@ -23,6 +23,7 @@ const PARSERS: [&str; 17] = [
     "recipe",
     "safetensors",
     "sentencepiece",
+    "stored_rows",
     "tokenizer_json",
 ];
 

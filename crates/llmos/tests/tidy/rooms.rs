@@ -37,7 +37,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Outside crate -> the rooms that may import it: what a card forbids cannot come in by the back door.
-const KEYS: [(&str, &[&str]); 17] = [
+const KEYS: [(&str, &[&str]); 18] = [
     ("axum", &["llmos-serve"]),
     ("chrono", &["llmos"]),
     ("clap", &["llmos"]),
@@ -48,6 +48,7 @@ const KEYS: [(&str, &[&str]); 17] = [
     ("libc", &["llmos-tensor"]),
     ("memmap2", &["llmos-model"]),
     ("plotters", &["llmos-train"]),
+    ("postgres", &["llmos-store"]),
     ("ratatui", &["llmos"]),
     ("reqwest", &["llmos-agent"]),
     ("rusqlite", &["llmos-store"]),
