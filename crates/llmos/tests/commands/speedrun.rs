@@ -97,6 +97,103 @@ fn a_finetuning_that_was_stopped_goes_on() {
     assert!(whole == std::fs::read(&model).unwrap(), "the model differs");
 }
 
+/// The stages of recipes/assistant.toml with little numbers.
+const LIFE: &str = r#"
+title = "A short life"
+
+[[stage]]
+name = "phrases"
+about = "what is said"
+makes = "phrases.jsonl"
+command = "data generate --layout text --count 60 --seed 11 --out {out}/phrases.jsonl"
+
+[[stage]]
+name = "tokenizer"
+about = "pieces"
+makes = "tokenizer"
+command = """tokenizer train {here}/story.txt {out}/phrases.jsonl --vocab 400 --out {out}/tokenizer
+    --special <|endoftext|> <|im_start|> <|im_end|> <tool_call> </tool_call> <tool_response>
+    </tool_response> <think> </think>"""
+
+[[stage]]
+name = "data"
+about = "tokens"
+makes = "data"
+command = """data prepare {here}/story.txt {out}/phrases.jsonl --tokenizer {out}/tokenizer --out {out}/data
+    --validation 1K"""
+
+[[stage]]
+name = "pretrain"
+about = "a few steps"
+makes = "base"
+command = """pretrain --data {out}/data --out {out}/base --steps 6 --seed 1 --threads THREADS
+    --set model.n_layer=2 --set model.d_model=32 --set model.n_head=2 --set model.n_kv_head=1
+    --set model.d_ff=64 --set train.context=512 --set train.batch=2"""
+
+[[stage]]
+name = "conversations"
+about = "graded"
+makes = "conversations.jsonl"
+command = "data generate --count 60 --seed 12 --out {out}/conversations.jsonl"
+
+[[stage]]
+name = "finetune"
+about = "ideal answers"
+makes = "finetuned"
+command = """finetune {out}/base --data {out}/conversations.jsonl --template TEMPLATE --steps 4 --batch 4
+    --lr 1e-3 --seed 1 --threads THREADS --skip-bad-rows --out {out}/finetuned
+    --set optimizer.name=muon --set optimizer.muon_lr=0.01"""
+
+[[stage]]
+name = "answers"
+about = "its own"
+makes = "answers.jsonl"
+command = """chat {out}/finetuned --batch {out}/conversations.jsonl --again --out {out}/answers.jsonl
+    --temp 0.8 --seed 1 --tokens 8 --precision exact --threads THREADS"""
+
+[[stage]]
+name = "pairs"
+about = "right beside wrong"
+makes = "pairs.jsonl"
+command = "data pairs {out}/conversations.jsonl {out}/answers.jsonl --out {out}/pairs.jsonl"
+
+[[stage]]
+name = "prefer"
+about = "right is likelier"
+makes = "preferred"
+command = """prefer {out}/finetuned --data {out}/pairs.jsonl --steps 2 --batch 4 --lr 1e-4 --seed 1
+    --threads THREADS --skip-bad-rows --out {out}/preferred"""
+
+[[stage]]
+name = "file"
+about = "one file"
+makes = "assistant.gguf"
+command = "convert {out}/preferred {out}/assistant.gguf --type q8_0"
+"#;
+
+#[test]
+fn a_whole_life_ends_with_the_same_bytes_on_any_number_of_threads() {
+    let home = Folder::new();
+    recipe(&home);
+    let template = repository("models/assistant.jinja").display().to_string();
+    let live = |threads: &str| {
+        let path = home.join(&format!("life{threads}.toml"));
+        let recipe = LIFE.replace("THREADS", threads).replace("TEMPLATE", &template);
+        std::fs::write(&path, recipe).unwrap();
+        let out = home.join(&format!("life{threads}"));
+        let lived = run(home.path(), &["speedrun", &path, "--out", &out]);
+        assert_eq!(lived.code, Some(0), "{}", lived.stderr);
+        let of = |name: &str| std::fs::read(home.path().join(format!("{out}/{name}"))).unwrap();
+        ["phrases.jsonl", "base/model.safetensors", "finetuned/model.safetensors", "pairs.jsonl", "assistant.gguf"]
+            .map(of)
+    };
+    let (one, three) = (live("1"), live("3"));
+    assert!(!one[3].is_empty(), "no answer was wrong");
+    for (stage, (one, three)) in one.iter().zip(&three).enumerate() {
+        assert!(one == three, "file {stage} differs");
+    }
+}
+
 #[test]
 fn what_cannot_be_run_is_an_error() {
     let home = Folder::new();
