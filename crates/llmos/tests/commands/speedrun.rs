@@ -184,8 +184,14 @@ fn a_whole_life_ends_with_the_same_bytes_on_any_number_of_threads() {
         let lived = run(home.path(), &["speedrun", &path, "--out", &out]);
         assert_eq!(lived.code, Some(0), "{}", lived.stderr);
         let of = |name: &str| std::fs::read(home.path().join(format!("{out}/{name}"))).unwrap();
-        ["phrases.jsonl", "base/model.safetensors", "finetuned/model.safetensors", "pairs.jsonl", "assistant.gguf"]
-            .map(of)
+        [
+            "phrases.jsonl",
+            "base/model.safetensors",
+            "finetuned/model.safetensors",
+            "pairs.jsonl",
+            "assistant.gguf",
+        ]
+        .map(of)
     };
     let (one, three) = (live("1"), live("3"));
     assert!(!one[3].is_empty(), "no answer was wrong");
