@@ -23,6 +23,7 @@ pub(crate) fn step_line(row: &Row, steps: u64, seconds_left: Option<f64>) -> Str
     part(row.val_reward_accuracy, &|share| format!("held-out right {:.0} %", 100.0 * share));
     part(row.val_reward_margin, &|margin| format!("held-out margin {}", nats(margin)));
     part(row.reward_accuracy, &|share| format!("right {:.0} %", 100.0 * share));
+    part(row.reward_margin, &|margin| format!("margin {}", nats(margin)));
     part(row.kl, &|kl| format!("kl {}", nats(kl)));
     part(row.lr, &|lr| format!("lr {lr:.1e}"));
     part(row.grad_norm, &|norm| format!("norm {}", norm_text(norm)));
@@ -101,6 +102,17 @@ mod tests {
         assert_eq!(
             step_line(&Row { step: 7, loss: Some(f64::NAN), ..evaluated }, 0, None),
             "step 00007 | loss nan | held-out 3.5000 | 1.2500 bits a byte"
+        );
+        let judged = Row {
+            step: 3,
+            reward_accuracy: Some(0.75),
+            reward_margin: Some(0.125),
+            kl: Some(0.01),
+            ..Row::default()
+        };
+        assert_eq!(
+            step_line(&judged, 0, None),
+            "step 00003 | right 75 % | margin 0.1250 | kl 0.0100"
         );
         let long = Row { step: 1_234_567, ..Row::default() };
         assert_eq!(step_line(&long, 2_000_000, None), "step 1234567/2000000");
