@@ -11,8 +11,6 @@ import { Facts, Select } from "../views/pieces.js";
 /** Milliseconds between two looks at a run, and at the list. */
 const PAUSE = 2000;
 const LIST_PAUSE = 5000;
-/** Steps whose mean time says how long the rest will take. */
-const RECENT = 50;
 /** Runs that can be told apart. */
 const MOST = 6;
 
@@ -44,12 +42,15 @@ export default function RunsPage({ api, t, state }) {
 
   useRepeated(ids.length ? async (signal) => {
     for (const id of ids) {
-      const known = data.get(id);
+      let known = data.get(id);
       if (known?.isWhole && memory.runs?.find((run) => run.id === id)?.state !== "running") continue;
       try {
-        const after = known?.metrics.length ? known.metrics[known.metrics.length - 1].step : 0;
-        const news = await api.get(`/v1/runs/${encodeURIComponent(id)}?after=${after}`, { signal });
-        data.set(id, joined(known, news));
+        let news;
+        do {
+          const after = known?.metrics.length ? known.metrics[known.metrics.length - 1].step : 0;
+          news = await api.get(`/v1/runs/${encodeURIComponent(id)}?after=${after}`, { signal });
+          data.set(id, (known = joined(known, news)));
+        } while (news.more && news.metrics.length);
       } catch (failure) {
         if (isAbort(failure)) return;
         data.set(id, { metrics: [], dreams: [], ...known, error: failure, isWhole: failure.status === 404 });
@@ -94,7 +95,7 @@ function joined(known, { run, recipe, forecast, metrics, dreams }) {
     run, recipe, forecast,
     metrics: isBehind ? [] : [...old, ...metrics],
     dreams: isBehind ? [] : [...texts.values()].sort((a, b) => a.step - b.step),
-    isWhole: !isBehind && !metrics.length && run.state !== "running",
+    isWhole: !isBehind && run.state !== "running",
   };
 }
 
@@ -122,13 +123,6 @@ const last = (metrics, name) => {
   return null;
 };
 
-function secondsLeft({ run, metrics }) {
-  const recent = metrics.slice(-RECENT).filter((row) => row.step_ms != null);
-  if (run.state !== "running" || !run.steps || !recent.length) return null;
-  const mean = recent.reduce((sum, row) => sum + row.step_ms, 0) / recent.length;
-  return ((run.steps - recent[recent.length - 1].step) * mean) / 1000;
-}
-
 /** Quantities with charts of their own where a run has them: name, digits. */
 const MORE = ["lr", "tokens_per_s", "grad_norm", "reward_accuracy", "val_reward_accuracy", "kl"];
 
@@ -147,7 +141,7 @@ function One({ t, axis, one }) {
       ...Object.fromEntries(MORE.map((name, i) => [name, of(name, i % MOST)])),
     };
   }, [metrics, axis, t]);
-  const left = secondsLeft(one);
+  const left = run.seconds_left ?? null;
   const figures = [
     ["loss", last(metrics, "loss"), (value) => few(t, value)],
     ["val_loss", last(metrics, "val_loss"), (value) => few(t, value)],
