@@ -23,6 +23,7 @@ export default function Chat({ api, t, state }) {
   const [chat, setChat] = useState(null);
   const [fresh, setFresh] = useState({ ...DEFAULTS });
   const [written, setWritten] = useState(null); // { id, message }: an answer as it comes
+  const [isSending, setSending] = useState(false);
   const [draft, setDraftState] = useState(memory.draft ?? { text: "", files: [] });
   const [error, setError] = useState(null); // { error, retry }
   const [words, setWords] = useState("");
@@ -39,7 +40,7 @@ export default function Chat({ api, t, state }) {
   const model = state.models.some((one) => one.id === settings.model) ? settings.model : state.model;
   const tree = useMemo(() => grow(chat?.messages ?? []), [chat?.messages]);
   const messages = useMemo(() => (chat ? branch(tree, chat.leaf) : []), [tree, chat?.leaf]);
-  const isBusy = written !== null;
+  const isBusy = written !== null || isSending;
 
   const setDraft = useCallback((change) => {
     setDraftState((now) => (memory.draft = typeof change === "function" ? change(now) : change));
@@ -167,6 +168,7 @@ export default function Chat({ api, t, state }) {
     running.current = controller;
     isAtEnd.current = true;
     setError(null);
+    setWritten({ id: of, message: { role: "assistant", content: "", parent } });
     let frame = 0;
     let last = null;
     try {
@@ -200,8 +202,9 @@ export default function Chat({ api, t, state }) {
     attempt(refresh);
   };
 
-  const say = (content, files, parent) =>
-    attempt(async () => {
+  const say = async (content, files, parent) => {
+    setSending(true);
+    await attempt(async () => {
       let of = chat?.id;
       const asked = { ...settings, model };
       if (!of) {
@@ -215,8 +218,11 @@ export default function Chat({ api, t, state }) {
       const message = await store.append(of, body);
       keep(of, message);
       setDraft({ text: "", files: [] });
+      setSending(false);
       await ask(of, message.number, asked);
     });
+    setSending(false);
+  };
 
   const select = (number) => {
     const leaf = newest(tree, number);

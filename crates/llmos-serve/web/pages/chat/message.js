@@ -14,6 +14,7 @@ export function Message({ message, place, on, t, isDraft = false, speed, isBusy 
   const { role, content } = message;
   if (role === "tool") return html`<${ToolResult} message=${message} t=${t} />`;
   const isUser = role === "user";
+  const isModel = role === "assistant";
   return html`<article id=${`message-${message.number ?? "draft"}`} tabindex="-1" class=${`message ${role}`} aria-label=${t(`role.${role}`)} aria-busy=${isDraft}>
     <h2 class="speaker">${t(`role.${role}`)}${message.origin?.model && html` <span class="dim">${message.origin.model}</span>`}</h2>
     ${message.reasoning_content && html`<${Reasoning} text=${message.reasoning_content} isOpen=${isDraft && !content} t=${t} />`}
@@ -29,8 +30,8 @@ export function Message({ message, place, on, t, isDraft = false, speed, isBusy 
       ${place.of > 1 && html`<${Branches} place=${place} t=${t} isBusy=${isBusy} />`}
       ${content && html`<${CopyButton} text=${content} t=${t} label=${t("message.copy")} />`}
       ${isUser && html`<${Action} icon="edit" label=${t("edit")} isOff=${isBusy} onClick=${() => setEditing(true)} />`}
-      ${!isUser && html`<${Action} icon="retry" label=${t("again")} isOff=${isBusy} onClick=${on.retry} />`}
-      ${!isUser && html`<${Thumbs} rating=${message.rating} t=${t} on=${on} open=${rating} setOpen=${setRating} />`}
+      ${isModel && html`<${Action} icon="retry" label=${t("again")} isOff=${isBusy} onClick=${on.retry} />`}
+      ${isModel && html`<${Thumbs} rating=${message.rating} t=${t} on=${on} open=${rating} setOpen=${setRating} />`}
       ${speed && html`<span class="dim speed">${t("speed", { n: Number(speed.toPrecision(3)) })}</span>`}
     </footer>`}
     ${rating && html`<${RatingForm} key=${rating} thumb=${rating} message=${message} t=${t} onClose=${() => setRating(null)}

@@ -87,6 +87,9 @@ export function tabStore(api) {
     if (!found) throw Object.assign(new Error("no such conversation"), { status: 404 });
     return found;
   };
+  const newId = () => crypto.getRandomValues(new Uint32Array(2)).join("-");
+  // As the server's store writes them, so that it can take them in later.
+  const line = ({ messages, ...rest }) => `${JSON.stringify({ ...rest, tree: messages })}\n`;
   const head = ({ messages, ...rest }) => ({ ...rest, messages: messages.length });
   const push = (conversation, message) => {
     const last = conversation.messages.at(-1)?.number ?? 0;
@@ -109,14 +112,15 @@ export function tabStore(api) {
           .filter((message) => message.content.toLowerCase().includes(wanted))
           .map((message) => {
             const at = message.content.toLowerCase().indexOf(wanted);
-            const snippet = message.content.slice(Math.max(0, at - 40), at + 80);
-            return { conversation: id, title, message: message.number, role: message.role, created: message.created, snippet };
+            const end = at + wanted.length;
+            const parts = [message.content.slice(Math.max(0, at - 40), at), message.content.slice(at, end), message.content.slice(end, end + 80)];
+            return { conversation: id, title, message: message.number, role: message.role, created: message.created, parts };
           }),
       );
     },
     get: async (id) => structuredClone(find(id)),
     async create(title, settings) {
-      const conversation = { id: crypto.getRandomValues(new Uint32Array(2)).join("-"), title, settings, leaf: null, created: now(), updated: now(), messages: [] };
+      const conversation = { id: newId(), title, settings, leaf: null, created: now(), updated: now(), messages: [] };
       conversations.set(conversation.id, conversation);
       return head(conversation);
     },
@@ -132,11 +136,18 @@ export function tabStore(api) {
       message.rating = rating && { ...rating, created: now() };
       return message.rating;
     },
-    exportOne: async (id) => `${JSON.stringify(find(id))}\n`,
-    exportAll: async () => [...conversations.values()].map((one) => `${JSON.stringify(one)}\n`).join(""),
+    exportOne: async (id) => line(find(id)),
+    exportAll: async () => [...conversations.values()].map(line).join(""),
     async importAll(text) {
-      const rows = text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
-      for (const row of rows) conversations.set(row.id, row);
+      const rows = text.split("\n").filter(Boolean).map((row) => JSON.parse(row));
+      for (const row of rows) {
+        // A row of ours is a tree; anybody's is a list, one message after the other.
+        const messages = row.tree ?? row.messages.map((message, i) => ({ ...message, number: i + 1, parent: i || null, created: now() }));
+        const id = row.id ?? newId();
+        const title = row.title ?? messages.find((one) => one.role === "user")?.content.slice(0, 60) ?? "";
+        const leaf = row.leaf ?? messages.length;
+        conversations.set(id, { settings: {}, created: now(), updated: now(), ...row, id, title, leaf, messages, tree: undefined });
+      }
       return { conversations: rows.length };
     },
     async *answer(id, parent, request, signal) {
