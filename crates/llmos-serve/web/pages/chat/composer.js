@@ -34,6 +34,11 @@ export function Composer({ draft, setDraft, inputRef, isBusy, isOff, onSend, onS
   const { text, files } = draft;
   const canSend = !isBusy && !isOff && (text.trim() || files.length > 0);
 
+  // Where there is a keyboard, one can begin to type. On a phone it would hide half of the page.
+  useEffect(() => {
+    if (matchMedia("(min-width: 44rem)").matches) inputRef.current.focus();
+  }, []);
+
   // As high as the text, up to a part of the window.
   useEffect(() => {
     const area = inputRef.current;

@@ -27,7 +27,7 @@ export function List({ conversations, current, hits, words, setWords, searchRef,
     </div>
     ${!isKept && html`<p class="dim"><small>${t("notKept")}</small></p>`}
     <nav class="entries" ref=${list} aria-label=${t("conversations")}>
-      ${hits ? html`<${Hits} hits=${hits} t=${t} />` : html`
+      ${hits ? html`<${Hits} hits=${hits} on=${on} t=${t} />` : html`
         ${!conversations.data.length && html`<p class="dim"><small>${t("empty")}</small></p>`}
         <ul>${conversations.data.map((head) => html`<${Entry} key=${head.id} head=${head} isCurrent=${head.id === current} on=${on} t=${t} />`)}</ul>
         ${conversations.next && html`<button class="button quiet" onClick=${on.more}>${t("more")}</button>`}`}
@@ -65,10 +65,10 @@ function Rename({ title, t, onDone }) {
   return html`<input ref=${ref} class="input rename" defaultValue=${title} maxlength="300" aria-label=${t("rename")} onKeyDown=${onKeyDown} onBlur=${() => onDone(ref.current.value.trim())} />`;
 }
 
-function Hits({ hits, t }) {
+function Hits({ hits, on, t }) {
   if (!hits.length) return html`<p class="dim" role="status"><small>${t("search.none")}</small></p>`;
   return html`<ul>${hits.map((hit) => html`<li key=${`${hit.conversation}/${hit.message}`}>
-    <a class="hit" href=${`#/chat/${hit.conversation}${hit.message ? `/${hit.message}` : ""}`}>
+    <a class="hit" onClick=${on.opened} href=${`#/chat/${hit.conversation}${hit.message ? `/${hit.message}` : ""}`}>
       <b>${hit.title || t("untitled")}</b>
       <small>${hit.parts[0]}<mark>${hit.parts[1]}</mark>${hit.parts[2]}</small>
     </a></li>`)}</ul>`;
