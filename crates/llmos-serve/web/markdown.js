@@ -51,8 +51,22 @@ function read(text) {
   }
 }
 
-const blocks = (tokens, t) => tokens.map((token, i) => block(token, t, i));
-const inlines = (tokens, t) => (tokens ?? []).map((token, i) => inline(token, t, i));
+/** Deeper than this nobody writes, and what reads it would run out of stack. */
+const DEEPEST = 30;
+let depth = 0;
+
+function each(tokens = [], show) {
+  if (depth >= DEEPEST) return tokens.map((token) => token.raw).join("");
+  depth++;
+  try {
+    return tokens.map(show);
+  } finally {
+    depth--;
+  }
+}
+
+const blocks = (tokens, t) => each(tokens, (token, i) => block(token, t, i));
+const inlines = (tokens, t) => each(tokens, (token, i) => inline(token, t, i));
 
 function block(token, t, key) {
   switch (token.type) {
