@@ -2,13 +2,14 @@
 
 /** An answer that says no. `hint` says what to do; both are shown to the reader. */
 export class ApiError extends Error {
-  constructor(status, { message, hint = "", code = null, type = null } = {}) {
+  constructor(status, { message, hint = "", code = null, type = null, param = null } = {}) {
     super(message || `HTTP ${status}`);
     this.name = "ApiError";
     this.status = status; // 0: nobody answered
     this.hint = hint;
     this.code = code;
     this.type = type;
+    this.param = param; // which field of the request it is about
   }
 
   /** The route is not there: an older server, or one without a store. */
@@ -36,7 +37,7 @@ async function refusal(response) {
  * @param {() => void} onLocked is told when the server asks for a key.
  */
 export function createApi(onLocked = () => {}) {
-  async function send(method, path, body, { signal, accept = "application/json" } = {}) {
+  async function send(method, path, body, { signal, keepalive, accept = "application/json" } = {}) {
     const headers = { accept };
     let payload;
     if (body !== undefined) {
@@ -46,7 +47,7 @@ export function createApi(onLocked = () => {}) {
     }
     let response;
     try {
-      response = await fetch(path, { method, headers, body: payload, signal, cache: "no-store" });
+      response = await fetch(path, { method, headers, body: payload, signal, keepalive, cache: "no-store" });
     } catch (error) {
       if (isAbort(error)) throw error;
       throw new ApiError(0, { message: "no answer from the server", hint: "is llmos serve still running?", code: "offline" });

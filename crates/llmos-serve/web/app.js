@@ -181,6 +181,12 @@ function App() {
     settings.set("model", id);
   }, []);
 
+  const leave = async () => {
+    await api.delete("/v1/session").catch(() => {});
+    settings.set("session", "no");
+    setLocked(true);
+  };
+
   const model = models.some((one) => one.id === chosen) ? chosen : models[0]?.id ?? null;
   const state = {
     lang, theme, models, model, setModel, refreshModels, announce, toast, go,
@@ -197,11 +203,11 @@ function App() {
       <nav class="tabs" aria-label=${t("pages")}>
         ${PAGES.map((name) => html`<a key=${name} href=${`#/${name}`} aria-current=${name === place.name ? "page" : undefined}>${t(`page.${name}`)}</a>`)}
       </nav>
-      <${Preferences} ...${{ t, lang, setLang, theme, setTheme }} />
+      <${Preferences} ...${{ t, lang, setLang, theme, setTheme }} onLeave=${!locked && settings.get("session") === "yes" && leave} />
     </header>
     <main id="main" tabindex="-1" class=${`page page-${place.name}`} key=${place.name}>
       ${locked
-        ? html`<${Door} api=${api} t=${t} onOpen=${() => setLocked(false)} />`
+        ? html`<${Door} api=${api} t=${t} onOpen=${() => (settings.set("session", "yes"), setLocked(false))} />`
         : html`<${ErrorNote} error=${error} t=${t} retry=${refreshModels} />
             ${!isThere && html`<p class="dim loading">${t("loading")}</p>`}
             ${isThere && page.failed && html`<${ErrorNote} error=${{ message: t("page.failed") }} t=${t} retry=${() => openPage(place.name)} />`}
@@ -216,7 +222,7 @@ function App() {
     <div class="visually-hidden" role="status" aria-live="polite" ref=${live}></div>`;
 }
 
-function Preferences({ t, lang, setLang, theme, setTheme }) {
+function Preferences({ t, lang, setLang, theme, setTheme, onLeave }) {
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
   const label = `${t("theme")}: ${t(`theme.${theme}`)}`;
   return html`<div class="preferences">
@@ -226,6 +232,7 @@ function Preferences({ t, lang, setLang, theme, setTheme }) {
     <button class="button quiet" id="theme" aria-label=${label} title=${label} onClick=${() => setTheme(next)}>
       <${Icon} name=${THEME_ICONS[theme]} />
     </button>
+    ${onLeave && html`<button class="button quiet" id="leave" onClick=${onLeave}>${t("key.forget")}</button>`}
   </div>`;
 }
 
