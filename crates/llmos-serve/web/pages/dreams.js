@@ -120,7 +120,7 @@ export default function DreamsPage({ api, t, state }) {
     if (state.models.some((one) => one.id === dream.model)) state.setModel(dream.model);
     start({ ...next, prompt: dream.prompt, model: dream.model });
   };
-  const field = (name) => (value) => setForm({ ...form, [name]: value });
+  const field = (name) => (value) => setForm((old) => ({ ...old, [name]: value }));
   return html`<div class="stack">
     <h1>${t("title")}</h1>
     <p class="dim">${t("lead")}</p>

@@ -1,8 +1,11 @@
 //! The page Dreams as a person uses it.
 
+use std::time::Instant;
+
 use crate::browser::Tab;
 use crate::house::House;
 use crate::next::set_number;
+use crate::pipe::PATIENCE;
 
 const DONE: &str = "document.querySelector('.dream') && !document.querySelector('.dream .badge.good')";
 
@@ -67,7 +70,11 @@ fn a_dream_is_stopped_and_kept() {
     tab.call("Page.reload", serde_json::json!({}));
     tab.wait("document.querySelector('.dream pre')");
     assert_eq!(texts(&mut tab), [stopped]);
-    tab.wait("fetch('/readyz').then((it) => it.json()).then((it) => it.in_flight === 0)");
+    let in_flight = "fetch('/readyz').then((it) => it.json()).then((it) => it.in_flight)";
+    let deadline = Instant::now() + PATIENCE;
+    while tab.evaluate(in_flight) != 0 {
+        assert!(Instant::now() < deadline, "the server goes on with dreams that nobody sees");
+    }
     tab.click(".dream .danger");
     tab.wait("!document.querySelector('.dream')");
     tab.close();
