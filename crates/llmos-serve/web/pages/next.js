@@ -4,7 +4,7 @@ import { ErrorNote, ModelSelect, Slider } from "../components.js";
 import { html, useEffect, useId, useMemo, useRef, useState } from "../html.js";
 import { PLAIN, bits, draw, reshape } from "../views/distribution.js";
 import { useLatest } from "../views/latest.js";
-import { Facts, Select, percent } from "../views/pieces.js";
+import { Facts, Select, Spoken, percent } from "../views/pieces.js";
 import { logprobOf, spoken, units, visible } from "../views/tokens.js";
 
 /** Tokens of a table that are asked for; what lies beyond is shown as one bar. */
@@ -80,7 +80,7 @@ export default function NextPage({ api, t, state }) {
     </div>
     <div class="field">
       <label class="label" for=${id}>${t("text")}</label>
-      <textarea id=${id} class="input" rows="3" ref=${area} value=${text} spellcheck=${false} aria-describedby=${`${id}-keys`}
+      <textarea id=${id} class="input" rows="2" ref=${area} value=${text} spellcheck=${false} aria-describedby=${`${id}-keys`}
         onInput=${(event) => write(event.target.value)}></textarea>
       ${pending && html`<p><span class="badge warn">${t("pending", { n: pending.ids.length })}</span>
         <button class="button small" onClick=${() => setPending(null)}>${t("undo")}</button></p>`}
@@ -94,8 +94,8 @@ export default function NextPage({ api, t, state }) {
       ${KNOBS.map(([name, word, max, step]) => html`<${Slider} key=${name} label=${t(word)} min="0" max=${max} step=${step}
         value=${knobs[name]} onInput=${(value) => setKnobs((old) => ({ ...old, [name]: value }))} />`)}
       <div class="row wrap">
-        <button class="button" disabled=${isPlain} onClick=${() => setKnobs(PLAIN)}>${t("reset")}</button>
-        <button class="button primary" aria-pressed=${isDrawing} onClick=${() => setDrawing(!isDrawing)}>${t(isDrawing ? "draw.stop" : "draw.start")}</button>
+        <button class="button small" disabled=${isPlain} onClick=${() => setKnobs(PLAIN)}>${t("reset")}</button>
+        <button class="button small primary" aria-pressed=${isDrawing} onClick=${() => setDrawing(!isDrawing)}>${t(isDrawing ? "draw.stop" : "draw.start")}</button>
       </div>
     </fieldset>
     <${ErrorNote} error=${error} t=${t} />
@@ -184,14 +184,14 @@ function Word({ t, number, token, shaped, cut, onChoose }) {
   const now = percent(t, shaped);
   const name = spoken(token.text, t);
   const label = cut ? t("word.cut", { word: name, before, step: t(cut) }) : t("word", { word: name, before, share: now });
-  return html`<li><button class=${`word ${cut ? "is-cut" : ""}`} aria-label=${label} onClick=${onChoose}>
+  return html`<li><button class=${`word ${cut ? "is-cut" : ""}`} onClick=${onChoose}><${Spoken} as=${label}>
     <kbd>${number < 10 ? number : ""}</kbd>
     <span class="token">${visible(token.text)}</span>
     <span class="bars"><span class="was" style=${{ width: `${100 * token.probability}%` }}></span>
       <span class="now" style=${{ width: `${100 * shaped}%` }}></span></span>
     <span class="share">${cut ? html`<small>${t("cut", { step: t(cut) })}</small>` : now}</span>
     <span class="share dim">${before}</span>
-  </button></li>`;
+  <//></button></li>`;
 }
 
 /** The log-probabilities of a text with each token's alternatives; of one beyond the context without them. */
@@ -228,8 +228,8 @@ function Surprise({ t, measured, text, start, onRewrite }) {
   const shown = useMemo(() => list.slice(hidden).map((unit, i) => {
     const logprob = logprobOf(unit);
     const word = spoken(unit.text, t);
-    return html`<button key=${i} data-at=${hidden + i} tabindex="-1" class=${`unit shade-${shade(bits(logprob ?? 0))} ${logprob === null ? "is-first" : ""}`}
-      aria-label=${logprob === null ? t("unit.first", { word }) : t("unit", { word, bits: two(bits(logprob)) })}>${unit.text.replace(/\n/g, "↵\n") || "∅"}</button>`;
+    return html`<button key=${i} data-at=${hidden + i} tabindex="-1"
+      class=${`unit shade-${shade(bits(logprob ?? 0))} ${logprob === null ? "is-first" : ""}`}><${Spoken} as=${logprob === null ? t("unit.first", { word }) : t("unit", { word, bits: two(bits(logprob)) })}>${unit.text.replace(/\n/g, "↵\n") || "∅"}<//></button>`;
   }), [measured, t]);
   useEffect(() => {
     const unit = box.current.children[Math.max(0, (at ?? 0) - hidden)];
@@ -240,7 +240,10 @@ function Surprise({ t, measured, text, start, onRewrite }) {
       unit?.classList.remove("is-chosen");
     };
   }, [at, shown]);
-  const choose = ({ target }) => target.dataset.at !== undefined && setChosen(Number(target.dataset.at));
+  const choose = ({ target }) => {
+    const unit = target.closest("[data-at]");
+    if (unit) setChosen(Number(unit.dataset.at));
+  };
   const onKeyDown = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (step === undefined) return;

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "../../html.js";
 import { heat, range, useGrid } from "../../views/grid.js";
 import { useLatest } from "../../views/latest.js";
-import { Select, Shares, Waiting, percent } from "../../views/pieces.js";
+import { Select, Shares, Spoken, Waiting, percent } from "../../views/pieces.js";
 import { spoken, visible } from "../../views/tokens.js";
 
 /** Weights of an answer: as many as are read in a moment. */
@@ -66,8 +66,9 @@ export function Attention({ api, t, state, model, ids }) {
         <h2>${t("attention.text")}</h2>
         <div class="words" role="group" aria-label=${t("attention.text")} onKeyDown=${onKeyDown}>
           ${tokens.map((token, i) => html`<button key=${i} class=${`word token heat ${i > query ? "is-later" : ""}`} style=${heat(weights[query][i] ?? 0)}
-            aria-pressed=${i === query} tabindex=${i === query ? 0 : -1} aria-label=${t("attention.word", { word: spoken(token.text, t), share: percent(t, weights[query][i] ?? 0) })}
-            onMouseEnter=${() => setFrom(i)} onFocus=${() => setFrom(i)} onClick=${() => setFrom(i)}>${visible(token.text)}</button>`)}
+            aria-pressed=${i === query} tabindex=${i === query ? 0 : -1}
+            onMouseEnter=${() => setFrom(i)} onFocus=${() => setFrom(i)} onClick=${() => setFrom(i)}><${Spoken}
+              as=${t("attention.word", { word: spoken(token.text, t), share: percent(t, weights[query][i] ?? 0) })}>${visible(token.text)}<//></button>`)}
         </div>
         <div aria-live="polite">
           <p>${t("attention.from")} <b class="token">${visible(tokens[query].text)}</b></p>

@@ -5,7 +5,7 @@ import { ErrorNote } from "../../components.js";
 import { html, useEffect, useRef, useState } from "../../html.js";
 import { heat, range, useGrid } from "../../views/grid.js";
 import { useLatest } from "../../views/latest.js";
-import { Bar, Waiting, percent } from "../../views/pieces.js";
+import { Bar, Spoken, Waiting, percent } from "../../views/pieces.js";
 import { visible } from "../../views/tokens.js";
 import { headsOf } from "./attention.js";
 
@@ -67,8 +67,9 @@ export function KnockOut({ api, t, state, model, ids }) {
   const button = (part, row, column) => {
     const change = sweep?.changes.find((one) => keyOf(one.part) === keyOf(part));
     const label = `${nameOf(part)}${change ? `: ${changed(t, change)}` : ""}`;
-    return html`<button class="cell heat switch" aria-pressed=${isOff(part)} aria-label=${t("switch", { name: label })} title=${label}
-      style=${heat(change ? Math.abs(change.bits) / DEEP : 0)} ...${grid.cell(row, column)} onClick=${() => toggle(part)}>${isOff(part) ? "✕" : change ? t.number(change.bits, { maximumFractionDigits: 1 }) : "●"}</button>`;
+    return html`<button class="cell heat switch" aria-pressed=${isOff(part)} title=${label}
+      style=${heat(change ? Math.abs(change.bits) / DEEP : 0)} ...${grid.cell(row, column)} onClick=${() => toggle(part)}><${Spoken}
+        as=${t("switch", { name: label })}>${isOff(part) ? "✕" : change ? t.number(change.bits, { maximumFractionDigits: 1 }) : "●"}<//></button>`;
   };
   const most = sweep && [...sweep.changes].sort((a, b) => Math.abs(b.bits) - Math.abs(a.bits)).slice(0, SHOWN);
   return html`<div class="split">
