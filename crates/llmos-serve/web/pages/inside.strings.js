@@ -22,7 +22,7 @@ export default {
     "honest.parameters":
       "How the numbers are spread shows damage, dead parts and what rounding will cost; what the model knows cannot be read from it.",
     layer: "Layer {n}",
-    "layer.whole": "layer {n}",
+    "layer.whole": "Layer {n}, whole",
     head: "Layer {layer}, head {head}",
     "head.short": "Head {n}",
     word: "Word",
@@ -93,7 +93,7 @@ export default {
     "honest.off": "关掉某个头或层后预测改变，说明模型在这段文本里用到了它；预测不变却不能说明没用到，因为别的部件可能代替了它。关闭的部件不再向残差流添加任何东西；一层包括它所有的头和它的 MLP。",
     "honest.parameters": "数值的分布能显示损坏、失效的部分以及取整的代价；模型知道什么，从中读不出来。",
     layer: "第 {n} 层",
-    "layer.whole": "第 {n} 层",
+    "layer.whole": "第 {n} 层整层",
     head: "第 {layer} 层第 {head} 头",
     "head.short": "头 {n}",
     word: "词",
