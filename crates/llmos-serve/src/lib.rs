@@ -30,6 +30,7 @@ mod keys;
 mod api;
 mod body;
 mod fields;
+mod page;
 mod refusal;
 
 mod models;

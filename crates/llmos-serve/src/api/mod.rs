@@ -24,12 +24,15 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use crate::gate::{self, Gate};
+use crate::page;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
 /// All routes, behind the gate.
 pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
     Router::new()
+        .route("/", get(page::serve))
+        .route("/web/{*path}", get(page::serve))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/v1/chat/completions", post(chat::complete))

@@ -8,4 +8,5 @@ mod completions;
 mod doors;
 mod house;
 mod load;
+mod page;
 mod tools;
