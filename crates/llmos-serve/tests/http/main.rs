@@ -7,5 +7,8 @@ mod client;
 mod completions;
 mod doors;
 mod house;
+mod kept;
+mod keyed;
 mod load;
+mod stored_answers;
 mod tools;
