@@ -37,7 +37,8 @@ mod scheduler;
 
 mod error;
 
+pub use api::{ResponseMemory, ResponseStore};
 pub use error::Error;
 pub use keys::{Key, Keys, Scope};
-pub use models::{Load, Loaded, Models, Offer};
+pub use models::{Load, Loaded, LoadedAdapter, Models, Offer};
 pub use server::{Clock, Server, ServerOptions, Stopper};

@@ -22,7 +22,7 @@ use llmos_tokenizer::Tokenizer;
 use crate::refusal::Refusal;
 use job::{Job, tell};
 use queue::Queue;
-pub(crate) use request::{Dialogue, Event, Finish, Part, Read, Request, Score, Ticket};
+pub(crate) use request::{Dialogue, Event, Finish, Part, Pooling, Read, Request, Score, Ticket};
 
 /// How requests share one engine.
 #[derive(Clone, Debug)]

@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test's own files must be there")]
 
 mod answers;
+mod anthropic;
 mod bad_input;
 mod client;
 mod completions;
 mod doors;
+mod embeddings;
 mod house;
 mod load;
+mod ollama;
+mod openapi;
+mod responses;
 mod tools;

@@ -8,9 +8,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use llmos_model::decoder::CacheLayout;
 use llmos_model::{EngineOptions, ModelFiles};
-use llmos_serve::{Loaded, Models, Offer, Server, ServerOptions};
+use llmos_serve::{Loaded, LoadedAdapter, Models, Offer, Server, ServerOptions};
 use llmos_tensor::{CacheShape, Device};
 
+use crate::adapters::{self, Named};
 use crate::failure::{failure, hint_of, message_of};
 use crate::load::{self, Cache, Compute, parse_size};
 use crate::registry::Registry;
@@ -55,6 +56,10 @@ pub(crate) struct Arguments {
     /// A web page of others that may ask, such as https://chat.example. May be given several times.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
+    /// An adapter beside a model, which clients ask for as MODEL:NAME; the first model's where it says
+    /// none. May be given several times.
+    #[arg(long = "adapter", value_name = "[MODEL:]NAME=FOLDER", value_parser = adapters::parse)]
+    adapters: Vec<Named>,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -83,8 +88,25 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     };
     let models = Models::new(memory);
     let ids: Vec<String> = found.iter().map(|found| found.id.clone()).collect();
+    adapters::check(&arguments.adapters)?;
+    if let Some(lost) = arguments
+        .adapters
+        .iter()
+        .find_map(|named| named.model.as_ref().filter(|model| !ids.contains(model)))
+    {
+        return Err(failure(
+            format!("--adapter: there is no model {lost}"),
+            format!("the models are {}", ids.join(", ")),
+        ));
+    }
     for found in found {
-        models.offer(offer(found, &arguments, memory, &device)?);
+        let is_first = ids.first() == Some(&found.id);
+        let is_its = |named: &&Named| match &named.model {
+            Some(model) => *model == found.id,
+            None => is_first,
+        };
+        let adapters = arguments.adapters.iter().filter(is_its).cloned().collect();
+        models.offer(offer(found, adapters, &arguments, memory, &device)?);
     }
     let address = SocketAddr::new(arguments.host, arguments.port);
     let server = Server::bind(
@@ -189,6 +211,7 @@ fn all(terminal: &Terminal) -> anyhow::Result<Vec<Found>> {
 /// What the server is told of a model: its memory, and how it is loaded.
 fn offer(
     found: Found,
+    adapters: Vec<Named>,
     arguments: &Arguments,
     memory: Option<u64>,
     device: &Arc<Device>,
@@ -201,6 +224,7 @@ fn offer(
     let created = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     drop(files);
     let (name, device) = (id.clone(), device.clone());
+    let names = adapters.iter().map(|named| named.name.clone()).collect();
     let load = move || {
         let quiet = Terminal::new(true, false);
         let loaded = source.open().and_then(|files| {
@@ -210,12 +234,19 @@ fn offer(
                 Some(files) => vocabulary::template(files, &tokenizer)?,
                 None => None,
             };
-            Ok(Loaded { engine: loaded.engine, tokenizer, template })
+            let mut beside = Vec::new();
+            for Named { name, adapting, .. } in &adapters {
+                if let Some(adapter) = adapting.open(loaded.engine.model(), &device)? {
+                    let template = adapting.template();
+                    beside.push(LoadedAdapter { name: name.clone(), adapter, template });
+                }
+            }
+            Ok(Loaded { engine: loaded.engine, tokenizer, template, adapters: beside })
         });
         loaded.map_err(|error| format!("{}; {}", message_of(&error), hint_of(&error)))
     };
     let created = created.map_or(0, |since| since.as_secs());
-    Ok(Offer { id, bytes, created, load: Box::new(load) })
+    Ok(Offer { id, bytes, created, adapters: names, load: Box::new(load) })
 }
 
 /// Memory for the keys and values of a model where nobody said how much: its longest context in every
