@@ -82,7 +82,10 @@ fn a_batch_asks_each_adapter_that_its_rows_name() {
         let batch = ["chat", &base, "--batch", &rows, "--out", &out, "--adapter", flag];
         llmos(&batch).is_error(words);
     };
-    wrong("poet", "NAME=FOLDER");
+    let nameless = ["chat", &base, "--batch", &rows, "--out", &out, "--adapter", "poet"];
+    let nameless = llmos(&nameless);
+    assert_eq!(nameless.code, Some(2));
+    assert!(nameless.stderr.contains("an adapter is NAME=FOLDER"), "{}", nameless.stderr);
     wrong(&format!("poet={base}"), "no adapter in its folder");
 }
 
