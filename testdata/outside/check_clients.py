@@ -520,13 +520,17 @@ def check_lm_eval_tasks(lm_eval, url, llmos):
             for sample in results["samples"]["llmos_choice"]:
                 row = sample["doc"]
                 for choice, reply in zip(row["c"], sample["filtered_resps"]):
-                    ids = [post(url, "/tokenize", {"model": "stories260K", "prompt": text})["tokens"] for text in (row["q"], row["q"] + choice)]
+                    texts = (row["q"], row["q"] + choice)
+                    # As lm_eval asks: without a start token.
+                    asked = [{"model": "stories260K", "prompt": text, "add_special_tokens": False} for text in texts]
+                    ids = [post(url, "/tokenize", body)["tokens"] for body in asked]
                     score = post(url, "/v1/score", {"model": "stories260K", "ids": ids[1]})
                     expected = sum(each["logprob"] for each in score["each"][len(ids[0]) :])
                     assert math.isclose(float(reply[0]), expected, rel_tol=1e-9), (reply, expected)
             assert results["results"]["llmos_rolling"]["bits_per_byte,none"] > 0
             for sample in results["samples"]["llmos_until"]:
-                asked = {"model": "stories260K", "prompt": sample["doc"]["q"], "max_tokens": 12, "temperature": 0, "stop": ["."]}
+                asked = {"model": "stories260K", "prompt": sample["doc"]["q"], "max_tokens": 12, "temperature": 0}
+                asked |= {"stop": ["."], "add_special_tokens": False}
                 expected = post(url, "/v1/completions", asked)["choices"][0]["text"]
                 assert sample["resps"][0][0] == expected, (sample["resps"], expected)
         chat = lm_eval.simple_evaluate(
