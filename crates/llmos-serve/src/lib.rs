@@ -46,8 +46,9 @@ mod scheduler;
 
 mod error;
 
+pub use api::{ResponseMemory, ResponseStore};
 pub use archive::Archive;
 pub use error::Error;
 pub use keys::{Key, Keys, Quota, Scope};
-pub use models::{Load, Loaded, Models, Offer};
+pub use models::{Load, Loaded, LoadedAdapter, Models, Offer};
 pub use server::{Clock, Server, ServerOptions, Stopper};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
-use llmos_model::Engine;
 use llmos_model::grammar::{Grammar, GrammarSource, GrammarVocabulary};
+use llmos_model::{Adapter, Engine};
 use llmos_tokenizer::{Special, Tokenizer};
 use tokio::sync::Mutex;
 
@@ -24,6 +24,19 @@ pub struct Loaded {
     pub template: Option<String>,
     /// What its file is known by, `sha256:…`; answers that are stored name it.
     pub digest: Option<String>,
+    /// What can be added to its weights, request by request.
+    pub adapters: Vec<LoadedAdapter>,
+}
+
+/// An adapter beside a model in memory; clients call it `MODEL:NAME`.
+#[derive(Clone)]
+pub struct LoadedAdapter {
+    /// Its name.
+    pub name: String,
+    /// What it adds.
+    pub adapter: Arc<Adapter>,
+    /// The chat template that it was taught with; none for the model's own.
+    pub template: Option<String>,
 }
 
 /// Loads a model; the text says why it cannot.
@@ -37,6 +50,8 @@ pub struct Offer {
     pub bytes: u64,
     /// Seconds since 1970 when its file was made.
     pub created: u64,
+    /// Names of the adapters that are loaded with it.
+    pub adapters: Vec<String>,
     /// Loads it.
     pub load: Load,
 }
@@ -65,13 +80,20 @@ pub(crate) struct Resident {
     pub(crate) template: Option<String>,
     pub(crate) digest: Option<String>,
     pub(crate) vocab_size: usize,
+    /// Numbers of a state.
+    pub(crate) d_model: usize,
     /// The longest context.
     pub(crate) context: usize,
     /// Tokens that the cache holds, all sequences together.
     pub(crate) cache_tokens: usize,
     sender: mpsc::Sender<Request>,
-    thread: JoinHandle<()>,
-    grammars: OnceLock<Result<GrammarVocabulary, String>>,
+    thread: Arc<JoinHandle<()>>,
+    grammars: Arc<OnceLock<Result<GrammarVocabulary, String>>>,
+    /// What is added to the weights for whoever asks by this id.
+    pub(crate) adapter: Option<Arc<Adapter>>,
+    adapters: Vec<LoadedAdapter>,
+    /// The model that this is an adapter of stays while this does.
+    _base: Option<Arc<Resident>>,
 }
 
 impl Models {
@@ -118,8 +140,65 @@ impl Models {
         resident.as_ref().map(|resident| resident.context)
     }
 
-    /// The model of that id, loaded if it is not; the first one where none is named.
+    /// Lets go of the model of that id, or that it is an adapter of, unless somebody uses it.
+    pub(crate) fn let_go(&self, id: &str) {
+        let base = self.adapter_of(id).map(|(base, _)| base);
+        let id = base.as_deref().unwrap_or(id);
+        let slot = self.slots().into_iter().find(|slot| slot.offer.id.eq_ignore_ascii_case(id));
+        if let Some(slot) = slot
+            && let Ok(mut place) = slot.resident.try_lock()
+            && place.as_ref().is_some_and(|resident| Arc::strong_count(resident) == 1)
+        {
+            *place = None;
+            tracing::info!(model = id, "let go of");
+        }
+    }
+
+    /// True if there is a model, or an adapter of one, by that id.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.slots().iter().any(|slot| slot.offer.id.eq_ignore_ascii_case(id))
+            || self.adapter_of(id).is_some()
+    }
+
+    /// Ids of the adapters of the model with that id.
+    pub(crate) fn adapters(&self, id: &str) -> Vec<String> {
+        let slot = self.slots().into_iter().find(|slot| slot.offer.id == id);
+        let names = slot.iter().flat_map(|slot| &slot.offer.adapters);
+        names.map(|name| format!("{id}:{name}")).collect()
+    }
+
+    /// The model of that id, or the one that it is an adapter of, loaded if it is not; the first one
+    /// where none is named.
     pub(crate) async fn get(
+        &self,
+        id: Option<&str>,
+        options: &SchedulerOptions,
+    ) -> Result<Arc<Resident>, Refusal> {
+        let Some((base, name)) = id.and_then(|id| self.adapter_of(id)) else {
+            return self.base(id, options).await;
+        };
+        let base = self.base(Some(&base), options).await?;
+        base.beside(&name).ok_or_else(|| self.unknown(&format!("{}:{name}", base.id)))
+    }
+
+    /// The model and the adapter that an id names, where it is no model's own.
+    fn adapter_of(&self, id: &str) -> Option<(String, String)> {
+        let slots = self.slots();
+        if slots.iter().any(|slot| slot.offer.id.eq_ignore_ascii_case(id)) {
+            return None;
+        }
+        slots.iter().find_map(|slot| {
+            let (base, adapters) = (&slot.offer.id, &slot.offer.adapters);
+            let rest = id.get(base.len()..).filter(|_| {
+                id.get(..base.len()).is_some_and(|start| start.eq_ignore_ascii_case(base))
+            })?;
+            let name = rest.strip_prefix(':')?;
+            let name = adapters.iter().find(|known| known.eq_ignore_ascii_case(name))?;
+            Some((base.clone(), name.clone()))
+        })
+    }
+
+    async fn base(
         &self,
         id: Option<&str>,
         options: &SchedulerOptions,
@@ -207,11 +286,15 @@ impl Models {
 impl Resident {
     /// Starts the thread that owns the engine; it ends when this value and all requests are gone.
     fn start(id: &str, loaded: Loaded, options: SchedulerOptions) -> Result<Resident, String> {
-        let Loaded { engine, tokenizer, template, digest } = loaded;
+        let Loaded { mut engine, tokenizer, template, digest, adapters } = loaded;
+        for LoadedAdapter { adapter, .. } in &adapters {
+            engine.introduce(adapter.clone()).map_err(|error| error.to_string())?;
+        }
         let (sender, inbox) = mpsc::channel();
         let block = engine.cache_bytes(1).max(1);
         let tokens_of_block = (1..).find(|&n| engine.cache_bytes(n + 1) > block).unwrap_or(1);
         let (vocab_size, context) = (engine.config().vocab_size, engine.context());
+        let d_model = engine.config().d_model;
         let cache_tokens = engine.blocks().1.saturating_mul(tokens_of_block);
         let words = tokenizer.clone();
         let thread = std::thread::Builder::new()
@@ -224,12 +307,37 @@ impl Resident {
             template,
             digest,
             vocab_size,
+            d_model,
             context,
             cache_tokens,
             sender,
-            thread,
-            grammars: OnceLock::new(),
+            thread: Arc::new(thread),
+            grammars: Arc::default(),
+            adapter: None,
+            adapters,
+            _base: None,
         })
+    }
+
+    /// The same model with one of its adapters.
+    fn beside(self: &Arc<Resident>, name: &str) -> Option<Arc<Resident>> {
+        let found = self.adapters.iter().find(|known| known.name == name)?;
+        Some(Arc::new(Resident {
+            id: format!("{}:{name}", self.id),
+            tokenizer: self.tokenizer.clone(),
+            template: found.template.clone().or_else(|| self.template.clone()),
+            digest: self.digest.clone(),
+            vocab_size: self.vocab_size,
+            d_model: self.d_model,
+            context: self.context,
+            cache_tokens: self.cache_tokens,
+            sender: self.sender.clone(),
+            thread: self.thread.clone(),
+            grammars: self.grammars.clone(),
+            adapter: Some(found.adapter.clone()),
+            adapters: Vec::new(),
+            _base: Some(self.clone()),
+        }))
     }
 
     /// Asks the model's thread.
@@ -327,7 +435,7 @@ mod tests {
 
     fn offer(id: &str, bytes: u64) -> Offer {
         let load = Box::new(|| Err("no file".to_string()));
-        Offer { id: id.into(), bytes, created: 0, load }
+        Offer { id: id.into(), bytes, created: 0, adapters: Vec::new(), load }
     }
 
     #[test]

@@ -60,6 +60,28 @@ impl Refusal {
         Refusal { message: format!("{name}: {}", self.message), ..self }.about(name)
     }
 
+    /// Calls fields by the names that they have in another API: pairs of ours and theirs.
+    pub(crate) fn renamed(mut self, names: &[(&str, &str)]) -> Refusal {
+        let Some(param) = &self.param else { return self };
+        if let Some((ours, theirs)) = names.iter().find(|(ours, _)| ours == param) {
+            if let Some(rest) = self.message.strip_prefix(ours) {
+                self.message = format!("{theirs}{rest}");
+            }
+            self.param = Some(theirs.to_string());
+        }
+        self
+    }
+
+    /// The prompt is longer than the context.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.code == Some("context_length_exceeded")
+    }
+
+    /// All in one sentence.
+    pub(crate) fn sentence(&self) -> String {
+        format!("{}; {}", self.message, self.hint)
+    }
+
     /// There is no such thing.
     pub(crate) fn not_found(
         code: &'static str,
@@ -304,7 +326,7 @@ impl Refusal {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "error": {
-                "message": format!("{}; {}", self.message, self.hint),
+                "message": self.sentence(),
                 "type": self.kind,
                 "param": self.param,
                 "code": self.code,
@@ -363,6 +385,8 @@ impl IntoResponse for Refusal {
             let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\"";
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        // Other APIs have it in a shape of their own.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::api;
+use crate::api::{self, ResponseMemory, ResponseStore};
 use crate::archive::Archive;
 use crate::body::BodyLimits;
 use crate::connection::{self, ConnectionLimits};
@@ -64,6 +64,8 @@ pub struct ServerOptions {
     pub clock: Option<Clock>,
     /// Models to load before they are asked for.
     pub preload: Vec<String>,
+    /// Where responses are kept, so that the next can go on from them.
+    pub responses: Arc<dyn ResponseStore>,
 }
 
 impl Default for ServerOptions {
@@ -87,6 +89,7 @@ impl Default for ServerOptions {
             spare_bytes: 256 << 20,
             clock: None,
             preload: Vec::new(),
+            responses: Arc::new(ResponseMemory::default()),
         }
     }
 }

@@ -149,6 +149,16 @@ pub(crate) struct Adapting {
 }
 
 impl Adapting {
+    /// What `--lora` takes.
+    pub(crate) fn of(lora: &str) -> Adapting {
+        Adapting { lora: Some(lora.to_string()) }
+    }
+
+    /// True if what was asked for is an adapter's folder.
+    pub(crate) fn is_one(&self) -> bool {
+        self.parts().is_some_and(|(folder, _)| PeftAdapter::is_one(folder))
+    }
+
     /// The adapter's folder and what it is multiplied with.
     fn parts(&self) -> Option<(&Path, f32)> {
         let lora = self.lora.as_deref()?;
@@ -170,7 +180,22 @@ impl Adapting {
     /// # Errors
     /// There is no such adapter, or it is another model's.
     pub(crate) fn give(&self, engine: &mut Engine, device: &Device) -> anyhow::Result<()> {
-        let Some((folder, scale)) = self.parts() else { return Ok(()) };
+        match self.open(engine.model(), device)? {
+            Some(adapter) => engine.set_adapter(Some(adapter)).map_err(explained),
+            None => Ok(()),
+        }
+    }
+
+    /// The adapter for `model`, if one was asked for.
+    ///
+    /// # Errors
+    /// As [`Adapting::give`].
+    pub(crate) fn open(
+        &self,
+        model: &Model,
+        device: &Device,
+    ) -> anyhow::Result<Option<Arc<Adapter>>> {
+        let Some((folder, scale)) = self.parts() else { return Ok(None) };
         if !scale.is_finite() {
             let lora = self.lora.as_deref().unwrap_or_default();
             return Err(failure(
@@ -184,10 +209,10 @@ impl Adapting {
                 "an adapter is a folder with adapter_config.json and adapter_model.safetensors",
             ));
         }
-        let adapter = Adapter::open(folder, engine.model(), device, scale).map_err(|error| {
+        let adapter = Adapter::open(folder, model, device, scale).map_err(|error| {
             failure(error, "--lora takes an adapter that was trained beside this very model")
         })?;
-        engine.set_adapter(Some(Arc::new(adapter))).map_err(explained)
+        Ok(Some(Arc::new(adapter)))
     }
 }
 

@@ -14,6 +14,7 @@
 //! - An error ends with a `hint:`.
 //! - Files appear whole or not at all, Ctrl-C included.
 
+mod adapters;
 mod arguments;
 mod command;
 mod download;

@@ -124,6 +124,16 @@ impl Model {
         Ok(())
     }
 
+    /// The final states (rows, C) of the wanted rows `rows` of the last batch, normed: what the head
+    /// reads.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn states<'a>(&self, workspace: &'a Workspace, rows: Range<usize>) -> &'a [f32] {
+        let c = self.config.d_model;
+        &workspace.hidden[rows.start * c..rows.end * c]
+    }
+
     /// Writes the logits of the wanted rows `rows` of the last batch to `out` (rows, V).
     ///
     /// # Panics

@@ -126,7 +126,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Stream`] if the stream fails or ends early, [`Error::Request`] for an image of another
     /// model or cache, a damaged one, one beyond this engine's context, or one that was made with an
-    /// adapter which neither the engine nor one of its sequences has; [`Error::CacheFull`].
+    /// adapter which neither the engine nor one of its sequences has, nor [`Engine::introduce`] knows; [`Error::CacheFull`].
     pub fn page_in(&mut self, stream: &mut dyn Read) -> Result<SequenceId, Error> {
         let mut input = Reader { stream, check: crc32fast::Hasher::new() };
         let mut magic = [0; 8];
@@ -199,7 +199,7 @@ impl Engine {
         let root = Root { salt, adapter, long: is_long(self.config(), limit) };
         let known =
             self.sequences.values().filter_map(|sequence| sequence.options.adapter.as_ref());
-        let mut known = self.adapter.iter().chain(known);
+        let mut known = self.adapter.iter().chain(&self.known).chain(known);
         let adapter = match adapter {
             0 => None,
             _ => Some(known.find(|known| known.fingerprint() == adapter).cloned().ok_or_else(
@@ -217,6 +217,7 @@ impl Engine {
             labels: notes,
             wanted,
             rows: Rows { values: Vec::new(), start },
+            states: None,
             paused,
             shares: false,
             root,

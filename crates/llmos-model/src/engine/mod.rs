@@ -12,6 +12,7 @@ mod policy;
 mod score;
 mod sequence;
 mod speculation;
+mod states;
 mod step;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use policy::{Capacity, DecodeFirst, Policy, Waiting};
 pub use sequence::{Label, SequenceId, SequenceOptions};
 use sequence::{Rows, Sequence};
 pub use speculation::{Drafter, ModelDrafter, NgramDrafter};
+pub use states::States;
 pub use step::Event;
 
 /// What an engine may use.
@@ -70,6 +72,8 @@ pub struct Engine {
     hook: Option<Box<dyn Hook + Send>>,
     /// What sequences that do not say have.
     adapter: Option<Arc<Adapter>>,
+    /// Those that sequences which are read in again may have.
+    known: Vec<Arc<Adapter>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -119,6 +123,7 @@ impl Engine {
             workspace: Workspace::default(),
             hook: None,
             adapter: None,
+            known: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
         })
     }
@@ -170,6 +175,17 @@ impl Engine {
         Ok(())
     }
 
+    /// An adapter that a sequence may have: one that was written out with it can be read in again
+    /// whoever else has it.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for another model's.
+    pub fn introduce(&mut self, adapter: Arc<Adapter>) -> Result<(), Error> {
+        self.check_adapter(&adapter)?;
+        self.known.push(adapter);
+        Ok(())
+    }
+
     fn check_adapter(&self, adapter: &Adapter) -> Result<(), Error> {
         let (expected, got) = (self.model.fingerprint(), adapter.model());
         if expected == got {
@@ -217,6 +233,7 @@ impl Engine {
             labels: Vec::new(),
             wanted: 1,
             rows: Rows::default(),
+            states: None,
             paused: false,
             shares: true,
             root,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pages::{BLOCK, Root};
+use super::states::States;
 use crate::decoder::{Adapter, BlockId};
 
 /// Names a sequence of one engine; never used again for another.
@@ -63,6 +64,8 @@ pub(super) struct Sequence {
     /// Rows of logits to keep, counted from the end.
     pub(super) wanted: usize,
     pub(super) rows: Rows,
+    /// What is kept of the final states in place of logits.
+    pub(super) states: Option<States>,
     pub(super) paused: bool,
     /// May publish its blocks: they are a function of the tokens alone.
     pub(super) shares: bool,
@@ -84,6 +87,9 @@ impl Sequence {
 
     /// True if the logits after the last token are there.
     pub(super) fn is_ready(&self, vocab_size: usize) -> bool {
+        if let Some(states) = &self.states {
+            return states.count() == self.tokens.len();
+        }
         self.computed == self.tokens.len()
             && self.rows.start + self.rows.values.len() / vocab_size == self.tokens.len()
             && !self.rows.values.is_empty()
@@ -103,6 +109,7 @@ impl Sequence {
         self.nodes.truncate(self.computed / BLOCK);
         let rows = length.saturating_sub(self.rows.start);
         self.rows.values.truncate(rows * vocab_size);
+        self.states = None;
         self.labels.retain_mut(|label| {
             label.span.end = label.span.end.min(length);
             !label.span.is_empty()

@@ -186,9 +186,14 @@ impl Engine {
         let mut row = 0;
         let mut parts = Vec::new();
         for advance in batch.iter().filter(|advance| advance.wanted > 0) {
-            parts.push((advance.id, row..row + advance.wanted));
-            row += advance.wanted;
+            let range = row..row + advance.wanted;
+            row = range.end;
             let sequence = self.sequences.get_mut(&advance.id).ok_or(unknown(advance.id))?;
+            if let Some(states) = &mut sequence.states {
+                states.add(self.model.states(&self.workspace, range));
+                continue;
+            }
+            parts.push((advance.id, range));
             let first = sequence.computed + advance.rows - advance.wanted;
             let rows = &mut sequence.rows;
             let oldest = sequence.tokens.len().saturating_sub(sequence.wanted);
@@ -208,14 +213,19 @@ impl Engine {
             return Ok(());
         }
         let sequences = &mut self.sequences;
-        let mut owners = parts.iter().flat_map(|(id, range)| range.clone().map(|_| *id));
-        self.model.logits_by_blocks(&self.device, &mut self.workspace, 0..row, &mut |_, block| {
-            for row in block.chunks_exact(vocab_size) {
-                if let Some(sequence) = owners.next().and_then(|id| sequences.get_mut(&id)) {
-                    sequence.rows.values.extend_from_slice(row);
+        // Rows of which only the states are kept may lie between.
+        for run in parts.chunk_by(|a, b| a.1.end == b.1.start) {
+            let rows = run[0].1.start..run[run.len() - 1].1.end;
+            let mut owners = run.iter().flat_map(|(id, range)| range.clone().map(|_| *id));
+            let each = &mut |_, block: &mut [f32]| {
+                for row in block.chunks_exact(vocab_size) {
+                    if let Some(sequence) = owners.next().and_then(|id| sequences.get_mut(&id)) {
+                        sequence.rows.values.extend_from_slice(row);
+                    }
                 }
-            }
-        });
+            };
+            self.model.logits_by_blocks(&self.device, &mut self.workspace, rows, each);
+        }
         Ok(())
     }
 }

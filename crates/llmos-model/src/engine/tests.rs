@@ -529,3 +529,57 @@ fn stories260k_tells_its_story() {
         assert!(text.trim_start().starts_with(expected), "{isa}: {text}");
     }
 }
+
+#[test]
+fn states_are_kept_of_every_token_and_do_not_depend_on_what_runs_beside() {
+    let text = tokens(100, 3);
+    let kept = |engine: &mut Engine, tokens: &[u32]| {
+        let id = engine.add(tokens, plain()).unwrap();
+        engine.keep_states(id).unwrap();
+        assert!(engine.states(id).is_err());
+        while !engine.is_ready(id).unwrap() {
+            engine.step().unwrap();
+        }
+        let states = engine.states(id).unwrap().clone();
+        engine.remove(id).unwrap();
+        states
+    };
+    let mut alone = engine(CacheType::F32);
+    let expected = kept(&mut alone, &text);
+    assert_eq!(expected.count(), 100);
+    // What lies in the cache by now has no states, so that all goes through the model again.
+    let again = kept(&mut alone, &text);
+    assert_eq!((again.mean(), again.last()), (expected.mean(), expected.last()));
+    // The mean is that of the last states of all beginnings.
+    let d_model = expected.last().len();
+    let mut sum = vec![0.0f64; d_model];
+    for end in 1..=text.len() {
+        let part = kept(&mut alone, &text[..end]);
+        sum.iter_mut().zip(part.last()).for_each(|(sum, &x)| *sum += f64::from(x));
+    }
+    let mean: Vec<f32> = sum.iter().map(|x| (x / 100.0) as f32).collect();
+    assert_eq!(expected.mean(), mean);
+    // Beside others, whose logits stay what they are.
+    let other = tokens(70, 5);
+    let logits = self::alone(CacheType::F32, &other);
+    let mut crowd = engine(CacheType::F32);
+    let first = crowd.add(&other, plain()).unwrap();
+    let with = crowd.add(&text, plain()).unwrap();
+    let last = crowd.add(&other[..69], plain()).unwrap();
+    crowd.keep_states(with).unwrap();
+    crowd.keep_rows(last, 2).unwrap();
+    for id in [first, with, last] {
+        while !crowd.is_ready(id).unwrap() {
+            crowd.step().unwrap();
+        }
+    }
+    let states = crowd.states(with).unwrap();
+    assert_eq!((states.mean(), states.last()), (expected.mean(), expected.last()));
+    assert_eq!(crowd.logits(first).unwrap(), logits);
+    crowd.force(last, &other[69..]).unwrap();
+    assert_eq!(ready(&mut crowd, last), logits);
+    assert!(crowd.states(first).is_err() && crowd.keep_states(first).is_err());
+    // One that is cut has none any more.
+    crowd.truncate(with, 50).unwrap();
+    assert!(crowd.states(with).is_err());
+}

@@ -160,6 +160,8 @@ impl Ask {
             prompt_scores: None,
             target: None,
             next: None,
+            pooling: None,
+            adapter: self.resident.adapter.clone(),
             grammar: None,
             dialogue: None,
             deadline: Some(self.deadline),

@@ -54,7 +54,7 @@ pub(crate) async fn complete(
 }
 
 /// How an answer is written down.
-struct Form {
+pub(super) struct Form {
     service: Arc<Service>,
     tokenizer: Arc<Tokenizer>,
     id: String,
@@ -66,7 +66,14 @@ struct Form {
     recorder: Option<Recorder>,
 }
 
-fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form)), Refusal> {
+/// The request that the fields ask for.
+///
+/// # Errors
+/// Fields that hold what they cannot, and a prompt that does not fit.
+pub(super) fn prepare(
+    ask: &Ask,
+    fields: Fields<'_>,
+) -> Result<(Vec<Request>, (bool, Form)), Refusal> {
     let (resident, service) = (&ask.resident, &ask.service);
     for (name, allowed) in [("modalities", json!(["text"])), ("audio", Value::Null)] {
         if let Some(value) = fields.get(name).filter(|value| **value != allowed) {
@@ -150,6 +157,7 @@ fn plain(is_thinking: bool) -> Dialogue {
         closing: None,
         is_required: false,
         only_one: false,
+        begun: String::new(),
     }
 }
 

@@ -89,7 +89,9 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form))
         resident.tokenizer.end_ids().iter().copied().chain(resident.tokenizer.bos()).collect();
     let mut requests = Vec::new();
     let mut echoes = Vec::new();
-    for (number, (tokens, text)) in prompts(fields, resident)?.into_iter().enumerate() {
+    for (number, (tokens, text)) in
+        prompts(fields, "prompt", PROMPTS, resident)?.into_iter().enumerate()
+    {
         let request = ask.request(tokens, Some(most))?;
         if echo {
             echoes.push((request.tokens.clone(), text));
@@ -120,12 +122,17 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form))
     Ok((requests, (streamed, form)))
 }
 
-/// The prompts: a text, token ids, or a list of either; each with its text.
-fn prompts(fields: Fields<'_>, resident: &Resident) -> Result<Vec<(Vec<u32>, String)>, Refusal> {
+/// The prompts in a field: a text, token ids, or a list of at most `most` of either; each with its
+/// text.
+pub(super) fn prompts(
+    fields: Fields<'_>,
+    name: &str,
+    most: usize,
+    resident: &Resident,
+) -> Result<Vec<(Vec<u32>, String)>, Refusal> {
     let wrong = |value: &Value| {
-        let expected =
-            format!("a text, a list of token ids, or a list of at most {PROMPTS} of these");
-        Refusal::field("prompt", expected, value, "POST /tokenize gives the ids of a text")
+        let expected = format!("a text, a list of token ids, or a list of at most {most} of these");
+        Refusal::field(name, expected, value, "POST /tokenize gives the ids of a text")
     };
     let start = fields.get("add_special_tokens").and_then(Value::as_bool).unwrap_or(true);
     let of_text = |text: &str| {
@@ -139,7 +146,7 @@ fn prompts(fields: Fields<'_>, resident: &Resident) -> Result<Vec<(Vec<u32>, Str
         let text = resident.tokenizer.decode_text(&ids, true);
         (ids, text)
     };
-    let items = match fields.get("prompt") {
+    let items = match fields.get(name) {
         None => return Ok(vec![of_text("")]),
         Some(Value::String(text)) => return Ok(vec![of_text(text)]),
         Some(Value::Array(items)) => items,
@@ -148,17 +155,17 @@ fn prompts(fields: Fields<'_>, resident: &Resident) -> Result<Vec<(Vec<u32>, Str
     if items.is_empty() {
         return Err(wrong(&Value::Array(Vec::new())));
     }
-    if let Some(ids) = ids("prompt", items, resident.vocab_size)? {
+    if let Some(ids) = ids(name, items, resident.vocab_size)? {
         return Ok(vec![of_ids(ids)]);
     }
-    if items.len() > PROMPTS {
+    if items.len() > most {
         return Err(wrong(&items.len().into()));
     }
     items
         .iter()
         .map(|item| match item {
             Value::String(text) => Ok(of_text(text)),
-            Value::Array(list) => match ids("prompt", list, resident.vocab_size)? {
+            Value::Array(list) => match ids(name, list, resident.vocab_size)? {
                 Some(ids) => Ok(of_ids(ids)),
                 None => Err(wrong(item)),
             },

@@ -1,15 +1,24 @@
 //! The routes.
 
+mod anthropic;
 mod ask;
+mod asked;
 mod chat;
 mod completions;
 mod constraint;
 mod conversation;
+mod embeddings;
 mod listing;
 mod measure;
+mod ollama;
+mod openapi;
+mod rerank;
+mod responses;
 mod sampling;
 mod session;
+mod shape;
 mod stream;
+mod time;
 mod tokens;
 mod tools;
 mod words;
@@ -29,6 +38,7 @@ use crate::gate::{self, Gate};
 use crate::page;
 use crate::refusal::Refusal;
 use crate::server::Service;
+pub use responses::{ResponseMemory, ResponseStore};
 
 /// All routes, behind the gate.
 pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
@@ -39,6 +49,23 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .route("/readyz", get(ready))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/input_tokens", post(responses::count))
+        .route("/v1/responses/{id}", get(responses::one).delete(responses::delete))
+        .route("/v1/responses/{id}/input_items", get(responses::input_items))
+        .route("/v1/embeddings", post(embeddings::create))
+        .route("/v1/rerank", post(rerank::rank))
+        .route("/rerank", post(rerank::rank))
+        .route("/v1/messages", post(anthropic::message))
+        .route("/v1/messages/count_tokens", post(anthropic::count))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/embed", post(ollama::embed))
+        .route("/api/embeddings", post(ollama::embedding))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::running))
+        .route("/api/show", post(ollama::show))
+        .route("/api/version", get(ollama::version))
         .route("/v1/models", get(listing::all))
         .route("/v1/models/{*id}", get(listing::one))
         .route("/v1/session", get(session::tell).post(session::begin).delete(session::end))
@@ -48,9 +75,13 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/tokenizer_info", get(tokens::info))
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(openapi::page))
+        .route("/docs/style.css", get(openapi::style))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(Arc::new(gate), gate::watch))
+        .layer(from_fn_with_state(service.clone(), shape::watch))
         .with_state(service)
 }
 

@@ -1,4 +1,4 @@
-//! Answers as server-sent events: `data: JSON`, a blank line, and `[DONE]` at the end.
+//! Answers as they are written: server-sent events, or lines of JSON.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,8 +16,21 @@ use super::ask::Listener;
 use crate::refusal::Refusal;
 use crate::scheduler::Event;
 
+/// How chunks are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// `data: JSON`, a blank line, and `[DONE]` at the end: OpenAI's.
+    Data,
+    /// `event: TYPE` and `data: JSON`, a blank line; the type is the chunk's `type`.
+    Named,
+    /// A line of JSON each.
+    Lines,
+}
+
 /// Says events in the words of an API.
 pub(crate) trait Dialect: Send + Unpin + 'static {
+    /// How its chunks are told apart.
+    const FRAMING: Framing = Framing::Data;
     /// The chunks that an event is.
     fn chunks(&mut self, event: Event) -> Vec<Value>;
     /// Whether all is done that must be done before the last chunks are sent.
@@ -26,14 +39,33 @@ pub(crate) trait Dialect: Send + Unpin + 'static {
     }
     /// The chunks after the last event.
     fn last(&mut self) -> Vec<Value>;
+    /// The chunks that say that nothing more will come.
+    fn failed(&mut self, refusal: &Refusal) -> Vec<Value> {
+        vec![refusal.to_json()]
+    }
+}
+
+/// Lets a dialect hear all of an answer that is not streamed.
+///
+/// # Errors
+/// What failed.
+pub(crate) async fn hear(
+    listener: &mut Listener,
+    dialect: &mut impl Dialect,
+) -> Result<(), Refusal> {
+    while let Some(event) = listener.next().await? {
+        dialect.chunks(event);
+    }
+    dialect.last();
+    Ok(())
 }
 
 /// The answer of a call that has begun.
-pub(crate) fn response(listener: Listener, dialect: impl Dialect) -> Response {
+pub(crate) fn response<D: Dialect>(listener: Listener, dialect: D) -> Response {
     let stream = Events { listener, dialect, is_over: false, silence: Box::pin(sleep(SILENCE)) };
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(D::FRAMING.content_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx would hold the events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -44,7 +76,40 @@ pub(crate) fn response(listener: Listener, dialect: impl Dialect) -> Response {
 /// lies between does not take the connection for dead.
 const SILENCE: Duration = Duration::from_secs(15);
 
+impl Framing {
+    fn content_type(self) -> &'static str {
+        match self {
+            Framing::Data | Framing::Named => "text/event-stream",
+            Framing::Lines => "application/x-ndjson",
+        }
+    }
+
+    /// JSON has no line ends outside of its own escapes, so one line holds it.
+    fn write(self, text: &mut String, chunk: &Value) {
+        match self {
+            Framing::Data => text.push_str("data: "),
+            Framing::Named => {
+                let name = chunk.get("type").and_then(Value::as_str).unwrap_or("message");
+                text.push_str(&format!("event: {name}\ndata: "));
+            }
+            Framing::Lines => {}
+        }
+        text.push_str(&chunk.to_string());
+        text.push_str(if self == Framing::Lines { "\n" } else { "\n\n" });
+    }
+
+    /// What is sent where there is nothing to say: a comment, or a blank before the next line's JSON.
+    fn silence(self) -> &'static str {
+        if self == Framing::Lines { " " } else { ":\n\n" }
+    }
+
+    fn end(self) -> &'static str {
+        if self == Framing::Data { "data: [DONE]\n\n" } else { "" }
+    }
+}
+
 struct Events<D> {
+    // Let go of before the dialect is.
     listener: Listener,
     dialect: D,
     is_over: bool,
@@ -71,20 +136,22 @@ impl<D: Dialect> Stream for Events<D> {
                     if silence.as_mut().poll(context).is_pending() {
                         return Poll::Pending;
                     }
-                    text.push_str(":\n\n");
+                    text.push_str(D::FRAMING.silence());
                     break;
                 }
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(event))) => {
-                    dialect.chunks(event).iter().for_each(|chunk| write(&mut text, chunk));
+                    let chunks = dialect.chunks(event);
+                    chunks.iter().for_each(|chunk| D::FRAMING.write(&mut text, chunk));
                 }
                 Poll::Ready(Ok(None)) => {
-                    dialect.last().iter().for_each(|chunk| write(&mut text, chunk));
-                    text.push_str("data: [DONE]\n\n");
+                    dialect.last().iter().for_each(|chunk| D::FRAMING.write(&mut text, chunk));
+                    text.push_str(D::FRAMING.end());
                     *is_over = true;
                 }
                 Poll::Ready(Err(refusal)) => {
-                    write(&mut text, &refusal.to_json());
+                    let chunks = dialect.failed(&refusal);
+                    chunks.iter().for_each(|chunk| D::FRAMING.write(&mut text, chunk));
                     *is_over = true;
                 }
             }
@@ -95,11 +162,4 @@ impl<D: Dialect> Stream for Events<D> {
             false => Poll::Ready(Some(Ok(Bytes::from(text)))),
         }
     }
-}
-
-/// JSON has no line ends outside of its own escapes, so one line holds it.
-fn write(text: &mut String, chunk: &Value) {
-    text.push_str("data: ");
-    text.push_str(&chunk.to_string());
-    text.push_str("\n\n");
 }

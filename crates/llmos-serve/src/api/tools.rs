@@ -143,6 +143,7 @@ pub(crate) fn dialogue(
         closing: None,
         is_required: false,
         only_one: only_one || matches!(choice, Choice::Named(_)),
+        begun: String::new(),
     };
     let Some(format) = dialogue.format else { return Ok((dialogue, String::new())) };
     dialogue.closing = format.closing_token(&resident.tokenizer);

@@ -8,7 +8,7 @@ use llmos_model::engine::{SequenceId, SequenceOptions};
 use llmos_model::{Engine, Error};
 use llmos_tokenizer::Tokenizer;
 
-use super::request::{Event, Finish, Read, Request, Score};
+use super::request::{Event, Finish, Pooling, Read, Request, Score};
 use super::writer::{Writer, score};
 use crate::refusal::Refusal;
 
@@ -85,6 +85,9 @@ impl Job {
         let id = engine.add(&request.tokens[..entered], options(request, engine))?;
         if request.prompt_scores.is_some() {
             engine.keep_rows(id, entered)?;
+        }
+        if request.pooling.is_some() {
+            engine.keep_states(id)?;
         }
         let place = Place::Engine(id);
         let reading = Reading { place, entered, computed: 0, scores: Vec::new() };
@@ -180,12 +183,18 @@ impl Job {
             Some(count) => llmos_model::sampler::most_likely(engine.logits(id)?, count),
             None => Vec::new(),
         };
+        let state = match request.pooling {
+            Some(Pooling::Mean) => engine.states(id)?.mean(),
+            Some(Pooling::Last) => engine.states(id)?.last().to_vec(),
+            None => Vec::new(),
+        };
         let read = Read {
             first: request.first,
             tokens: request.tokens.len(),
             cached: engine.adopted(id)?,
             scores: std::mem::take(&mut reading.scores),
             next,
+            state,
         };
         self.tell(Event::Read(read));
         self.reading = None;
@@ -273,10 +282,12 @@ impl Job {
     /// # Errors
     /// The engine's.
     pub(super) fn page_out(&mut self, engine: &mut Engine, spare: &mut usize) -> Result<(), Error> {
+        // States that were kept so far are in no image.
+        let most = if self.request.pooling.is_some() { 0 } else { *spare };
         for place in self.places_mut() {
             let Place::Engine(id) = *place else { continue };
             let tokens = engine.tokens(id)?.to_vec();
-            let mut image = Bounded { bytes: Vec::new(), most: *spare };
+            let mut image = Bounded { bytes: Vec::new(), most: most.min(*spare) };
             *place = match engine.page_out(id, &mut image) {
                 Ok(()) => {
                     *spare -= image.bytes.len().min(*spare);
@@ -303,6 +314,7 @@ impl Job {
         spare: &mut usize,
     ) -> Result<bool, Error> {
         let options = options(&self.request, engine);
+        let pooling = self.request.pooling;
         let rows = self.reading.as_ref().and(self.request.prompt_scores);
         let entered = self.reading.as_ref().map_or(0, |reading| reading.entered);
         let scored = self.reading.as_ref().map_or(0, |reading| reading.scores.len());
@@ -322,6 +334,9 @@ impl Job {
                         // The rows after the tokens that have no score yet.
                         let done = scored.saturating_sub(1).min(entered.saturating_sub(1));
                         engine.keep_rows(id, entered - done)?;
+                    }
+                    if pooling.is_some() {
+                        engine.keep_states(id)?;
                     }
                     *place = Place::Engine(id);
                 }
@@ -404,6 +419,7 @@ fn options(request: &Request, engine: &Engine) -> SequenceOptions {
         owner: request.owner,
         salt: request.salt,
         length: length(request, engine),
+        adapter: request.adapter.clone(),
         cancel: Some(request.cancel.clone()),
         ..SequenceOptions::default()
     }

@@ -25,7 +25,7 @@ use job::{Job, tell};
 use queue::{Queue, heaviest, held};
 use share::Share;
 
-pub(crate) use request::{Dialogue, Event, Finish, Part, Read, Request, Score};
+pub(crate) use request::{Dialogue, Event, Finish, Part, Pooling, Read, Request, Score};
 
 /// How requests share one engine.
 #[derive(Clone, Debug)]

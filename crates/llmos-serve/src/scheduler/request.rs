@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use llmos_agent::{Call, CallFormat};
+use llmos_model::Adapter;
 use llmos_model::grammar::Grammar;
 use llmos_model::sampler::SamplerOptions;
 use tokio::sync::mpsc;
@@ -42,6 +43,10 @@ pub(crate) struct Request {
     pub(crate) target: Option<u32>,
     /// So many of the likeliest tokens after the prompt.
     pub(crate) next: Option<usize>,
+    /// What of the prompt's final states is told.
+    pub(crate) pooling: Option<Pooling>,
+    /// What is added to the model's weights.
+    pub(crate) adapter: Option<Arc<Adapter>>,
     /// What the answer must look like.
     pub(crate) grammar: Option<Grammar>,
     /// How it is read; none for plain text.
@@ -54,6 +59,15 @@ pub(crate) struct Request {
     pub(crate) cancel: Arc<AtomicBool>,
     /// Its place among those that are in flight.
     pub(crate) _ticket: Arc<Ticket>,
+}
+
+/// Which state stands for a whole text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// The mean of all tokens' states.
+    Mean,
+    /// The last token's.
+    Last,
 }
 
 /// How an assistant's answer is read.
@@ -72,6 +86,8 @@ pub(crate) struct Dialogue {
     pub(crate) is_required: bool,
     /// The answer ends with its first call.
     pub(crate) only_one: bool,
+    /// What of the answer stands in the prompt already.
+    pub(crate) begun: String,
 }
 
 /// Something that happened to a request.
@@ -116,6 +132,8 @@ pub(crate) struct Read {
     pub(crate) scores: Vec<Option<Score>>,
     /// The likeliest tokens that may follow, with their probabilities.
     pub(crate) next: Vec<(u32, f64)>,
+    /// The state (C) that stands for it; empty unless asked for.
+    pub(crate) state: Vec<f32>,
 }
 
 /// A part of an answer.
@@ -142,8 +160,10 @@ pub(crate) struct Score {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// The model, a stop text or the grammar ended it.
+    /// The model or the grammar ended it.
     Stop,
+    /// The stop text of this number among the request's.
+    StopText(usize),
     /// As many tokens as were asked for, or as fit.
     Length,
     /// It calls tools.
@@ -154,7 +174,7 @@ impl Finish {
     /// As OpenAI's clients know it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Finish::Stop => "stop",
+            Finish::Stop | Finish::StopText(_) => "stop",
             Finish::Length => "length",
             Finish::ToolCalls => "tool_calls",
         }

@@ -12,8 +12,7 @@ pub(crate) struct Stops {
 
 impl Stops {
     /// Empty strings stop nothing.
-    pub(crate) fn new(mut strings: Vec<String>) -> Stops {
-        strings.retain(|string| !string.is_empty());
+    pub(crate) fn new(strings: Vec<String>) -> Stops {
         Stops { strings, held: String::new(), passed: 0 }
     }
 
@@ -27,25 +26,31 @@ impl Stops {
         self.passed + self.held.len()
     }
 
-    /// What of the text is certain to be shown now, and whether a stop ended it.
-    pub(crate) fn push(&mut self, text: &str) -> (String, bool) {
+    /// What of the text is certain to be shown now, and the number of the stop that ended it.
+    pub(crate) fn push(&mut self, text: &str) -> (String, Option<usize>) {
         self.held.push_str(text);
         // The one that ends first, so that it does not matter in which pieces the text comes.
-        let found = self.strings.iter().filter_map(|string| {
-            let start = self.held.find(string.as_str())?;
-            Some((start + string.len(), start))
+        let found = self.stops().filter_map(|(number, string)| {
+            let start = self.held.find(string)?;
+            Some((start + string.len(), start, number))
         });
-        let (keep, is_over) = match found.min() {
-            Some((_, start)) => (start, true),
-            None => (self.held.len() - self.open(), false),
+        let (keep, stop) = match found.min() {
+            Some((_, start, number)) => (start, Some(number)),
+            None => (self.held.len() - self.open(), None),
         };
         let rest = self.held.split_off(keep);
         let shown = std::mem::replace(&mut self.held, rest);
-        if is_over {
+        if stop.is_some() {
             self.held.clear();
         }
         self.passed += shown.len();
-        (shown, is_over)
+        (shown, stop)
+    }
+
+    /// The stops with their numbers.
+    fn stops(&self) -> impl Iterator<Item = (usize, &str)> {
+        let numbered = self.strings.iter().map(String::as_str).enumerate();
+        numbered.filter(|(_, string)| !string.is_empty())
     }
 
     /// The text is over without a stop: what was held back.
@@ -56,13 +61,13 @@ impl Stops {
 
     /// Bytes at the end of what is held that could be the beginning of a stop.
     fn open(&self) -> usize {
-        let open = |string: &String| {
+        let open = |(_, string): (usize, &str)| {
             let longest = (string.len() - 1).min(self.held.len());
             (1..=longest)
                 .rev()
                 .find(|&n| string.is_char_boundary(n) && self.held.ends_with(&string[..n]))
         };
-        self.strings.iter().filter_map(open).max().unwrap_or(0)
+        self.stops().filter_map(open).max().unwrap_or(0)
     }
 }
 
@@ -75,10 +80,11 @@ mod tests {
         let mut stops = Stops::new(strings.iter().map(ToString::to_string).collect());
         let mut shown = String::new();
         for piece in pieces {
-            let (part, is_over) = stops.push(piece);
+            let (part, stop) = stops.push(piece);
             shown += &part;
             assert_eq!(stops.passed(), shown.len());
-            if is_over {
+            if let Some(stop) = stop {
+                assert!(pieces.concat().contains(strings[stop]));
                 return (shown, true);
             }
         }
@@ -112,8 +118,8 @@ mod tests {
     #[test]
     fn what_cannot_become_a_stop_is_shown_at_once() {
         let mut stops = Stops::new(vec!["STOP".into()]);
-        assert_eq!(stops.push("go on S"), ("go on ".to_string(), false));
+        assert_eq!(stops.push("go on S"), ("go on ".to_string(), None));
         assert_eq!(stops.seen(), 7);
-        assert_eq!(stops.push("o"), ("So".to_string(), false));
+        assert_eq!(stops.push("o"), ("So".to_string(), None));
     }
 }

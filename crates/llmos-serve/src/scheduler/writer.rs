@@ -92,6 +92,7 @@ impl Writer {
     fn read_as(&mut self, dialogue: &Dialogue) {
         let is_thinking = dialogue.is_thinking && !dialogue.is_required;
         let mut reader = Reader::new(dialogue.format, dialogue.names.clone(), is_thinking);
+        reader.push(&dialogue.begun);
         if dialogue.is_required {
             reader.push(dialogue.format.map_or("", |format| format.opening()));
             self.awaits_call = true;
@@ -135,16 +136,17 @@ impl Writer {
             Some(reader) => reader.text_of(&self.tokenizer, &mut self.decoder, token),
             None => self.decoder.push(token),
         };
-        let (shown, is_stopped) = self.stops.push(&text);
+        let (shown, stop) = self.stops.push(&text);
+        let is_stopped = stop.is_some();
         if let Some(top) = request.scores {
             let end = self.stops.seen().max(self.stops.passed() + usize::from(is_stopped));
             self.untold.push_back((end, score(logits, token, top)));
         }
         let mut parts = self.read(shown);
-        if is_stopped {
+        if let Some(stop) = stop {
             // Bytes of a character that began behind the stop.
             self.decoder.flush();
-            let mut drawn = self.end(Finish::Stop);
+            let mut drawn = self.end(Finish::StopText(stop));
             parts.append(&mut drawn.parts);
             return Ok(Drawn { parts, ..drawn });
         }
@@ -169,8 +171,8 @@ impl Writer {
     pub(super) fn end(&mut self, finish: Finish) -> Drawn {
         let is_natural = finish != Finish::Length;
         let rest = self.decoder.flush();
-        let (mut rest, is_stopped) = self.stops.push(&rest);
-        if !is_stopped {
+        let (mut rest, stop) = self.stops.push(&rest);
+        if stop.is_none() {
             rest += &self.stops.finish();
         }
         let mut parts = self.read(rest);
@@ -182,7 +184,7 @@ impl Writer {
             parts.extend(pieces.into_iter().filter_map(|piece| self.part(piece)));
         }
         let finish = match finish {
-            Finish::Stop if self.n_call > 0 => Finish::ToolCalls,
+            Finish::Stop | Finish::StopText(_) if self.n_call > 0 => Finish::ToolCalls,
             other => other,
         };
         let scores = self.told();

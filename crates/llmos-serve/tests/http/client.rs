@@ -57,6 +57,30 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// The events of a stream with names, each of which is the event's type.
+    #[track_caller]
+    pub(crate) fn named_events(&self) -> Vec<Value> {
+        assert_eq!(self.status, 200, "{}", self.body);
+        assert_eq!(self.header("content-type"), Some("text/event-stream"));
+        let events = self.body.split_terminator("\n\n").map(|event| {
+            let (name, data) = event.split_once("\ndata: ").unwrap();
+            let value: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(name.strip_prefix("event: "), value["type"].as_str());
+            value
+        });
+        events.collect()
+    }
+
+    /// The lines of a stream of JSON.
+    #[track_caller]
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        assert_eq!(self.status, 200, "{}", self.body);
+        assert_eq!(self.header("content-type"), Some("application/x-ndjson"));
+        self.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
 /// A connection on which a request was sent.
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -145,4 +169,8 @@ pub(crate) fn send_post(address: SocketAddr, path: &str, body: &Value) -> Connec
 
 pub(crate) fn get(address: SocketAddr, path: &str) -> Reply {
     Connection::send(address, &request("GET", path, &["Host: localhost"], b"")).finish()
+}
+
+pub(crate) fn delete(address: SocketAddr, path: &str) -> Reply {
+    Connection::send(address, &request("DELETE", path, &["Host: localhost"], b"")).finish()
 }

@@ -52,6 +52,7 @@ pub(crate) fn load(kind: Kind, options: EngineOptions) -> Loaded {
             tokenizer: Arc::new(tokenizer.unwrap()),
             template: Some(text("chat_template.jinja")),
             digest: Some("sha256:parrot".to_string()),
+            adapters: Vec::new(),
         };
     }
     let path = match kind {
@@ -70,7 +71,13 @@ pub(crate) fn load(kind: Kind, options: EngineOptions) -> Loaded {
         }
         _ => Model::load(files, &device).unwrap(),
     };
-    Loaded { engine: engine(model), tokenizer: Arc::new(tokenizer), template, digest: None }
+    Loaded {
+        engine: engine(model),
+        tokenizer: Arc::new(tokenizer),
+        template,
+        digest: None,
+        adapters: Vec::new(),
+    }
 }
 
 /// The two crates' types hold the same words.
@@ -111,7 +118,8 @@ pub(crate) const NOW: i64 = 1_795_775_940;
 /// Offers a model under a name.
 pub(crate) fn offer(id: &str, bytes: u64, kind: Kind, engine: EngineOptions) -> Offer {
     let load = Box::new(move || Ok(load(kind, engine.clone())));
-    Offer { id: id.to_string(), bytes, created: 1_700_000_000, load }
+    let adapters = Vec::new();
+    Offer { id: id.to_string(), bytes, created: 1_700_000_000, adapters, load }
 }
 
 /// A server of one model.

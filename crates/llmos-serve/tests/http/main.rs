@@ -2,14 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a test's own files must be there")]
 
 mod answers;
+mod anthropic;
 mod bad_input;
 mod client;
 mod completions;
 mod doors;
+mod embeddings;
 mod house;
 mod kept;
 mod keyed;
 mod load;
+mod ollama;
+mod openapi;
 mod page;
+mod responses;
 mod stored_answers;
 mod tools;

@@ -18,6 +18,7 @@ use clap::{Parser, ValueEnum, ValueHint};
 use llmos_agent::Ending;
 
 use crate::Outcome;
+use crate::adapters::{self, Named};
 use crate::failure::failure;
 use crate::generation;
 use crate::load::{Adapting, Compute, Memory};
@@ -63,6 +64,15 @@ pub(crate) struct Arguments {
     /// Rows of --batch that are answered at once.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
+    /// An adapter beside the model, for rows of --batch with "adapter": NAME. May be given several
+    /// times.
+    #[arg(
+        long = "adapter",
+        value_name = "NAME=FOLDER",
+        value_parser = adapters::parse,
+        requires = "batch"
+    )]
+    adapters: Vec<Named>,
     #[command(flatten)]
     manner: Manner,
     #[command(flatten)]

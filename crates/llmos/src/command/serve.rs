@@ -10,10 +10,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use llmos_model::decoder::CacheLayout;
 use llmos_model::{EngineOptions, ModelFiles};
-use llmos_serve::{Archive, Loaded, Models, Offer, Server, ServerOptions};
+use llmos_serve::{Archive, Loaded, LoadedAdapter, Models, Offer, Server, ServerOptions};
 use llmos_tensor::{CacheShape, Device};
 use sha2::{Digest, Sha256};
 
+use crate::adapters::{self, Named};
 use crate::failure::{failure, hint_of, message_of};
 use crate::load::{self, Cache, Compute, parse_size};
 use crate::registry::{Registry, hexadecimal};
@@ -66,6 +67,10 @@ pub(crate) struct Arguments {
     no_store: bool,
     #[command(flatten)]
     place: StorePlace,
+    /// An adapter beside a model, which clients ask for as MODEL:NAME; the first model's where it says
+    /// none. May be given several times.
+    #[arg(long = "adapter", value_name = "[MODEL:]NAME=FOLDER", value_parser = adapters::parse)]
+    adapters: Vec<Named>,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -98,8 +103,25 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     };
     let models = Models::new(memory);
     let ids: Vec<String> = found.iter().map(|found| found.id.clone()).collect();
+    adapters::check(&arguments.adapters)?;
+    if let Some(lost) = arguments
+        .adapters
+        .iter()
+        .find_map(|named| named.model.as_ref().filter(|model| !ids.contains(model)))
+    {
+        return Err(failure(
+            format!("--adapter: there is no model {lost}"),
+            format!("the models are {}", ids.join(", ")),
+        ));
+    }
     for found in found {
-        models.offer(offer(found, &arguments, memory, &device)?);
+        let is_first = ids.first() == Some(&found.id);
+        let is_its = |named: &&Named| match &named.model {
+            Some(model) => *model == found.id,
+            None => is_first,
+        };
+        let adapters = arguments.adapters.iter().filter(is_its).cloned().collect();
+        models.offer(offer(found, adapters, &arguments, memory, &device)?);
     }
     let address = SocketAddr::new(arguments.host, arguments.port);
     let server = Server::bind(
@@ -210,6 +232,7 @@ fn all(terminal: &Terminal) -> anyhow::Result<Vec<Found>> {
 /// What the server is told of a model: its memory, and how it is loaded.
 fn offer(
     found: Found,
+    adapters: Vec<Named>,
     arguments: &Arguments,
     memory: Option<u64>,
     device: &Arc<Device>,
@@ -222,6 +245,7 @@ fn offer(
     let created = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     drop(files);
     let (name, device) = (id.clone(), device.clone());
+    let names = adapters.iter().map(|named| named.name.clone()).collect();
     let load = move || {
         let quiet = Terminal::new(true, false);
         let loaded = source.open().and_then(|files| {
@@ -232,12 +256,20 @@ fn offer(
                 Some(files) => vocabulary::template(files, &tokenizer)?,
                 None => None,
             };
-            Ok(Loaded { engine: loaded.engine, tokenizer, template, digest: Some(digest) })
+            let mut beside = Vec::new();
+            for Named { name, adapting, .. } in &adapters {
+                if let Some(adapter) = adapting.open(loaded.engine.model(), &device)? {
+                    let template = adapting.template();
+                    beside.push(LoadedAdapter { name: name.clone(), adapter, template });
+                }
+            }
+            let engine = loaded.engine;
+            Ok(Loaded { engine, tokenizer, template, digest: Some(digest), adapters: beside })
         });
         loaded.map_err(|error| format!("{}; {}", message_of(&error), hint_of(&error)))
     };
     let created = created.map_or(0, |since| since.as_secs());
-    Ok(Offer { id, bytes, created, load: Box::new(load) })
+    Ok(Offer { id, bytes, created, adapters: names, load: Box::new(load) })
 }
 
 /// What a model is known by: the SHA-256 of its file, or of those of all its files in order.

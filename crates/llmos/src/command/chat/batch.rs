@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmos_agent::{Answer, Assistant, Thread, Turn, TurnOptions};
 use llmos_model::decoder::CacheLayout;
-use llmos_model::{EngineOptions, Error as ModelError, ModelFiles};
+use llmos_model::engine::SequenceOptions;
+use llmos_model::{Adapter, EngineOptions, Error as ModelError, ModelFiles};
 use llmos_tensor::CacheShape;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::rows::{self, Answers, Row, Rows};
 use super::{Arguments, conversation};
+use crate::adapters;
 use crate::load::{self, Loaded};
 use crate::registry::hexadecimal;
 use crate::step_line::time_text;
@@ -43,8 +46,20 @@ pub(super) fn run(
     let mut loaded = conversation::load(model.as_deref(), sampling, options, compute, terminal)?;
     adapting.give(&mut loaded.engine, &loaded.device)?;
     let assistant = conversation::assistant(&loaded, adapting, manner)?;
-    let flags = format!("{manner:?} {sampling:?} {adapting:?} {}", arguments.again);
+    let mut flags = format!("{manner:?} {sampling:?} {adapting:?} {}", arguments.again);
+    if !arguments.adapters.is_empty() {
+        flags += &format!(" {:?}", arguments.adapters);
+    }
     let origin = Sha256::digest(flags + assistant.template());
+    let mut speakers = vec![Speaker { name: None, adapter: None, assistant }];
+    adapters::check(&arguments.adapters)?;
+    for named in &arguments.adapters {
+        speakers.push(Speaker {
+            name: Some(named.name.clone()),
+            adapter: named.adapting.open(loaded.engine.model(), &loaded.device)?,
+            assistant: conversation::assistant(&loaded, &named.adapting, manner)?,
+        });
+    }
     let fingerprint = loaded.engine.model().fingerprint();
     let origin = format!("{fingerprint:08x} {}\n", hexadecimal(&origin));
     let answers = Answers::open(out, &mut rows, &origin, arguments.force)?;
@@ -57,7 +72,7 @@ pub(super) fn run(
         arguments,
         seed: sampling.seed(),
         loaded,
-        assistant,
+        speakers,
         rows,
         n_refused: answers.refused(),
         answers,
@@ -92,9 +107,19 @@ fn room(
     options
 }
 
+/// Who answers rows: the model, or the model with an adapter.
+struct Speaker {
+    /// The adapter's name; none for the model as it is.
+    name: Option<String>,
+    adapter: Option<Arc<Adapter>>,
+    assistant: Assistant,
+}
+
 /// A row that is being answered.
 struct Job {
     row: Row,
+    /// Which speaker answers it.
+    speaker: usize,
     messages: Vec<Value>,
     turn: Turn,
 }
@@ -104,7 +129,8 @@ struct Pool<'a> {
     arguments: &'a Arguments,
     seed: u64,
     loaded: Loaded,
-    assistant: Assistant,
+    /// The model as it is comes first.
+    speakers: Vec<Speaker>,
     rows: Rows,
     answers: Answers,
     /// Rows that had to give their memory to others.
@@ -186,21 +212,44 @@ impl Pool<'_> {
         let Arguments { manner, sampling, .. } = self.arguments;
         // Each row has its own random numbers, whatever runs beside it.
         let seed = self.seed.wrapping_add(row.number as u64 - 1);
-        let sampler = sampling.sampler(Some(self.assistant.tokenizer()), seed)?;
-        let options = TurnOptions { tokens: manner.tokens, ..TurnOptions::default() };
+        let speaker = match self.speaker(&row) {
+            Ok(speaker) => speaker,
+            Err(error) => return self.refuse(row, &error),
+        };
+        let Speaker { adapter, assistant, .. } = &self.speakers[speaker];
+        let sampler = sampling.sampler(Some(assistant.tokenizer()), seed)?;
+        let sequence = SequenceOptions { adapter: adapter.clone(), ..SequenceOptions::default() };
+        let options = TurnOptions { tokens: manner.tokens, sequence, ..TurnOptions::default() };
         let messages = match rows::messages(&row, manner.system.as_deref()) {
             Ok(messages) => messages,
             Err(error) => return self.refuse(row, &error),
         };
         let engine = &mut self.loaded.engine;
         let thread = Thread::default();
-        match Turn::begin(&self.assistant, engine, thread, &messages, sampler, options) {
+        match Turn::begin(assistant, engine, thread, &messages, sampler, options) {
             Ok(turn) => {
-                self.running.push(Job { row, messages, turn });
+                self.running.push(Job { row, speaker, messages, turn });
                 Ok(())
             }
             Err(error) => self.refuse(row, &error.to_string()),
         }
+    }
+
+    /// Who is to answer a row.
+    fn speaker(&self, row: &Row) -> Result<usize, String> {
+        let name = match row.fields.get("adapter") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) => Some(name.as_str()),
+            Some(_) => return Err(format!("row {}: adapter is no text", row.number)),
+        };
+        let found = self.speakers.iter().position(|speaker| speaker.name.as_deref() == name);
+        found.ok_or_else(|| {
+            let name = name.unwrap_or_default();
+            format!(
+                "row {}: there is no adapter {name:?}: give --adapter {name}=FOLDER",
+                row.number
+            )
+        })
     }
 
     /// Draws a token for each row whose logits are there.
@@ -212,8 +261,8 @@ impl Pool<'_> {
             let mut failed = None;
             if engine.is_ready(job.turn.sequence()).map_err(load::explained)? {
                 let before = job.turn.tokens();
-                let drawn =
-                    job.turn.go_on(&self.assistant, engine, &mut |_| ControlFlow::Continue(()));
+                let assistant = &self.speakers[job.speaker].assistant;
+                let drawn = job.turn.go_on(assistant, engine, &mut |_| ControlFlow::Continue(()));
                 self.n_token += job.turn.tokens() - before;
                 failed = drawn.err();
             }
@@ -221,7 +270,7 @@ impl Pool<'_> {
                 at += 1;
                 continue;
             }
-            let Job { row, messages, turn } = self.running.remove(at);
+            let Job { row, messages, turn, .. } = self.running.remove(at);
             turn.thread().close(engine).map_err(conversation::explained)?;
             match failed {
                 Some(error) => self.refuse(row, &error.to_string())?,

@@ -1,0 +1,175 @@
+//! `/v1/responses`: answers that are kept, so that the next can go on from them.
+
+mod items;
+mod read;
+mod store;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, Request as HttpRequest, State};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::ask::{self, Ask};
+use super::{json_response, stream};
+use crate::body;
+use crate::fields::Fields;
+use crate::keys::Caller;
+use crate::refusal::Refusal;
+use crate::scheduler::Request;
+use crate::server::Service;
+pub use store::{ResponseMemory, ResponseStore};
+use write::Writer;
+
+/// Our names of fields beside those of a response.
+const NAMES: [(&str, &str); 4] = [
+    ("max_completion_tokens", "max_output_tokens"),
+    ("response_format", "text"),
+    ("reasoning_effort", "reasoning"),
+    ("messages", "input"),
+];
+
+/// Writes a response.
+pub(super) async fn create(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    request: HttpRequest,
+) -> Result<Response, Refusal> {
+    let ticket = service.ticket()?;
+    let body = body::object(request, service.body_limits()).await?;
+    let before = before(&service, caller, &body)?;
+    let prepare = move |ask: &Ask, fields: Fields<'_>| {
+        let streamed = fields.flag("stream")?;
+        let step = read::step(fields, before, &ask.service.ids)?;
+        let with_scores = step.asked.body.contains_key("logprobs");
+        let request = step.asked.request(ask, &NAMES)?;
+        let told = read::told(fields, step.previous);
+        let kept = step.is_kept.then_some((step.input, step.messages));
+        let writer = Writer::new(ask, caller, told, kept, with_scores);
+        Ok((vec![request], (streamed, writer)))
+    };
+    let (mut listener, (streamed, mut writer)) =
+        ask::ask(service, caller, ticket, body, prepare).await?;
+    if streamed {
+        listener.begin().await?;
+        return Ok(stream::response(listener, writer));
+    }
+    stream::hear(&mut listener, &mut writer).await?;
+    Ok(json_response(&writer.response()))
+}
+
+/// Counts the tokens of a response's input.
+pub(super) async fn count(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    request: HttpRequest,
+) -> Result<Response, Refusal> {
+    let ticket = service.ticket()?;
+    let body = body::object(request, service.body_limits()).await?;
+    let before = before(&service, caller, &body)?;
+    let prepare = move |ask: &Ask, fields: Fields<'_>| {
+        let step = read::step(fields, before, &ask.service.ids)?;
+        let request = step.asked.request(ask, &NAMES)?;
+        Ok((Vec::<Request>::new(), request.tokens.len()))
+    };
+    let (_, tokens) = ask::ask(service, caller, ticket, body, prepare).await?;
+    Ok(json_response(&json!({ "object": "response.input_tokens", "input_tokens": tokens })))
+}
+
+/// A response that was kept.
+pub(super) async fn one(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    let record = find(&service, caller, &id)?;
+    Ok(json_response(&record["response"]))
+}
+
+/// Forgets a response.
+pub(super) async fn delete(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    let deleted = service.options.responses.delete(caller.owner, &id);
+    match deleted.map_err(|reason| unreadable(&reason))? {
+        true => Ok(json_response(&json!({ "id": id, "object": "response", "deleted": true }))),
+        false => Err(unknown(&id)),
+    }
+}
+
+/// The items of a response's own input: `limit`, `order`, `after`.
+pub(super) async fn input_items(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    request: HttpRequest,
+) -> Result<Response, Refusal> {
+    /// Items of a page, and most of them, as in OpenAI's API.
+    const PAGE: usize = 20;
+    const MOST: usize = 100;
+    let query = request.uri().query().unwrap_or_default();
+    let asked =
+        |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let limit = match asked("limit") {
+        None => PAGE,
+        Some(text) => text.parse().ok().filter(|n| (1..=MOST).contains(n)).ok_or_else(|| {
+            let expected = format!("a number from 1 to {MOST}");
+            Refusal::field("limit", expected, &text.into(), "leave it out for 20")
+        })?,
+    };
+    let record = find(&service, caller, &id)?;
+    let mut items = record["input"].as_array().cloned().unwrap_or_default();
+    if asked("order") != Some("asc") {
+        items.reverse();
+    }
+    let from = match asked("after") {
+        None => 0,
+        Some(after) => items.iter().position(|item| item["id"] == after).map_or(0, |at| at + 1),
+    };
+    let has_more = items.len() > from + limit;
+    let page: Vec<Value> = items.into_iter().skip(from).take(limit).collect();
+    let id = |item: Option<&Value>| item.map(|item| item["id"].clone());
+    Ok(json_response(&json!({
+        "object": "list",
+        "first_id": id(page.first()),
+        "last_id": id(page.last()),
+        "has_more": has_more,
+        "data": page,
+    })))
+}
+
+/// What was said before: the messages of the response that a call goes on from.
+fn before(
+    service: &Service,
+    caller: Caller,
+    body: &Map<String, Value>,
+) -> Result<Vec<Value>, Refusal> {
+    let Some(id) = Fields::new(body).text("previous_response_id")? else { return Ok(Vec::new()) };
+    let found = find(service, caller, id).map_err(|refusal| refusal.about("previous_response_id"));
+    Ok(found?["messages"].as_array().cloned().unwrap_or_default())
+}
+
+/// The record of a response of the caller's own.
+fn find(service: &Service, caller: Caller, id: &str) -> Result<Value, Refusal> {
+    let found = service.options.responses.find(caller.owner, id);
+    let found = found.map_err(|reason| unreadable(&reason))?.ok_or_else(|| unknown(id))?;
+    serde_json::from_str(&found).map_err(|error| unreadable(&error.to_string()))
+}
+
+fn unknown(id: &str) -> Refusal {
+    let id: String = id.chars().take(80).collect();
+    Refusal::not_found(
+        "previous_response_not_found",
+        format!("there is no response {id:?}"),
+        "it was not stored, was deleted, or made room for newer ones",
+    )
+}
+
+fn unreadable(reason: &str) -> Refusal {
+    tracing::error!(reason, "responses cannot be read");
+    Refusal::broken("the response cannot be read")
+}
