@@ -42,22 +42,24 @@ fn an_answer_is_stored_before_its_end_is_told() {
     assert_eq!(origin["prompt_tokens"], answer["usage"]["prompt_tokens"]);
     assert_eq!(origin["tokens"], answer["usage"]["completion_tokens"]);
     assert_eq!((&origin["finish"], &origin["sampling"]["clock"]), (&json!("stop"), &json!(NOW)));
-    // A thought is stored as one, and the next message follows the answer.
-    let asked = add(&server, &id, &user("Think, then answer yes."));
-    assert_eq!(asked["parent"], 2);
+    // The next message follows the answer.
+    assert_eq!(add(&server, &id, &user("And?"))["parent"], 2);
+    // A thought is stored as one.
+    let id = begin(&server, &json!({}));
+    add(&server, &id, &user("Think, then answer yes."));
     let mut body = ask(&id);
     body["stream"] = true.into();
     let events = post(server.address, PATH, &body).events();
     let last = events.last().unwrap();
     assert_eq!(
         (&last["choices"], &last["message"]),
-        (&json!([]), &json!({ "number": 4, "parent": 3 }))
+        (&json!([]), &json!({ "number": 2, "parent": 1 }))
     );
     let joined = |key: &str| -> String {
         let deltas = events.iter().map(|event| &event["choices"][0]["delta"]);
         deltas.filter_map(|delta| delta[key].as_str()).collect()
     };
-    let stored = &messages(&server, &id)[3];
+    let stored = &messages(&server, &id)[1];
     assert_eq!(stored["content"], joined("content").as_str());
     assert_eq!(stored["reasoning_content"], joined("reasoning_content").as_str());
     assert!(!joined("reasoning_content").is_empty());
@@ -65,7 +67,7 @@ fn an_answer_is_stored_before_its_end_is_told() {
     body["conversation"]["parent"] = 1.into();
     let events = post(server.address, PATH, &body).events();
     let last = events.last().unwrap();
-    assert_eq!(last["message"], json!({ "number": 5, "parent": 1 }));
+    assert_eq!(last["message"], json!({ "number": 3, "parent": 1 }));
     assert!(last["usage"]["total_tokens"].as_u64().unwrap() > 1);
 }
 
