@@ -33,6 +33,7 @@ mod fields;
 mod refusal;
 
 mod models;
+mod parameters;
 mod scheduler;
 
 mod error;

@@ -15,7 +15,7 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 48] = [
+const PER_CALL: [&str; 51] = [
     "again",
     "char",
     "count",
@@ -33,16 +33,19 @@ const PER_CALL: [&str; 48] = [
     "gpu",
     "gpus",
     "help",
+    "histogram",
     "ids",
     "json",
     "json-schema",
     "lark",
+    "lens",
     "licence",
     "like",
     "metadata",
     "mfu",
     "minutes",
     "mix",
+    "off",
     "out",
     "params",
     "prompt",

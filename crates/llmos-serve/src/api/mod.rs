@@ -4,8 +4,10 @@ mod ask;
 mod chat;
 mod completions;
 mod constraint;
+mod lens;
 mod listing;
 mod measure;
+mod parameters;
 mod sampling;
 mod stream;
 mod tokens;
@@ -38,6 +40,8 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .route("/v1/models/{*id}", get(listing::one))
         .route("/v1/next", post(measure::next))
         .route("/v1/score", post(measure::score))
+        .route("/v1/lens", post(lens::lens))
+        .route("/v1/parameters", get(parameters::parameters))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/tokenizer_info", get(tokens::info))
@@ -78,7 +82,12 @@ async fn no_method() -> Refusal {
 
 /// A JSON answer.
 fn json_response(value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    json_text(value.to_string())
+}
+
+/// A JSON answer that is written already.
+fn json_text(text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

@@ -5,9 +5,11 @@
 //! the rest of each batch. What is decided here is who has a place in the engine at all.
 
 mod job;
+mod lens;
 mod queue;
 mod request;
 mod stops;
+mod task;
 mod writer;
 
 use std::collections::VecDeque;
@@ -21,8 +23,10 @@ use llmos_tokenizer::Tokenizer;
 
 use crate::refusal::Refusal;
 use job::{Job, tell};
+pub(crate) use lens::{Found, Glance, Lens, Progress, Raise};
 use queue::Queue;
 pub(crate) use request::{Dialogue, Event, Finish, Part, Read, Request, Score, Ticket};
+pub(crate) use task::{Order, Task};
 
 /// How requests share one engine.
 #[derive(Clone, Debug)]
@@ -37,7 +41,7 @@ pub(crate) struct SchedulerOptions {
 pub(crate) struct Scheduler {
     engine: Engine,
     tokenizer: Arc<Tokenizer>,
-    inbox: Receiver<Request>,
+    inbox: Receiver<Order>,
     slots: usize,
     spare: usize,
     queue: Queue,
@@ -45,6 +49,8 @@ pub(crate) struct Scheduler {
     running: Vec<Job>,
     /// Paged out, the longest ago first.
     away: VecDeque<Job>,
+    /// In order of arrival; the first is under way.
+    tasks: VecDeque<Box<dyn Task>>,
     n_job: u64,
 }
 
@@ -52,7 +58,7 @@ impl Scheduler {
     pub(crate) fn new(
         engine: Engine,
         tokenizer: Arc<Tokenizer>,
-        inbox: Receiver<Request>,
+        inbox: Receiver<Order>,
         options: SchedulerOptions,
     ) -> Scheduler {
         Scheduler {
@@ -64,6 +70,7 @@ impl Scheduler {
             queue: Queue::default(),
             running: Vec::new(),
             away: VecDeque::new(),
+            tasks: VecDeque::new(),
             n_job: 0,
         }
     }
@@ -73,6 +80,7 @@ impl Scheduler {
         while self.receive() {
             self.reap();
             self.admit();
+            self.go_on_with_tasks();
             if self.running.is_empty() {
                 continue;
             }
@@ -97,18 +105,34 @@ impl Scheduler {
     /// Takes what has come; waits where there is nothing to do. False once nothing can come any more
     /// and all is done.
     fn receive(&mut self) -> bool {
-        let is_idle = self.running.is_empty() && self.away.is_empty();
+        let is_idle = self.running.is_empty() && self.away.is_empty() && self.tasks.is_empty();
         if is_idle && self.queue.is_empty() {
             match self.inbox.recv() {
-                Ok(request) => self.queue.push(request),
+                Ok(order) => self.take(order),
                 Err(_) => return false,
             }
         }
         loop {
             match self.inbox.try_recv() {
-                Ok(request) => self.queue.push(request),
+                Ok(order) => self.take(order),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return true,
             }
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Request(request) => self.queue.push(*request),
+            Order::Task(task) => self.tasks.push_back(task),
+        }
+    }
+
+    /// Does a slice of the task that came first.
+    fn go_on_with_tasks(&mut self) {
+        if let Some(task) = self.tasks.front_mut()
+            && task.go_on(&mut self.engine)
+        {
+            self.tasks.pop_front();
         }
     }
 

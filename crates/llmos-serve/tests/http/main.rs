@@ -7,5 +7,6 @@ mod client;
 mod completions;
 mod doors;
 mod house;
+mod lens;
 mod load;
 mod tools;

@@ -15,6 +15,7 @@ mod full_disk;
 mod generate;
 mod inspect;
 mod interrupt;
+mod lens;
 mod next;
 mod plan;
 mod pretrain;
