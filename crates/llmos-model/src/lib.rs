@@ -23,6 +23,7 @@ pub mod engine;
 mod error;
 pub mod file;
 pub mod grammar;
+pub mod parameters;
 pub mod sampler;
 
 pub use architecture::Dialect;

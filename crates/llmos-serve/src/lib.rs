@@ -42,6 +42,7 @@ mod query;
 mod refusal;
 
 mod models;
+mod parameters;
 mod scheduler;
 
 mod error;

@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use llmos_model::grammar::{Grammar, GrammarSource, GrammarVocabulary};
-use llmos_model::{Adapter, Engine};
+use llmos_model::{Adapter, Config, Engine};
 use llmos_tokenizer::{Special, Tokenizer};
 use tokio::sync::Mutex;
 
+use crate::parameters::Parameters;
 use crate::refusal::Refusal;
-use crate::scheduler::{Request, Scheduler, SchedulerOptions};
+use crate::scheduler::{Order, Request, Scheduler, SchedulerOptions, Task};
 
 /// A model in memory.
 pub struct Loaded {
@@ -86,7 +87,9 @@ pub(crate) struct Resident {
     pub(crate) context: usize,
     /// Tokens that the cache holds, all sequences together.
     pub(crate) cache_tokens: usize,
-    sender: mpsc::Sender<Request>,
+    /// How its parameters are distributed, once somebody has asked.
+    pub(crate) parameters: Parameters,
+    sender: mpsc::Sender<Order>,
     thread: Arc<JoinHandle<()>>,
     grammars: Arc<OnceLock<Result<GrammarVocabulary, String>>>,
     /// What is added to the weights for whoever asks by this id.
@@ -296,6 +299,7 @@ impl Resident {
         let (vocab_size, context) = (engine.config().vocab_size, engine.context());
         let d_model = engine.config().d_model;
         let cache_tokens = engine.blocks().1.saturating_mul(tokens_of_block);
+        let parameters = Parameters::of(engine.model().clone());
         let words = tokenizer.clone();
         let thread = std::thread::Builder::new()
             .name(format!("model {id}"))
@@ -310,6 +314,7 @@ impl Resident {
             d_model,
             context,
             cache_tokens,
+            parameters,
             sender,
             thread: Arc::new(thread),
             grammars: Arc::default(),
@@ -331,6 +336,7 @@ impl Resident {
             d_model: self.d_model,
             context: self.context,
             cache_tokens: self.cache_tokens,
+            parameters: self.parameters.clone(),
             sender: self.sender.clone(),
             thread: self.thread.clone(),
             grammars: self.grammars.clone(),
@@ -342,10 +348,24 @@ impl Resident {
 
     /// Asks the model's thread.
     pub(crate) fn submit(&self, request: Request) -> Result<(), Refusal> {
-        self.sender.send(request).map_err(|_| {
+        self.send(Order::Request(Box::new(request)))
+    }
+
+    /// Has the model's thread do something between its steps.
+    pub(crate) fn charge(&self, task: impl Task + 'static) -> Result<(), Refusal> {
+        self.send(Order::Task(Box::new(task)))
+    }
+
+    fn send(&self, order: Order) -> Result<(), Refusal> {
+        self.sender.send(order).map_err(|_| {
             tracing::error!(model = self.id, "the thread of a model has ended");
             Refusal::broken("the thread of the model has ended")
         })
+    }
+
+    /// What the model is.
+    pub(crate) fn config(&self) -> &Config {
+        self.parameters.model().config()
     }
 
     /// The longest prompt that leaves room for one more token.

@@ -31,7 +31,8 @@ pub mod self_attention;
 mod testing;
 
 pub use attention::{
-    AttentionOptions, CacheShape, CacheType, Span, attention, cache_load, cache_store,
+    AttentionOptions, CacheShape, CacheType, Span, attention, attention_weights, cache_load,
+    cache_store,
 };
 pub use buffer::{Arena, Buffer, Floats};
 pub use cpu::Isa;

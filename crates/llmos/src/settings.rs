@@ -15,7 +15,7 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 55] = [
+const PER_CALL: [&str; 58] = [
     "again",
     "all",
     "char",
@@ -34,10 +34,12 @@ const PER_CALL: [&str; 55] = [
     "gpu",
     "gpus",
     "help",
+    "histogram",
     "ids",
     "json",
     "json-schema",
     "lark",
+    "lens",
     "licence",
     "like",
     "messages",
@@ -45,6 +47,7 @@ const PER_CALL: [&str; 55] = [
     "mfu",
     "minutes",
     "mix",
+    "off",
     "out",
     "owner",
     "params",

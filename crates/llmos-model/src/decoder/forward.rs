@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use llmos_tensor::{
-    AttentionOptions, CacheShape, Device, Matrix, Span, attention, cache_store, matmul,
-    matmul_gated, ops,
+    AttentionOptions, CacheShape, Device, Matrix, Span, attention, attention_weights, cache_store,
+    matmul, matmul_gated, ops,
 };
 
 use super::adapter::{Adapted, Adapter, Rooms, Slot, adapt, adapted};
 use super::experts::{Routing, experts_forward};
-use super::hook::{Hook, Place};
+use super::hook::{Hook, Place, Rows, visit};
 use super::rows::{
     PARALLEL, add_bias, add_rows, gate_rows, in_parallel, keep_wanted, norm_rows,
     norm_rows_in_place,
@@ -28,6 +28,8 @@ use crate::config::{Activation, Layer, Mlp, Pairing};
 /// Consecutive tokens of one sequence in a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
+    /// What a hook is told of whose rows these are; means nothing here.
+    pub sequence: u64,
     /// The tokens.
     pub tokens: &'a [u32],
     /// Position of the first.
@@ -40,6 +42,13 @@ pub struct Chunk<'a> {
     pub wanted: usize,
     /// What is added to the products of these rows.
     pub adapter: Option<&'a Adapter>,
+}
+
+impl Chunk<'_> {
+    fn rows(&self) -> Rows {
+        let Chunk { sequence, position, tokens, .. } = *self;
+        Rows { sequence, position, count: tokens.len() }
+    }
 }
 
 /// What goes along with a batch.
@@ -83,6 +92,9 @@ impl Model {
         }
         self.embed_chunks(workspace, chunks)?;
         let c = config.d_model;
+        if let Some(hook) = &mut pass.hook {
+            hook.begin(&chunks.iter().map(Chunk::rows).collect::<Vec<Rows>>());
+        }
         visit(&mut pass.hook, Place::Embedding, &mut workspace.x[..rows * c], c);
         workspace.ropes.resize_with(config.ropes.len(), Default::default);
         for (rope, tables) in config.ropes.iter().zip(&mut workspace.ropes) {
@@ -305,7 +317,7 @@ impl Attention<'_> {
         if only_wanted && chunks.iter().all(|chunk| chunk.wanted == 0) {
             return 0;
         }
-        self.attend(workspace, cache, chunks, only_wanted);
+        self.attend(workspace, cache, chunks, only_wanted, hook);
         if only_wanted {
             keep_wanted(&mut workspace.heads, q_width, chunks);
             keep_wanted(&mut workspace.x, c, chunks);
@@ -434,6 +446,7 @@ impl Attention<'_> {
         cache: &CacheBlocks,
         chunks: &[Chunk<'_>],
         only_wanted: bool,
+        hook: &mut Option<&mut dyn Hook>,
     ) {
         let layer = self.layer;
         let width = layer.n_head * layer.head_dim;
@@ -462,7 +475,16 @@ impl Attention<'_> {
         };
         let shape = cache.layout().shapes[self.index];
         let heads = sized(&mut workspace.heads, rows * width);
-        attention(self.device, &shape, &options, &spans, &workspace.q[..rows * width], heads);
+        let q = &workspace.q[..rows * width];
+        attention(self.device, &shape, &options, &spans, q, heads);
+        let Some(hook) = hook.as_mut().filter(|hook| hook.wants_attention(self.index)) else {
+            return;
+        };
+        for span in &spans {
+            attention_weights(&shape, &options, span, q, &mut |head, row, weights| {
+                hook.attention(self.index, head, row, weights);
+            });
+        }
     }
 }
 
@@ -499,11 +521,5 @@ fn activation_of(mlp: &Mlp) -> ops::Activation {
         Activation::GeluTanh => ops::Activation::GeluTanh,
         Activation::Gelu => ops::Activation::Gelu,
         Activation::Relu2 => ops::Activation::Relu2,
-    }
-}
-
-fn visit(hook: &mut Option<&mut dyn Hook>, place: Place, values: &mut [f32], width: usize) {
-    if let Some(hook) = hook {
-        hook.visit(place, values, width);
     }
 }

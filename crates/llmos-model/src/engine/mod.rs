@@ -7,6 +7,8 @@
 
 mod generate;
 mod image;
+mod lens;
+mod observe;
 mod pages;
 mod policy;
 mod score;
@@ -24,6 +26,7 @@ use llmos_tensor::{CacheType, Device};
 use crate::decoder::{Adapter, CacheLayout, Hook, Model, Workspace};
 use crate::{Config, Error};
 pub use generate::{Ending, GenerateOptions, Generated};
+pub use lens::{Likely, Sight, View};
 use pages::{BLOCK, Pages, Root};
 pub use policy::{Capacity, DecodeFirst, Policy, Waiting};
 pub use sequence::{Label, SequenceId, SequenceOptions};

@@ -12,6 +12,13 @@ use crate::decoder::{Adapter, BlockId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(pub(super) u64);
 
+impl SequenceId {
+    /// The number by which a hook is told of the sequence ([`crate::decoder::Rows`]).
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// What a caller says about a sequence. Owner and priority are for the policy alone.
 #[derive(Clone, Debug, Default)]
 pub struct SequenceOptions {

@@ -7,7 +7,7 @@ use super::policy::{Capacity, DecodeFirst, Policy, Waiting};
 use super::sequence::{Sequence, SequenceId};
 use super::{Engine, unknown};
 use crate::Error;
-use crate::decoder::{Chunk, Pass};
+use crate::decoder::{Chunk, Hook, Pass};
 
 /// What happened to a sequence in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,14 +150,28 @@ impl Engine {
         Ok(batch)
     }
 
-    /// Takes the batch through the layers.
+    /// Takes the batch through the layers, under the engine's own hook.
     pub(super) fn run(&mut self, batch: &[Advance]) -> Result<(), Error> {
+        let mut own = self.hook.take();
+        let hook = own.as_mut().map(|hook| &mut **hook as &mut dyn Hook);
+        let result = self.run_under(batch, hook);
+        self.hook = own;
+        result
+    }
+
+    /// As [`Engine::run`], under `hook` alone.
+    pub(super) fn run_under(
+        &mut self,
+        batch: &[Advance],
+        hook: Option<&mut dyn Hook>,
+    ) -> Result<(), Error> {
         let sequences: Vec<&Sequence> =
             batch.iter().filter_map(|advance| self.sequences.get(&advance.id)).collect();
         let chunks: Vec<Chunk<'_>> = sequences
             .iter()
             .zip(batch)
             .map(|(sequence, advance)| Chunk {
+                sequence: advance.id.0,
                 tokens: &sequence.tokens[sequence.computed..][..advance.rows],
                 position: sequence.computed,
                 blocks: &sequence.blocks,
@@ -170,13 +184,12 @@ impl Engine {
         let cancelled = || {
             stop.load(Ordering::Relaxed) || sequences.iter().all(|sequence| sequence.is_cancelled())
         };
-        let hook = self.hook.as_mut().map(|hook| &mut **hook as &mut dyn crate::decoder::Hook);
         self.model.forward(
             &self.device,
             &mut self.workspace,
             self.pages.blocks_mut(),
             &chunks,
-            Pass { hook, cancelled: &cancelled },
+            Pass { hook: hook.map(|hook| hook as &mut dyn Hook), cancelled: &cancelled },
         )
     }
 

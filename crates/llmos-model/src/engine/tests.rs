@@ -12,7 +12,7 @@ use llmos_tensor::Isa;
 use super::*;
 use crate::ModelFiles;
 use crate::convert::FileType;
-use crate::decoder::{Place, preset_for_tests};
+use crate::decoder::{Place, Rows, preset_for_tests};
 use crate::sampler::{Sampler, SamplerOptions, log_probability};
 
 const KINDS: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Q8];
@@ -485,6 +485,56 @@ fn hooks_see_every_layer_and_change_what_they_replace() {
     changed.set_hook(None);
     let id = changed.add(&text, plain()).unwrap();
     assert_eq!(ready(&mut changed, id), expected);
+}
+
+/// Adds to one sequence after the first layer, and measures all in a direction after the second.
+struct Steering {
+    steered: u64,
+    rows: Vec<Rows>,
+    found: Arc<std::sync::Mutex<HashMap<u64, f32>>>,
+}
+
+impl Hook for Steering {
+    fn begin(&mut self, rows: &[Rows]) {
+        self.rows = rows.to_vec();
+    }
+
+    fn visit(&mut self, place: Place, values: &mut [f32], width: usize) {
+        let mut rest = values.chunks_exact_mut(width);
+        for rows in &self.rows {
+            for row in rest.by_ref().take(rows.count) {
+                match place {
+                    Place::Residual(0) if rows.sequence == self.steered => row[3] += 10.0,
+                    Place::Residual(1) => {
+                        self.found.lock().unwrap().insert(rows.sequence, row[3]);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_sequence_is_steered_among_others_and_all_are_measured() {
+    let (one, other) = (tokens(50, 5), tokens(61, 9));
+    let [expected, untouched] = [&one, &other].map(|text| alone(CacheType::F16, text));
+    let mut engine = engine(CacheType::F16);
+    let [steered, free] = [&one, &other].map(|text| engine.add(text, plain()).unwrap());
+    let found = Arc::default();
+    let hook = Steering { steered: steered.number(), rows: Vec::new(), found: Arc::clone(&found) };
+    engine.set_hook(Some(Box::new(hook)));
+    let logits = [steered, free].map(|id| ready(&mut engine, id));
+    assert_ne!(logits[0], expected);
+    assert_eq!(logits[1], untouched, "the others' bits stay");
+    let found = found.lock().unwrap();
+    assert!(found[&steered.number()] > found[&free.number()] + 5.0, "{found:?}");
+    // Who looks sees what the engine's own hook leaves.
+    let view = View { states: 1, ..View::default() };
+    let before = engine.look(&one, plain(), &view).unwrap();
+    let hook = engine.set_hook(None);
+    let after = engine.look(&one, plain(), &view).unwrap();
+    assert!(hook.is_some() && before.logits() == after.logits() && after.logits() == expected);
 }
 
 /// The pieces of a llama2.c tokenizer: a length, then score, length and bytes of each.

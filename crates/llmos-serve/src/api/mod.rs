@@ -8,10 +8,12 @@ mod completions;
 mod constraint;
 mod conversation;
 mod embeddings;
+mod lens;
 mod listing;
 mod measure;
 mod ollama;
 mod openapi;
+mod parameters;
 mod rerank;
 mod responses;
 mod sampling;
@@ -72,6 +74,8 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .merge(conversations())
         .route("/v1/next", post(measure::next))
         .route("/v1/score", post(measure::score))
+        .route("/v1/lens", post(lens::lens))
+        .route("/v1/parameters", get(parameters::parameters))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/tokenizer_info", get(tokens::info))
@@ -132,7 +136,12 @@ async fn no_method() -> Refusal {
 
 /// A JSON answer.
 fn json_response(value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    json_text(value.to_string())
+}
+
+/// A JSON answer that is written already.
+fn json_text(text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

@@ -5,10 +5,12 @@
 //! gives one up where another waits. How much of each step they get then is [`share`]'s to say.
 
 mod job;
+mod lens;
 mod queue;
 mod request;
 mod share;
 mod stops;
+mod task;
 mod writer;
 
 use std::collections::VecDeque;
@@ -22,10 +24,11 @@ use llmos_tokenizer::Tokenizer;
 
 use crate::refusal::Refusal;
 use job::{Job, tell};
+pub(crate) use lens::{Found, Glance, Lens, Progress, Raise};
 use queue::{Queue, heaviest, held};
-use share::Share;
-
 pub(crate) use request::{Dialogue, Event, Finish, Part, Pooling, Read, Request, Score};
+use share::Share;
+pub(crate) use task::{Order, Task};
 
 /// How requests share one engine.
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ pub(crate) struct SchedulerOptions {
 pub(crate) struct Scheduler {
     engine: Engine,
     tokenizer: Arc<Tokenizer>,
-    inbox: Receiver<Request>,
+    inbox: Receiver<Order>,
     slots: usize,
     spare: usize,
     queue: Queue,
@@ -48,6 +51,8 @@ pub(crate) struct Scheduler {
     running: Vec<Job>,
     /// Paged out, the longest ago first.
     away: VecDeque<Job>,
+    /// In order of arrival; the first is under way.
+    tasks: VecDeque<Box<dyn Task>>,
     n_job: u64,
     share: Share,
 }
@@ -56,7 +61,7 @@ impl Scheduler {
     pub(crate) fn new(
         engine: Engine,
         tokenizer: Arc<Tokenizer>,
-        inbox: Receiver<Request>,
+        inbox: Receiver<Order>,
         options: SchedulerOptions,
     ) -> Scheduler {
         Scheduler {
@@ -68,6 +73,7 @@ impl Scheduler {
             queue: Queue::default(),
             running: Vec::new(),
             away: VecDeque::new(),
+            tasks: VecDeque::new(),
             n_job: 0,
             share: Share::default(),
         }
@@ -78,6 +84,7 @@ impl Scheduler {
         while self.receive() {
             self.reap();
             self.admit();
+            self.go_on_with_tasks();
             if self.running.is_empty() {
                 continue;
             }
@@ -106,18 +113,34 @@ impl Scheduler {
     /// Takes what has come; waits where there is nothing to do. False once nothing can come any more
     /// and all is done.
     fn receive(&mut self) -> bool {
-        let is_idle = self.running.is_empty() && self.away.is_empty();
+        let is_idle = self.running.is_empty() && self.away.is_empty() && self.tasks.is_empty();
         if is_idle && self.queue.is_empty() {
             match self.inbox.recv() {
-                Ok(request) => self.queue.push(request),
+                Ok(order) => self.take(order),
                 Err(_) => return false,
             }
         }
         loop {
             match self.inbox.try_recv() {
-                Ok(request) => self.queue.push(request),
+                Ok(order) => self.take(order),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return true,
             }
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Request(request) => self.queue.push(*request),
+            Order::Task(task) => self.tasks.push_back(task),
+        }
+    }
+
+    /// Does a slice of the task that came first.
+    fn go_on_with_tasks(&mut self) {
+        if let Some(task) = self.tasks.front_mut()
+            && task.go_on(&mut self.engine)
+        {
+            self.tasks.pop_front();
         }
     }
 

@@ -11,6 +11,7 @@ mod embeddings;
 mod house;
 mod kept;
 mod keyed;
+mod lens;
 mod load;
 mod ollama;
 mod openapi;

@@ -13,8 +13,10 @@ mod cache;
 mod scalar;
 mod schedule;
 mod tile;
+mod weights;
 
 pub use cache::{CacheShape, CacheType, cache_load, cache_store};
+pub use weights::attention_weights;
 
 use crate::Device;
 use crate::ops::lanes;

@@ -314,3 +314,51 @@ fn spans_may_not_share_a_row() {
     let device = Device::new(Isa::SCALAR, 1);
     attention(&device, &shape, &options, &[span, span], &[0.0; 4], &mut [0.0; 4]);
 }
+
+/// The values that cached tokens have, weighted: what attention reads.
+#[test]
+fn weights_are_those_that_attention_used() {
+    let device = Device::new(Isa::detect(), 1);
+    for kind in KINDS {
+        for case in CASES {
+            let mut noise = Noise(13);
+            let shape = CacheShape { n_kv_head: case.n_kv_head, head_dim: case.dim, kind };
+            let (n_head, dim) = (case.n_head, case.dim);
+            let scale = 1.0 / (dim as f32).sqrt();
+            let (softcap, window) = (case.softcap, case.window);
+            let options = AttentionOptions { n_head, scale, softcap, window };
+            let width = n_head * dim;
+            for &(position, n_rows) in case.spans {
+                let memory = pages(Isa::detect(), &shape, position + n_rows, &mut noise);
+                let pages: Vec<&[u8]> = memory.iter().map(Vec::as_slice).collect();
+                // One row before the span's own, which is another's.
+                let q = noise.vector((n_rows + 1) * width, 2.0);
+                let span = Span { row: 1, n_rows, position, pages: &pages };
+                let mut out = vec![0.0; q.len()];
+                attention(&device, &shape, &options, &[span], &q, &mut out);
+                let (_, values) = tokens(&shape, &memory, position + n_rows);
+                let mut seen = 0;
+                attention_weights(&shape, &options, &span, &q, &mut |head, row, weights| {
+                    seen += 1;
+                    let p = position + row - 1;
+                    assert_eq!(weights.len(), p + 1, "{kind:?} {case:?}");
+                    let first = options.visible(p).start;
+                    assert!(weights[..first].iter().all(|&weight| weight == 0.0));
+                    let total: f32 = weights.iter().sum();
+                    assert!((total - 1.0).abs() < 1e-5, "{kind:?} {case:?}: {total}");
+                    let at = head * case.n_kv_head / n_head * dim;
+                    for d in 0..dim {
+                        let read: f64 = weights
+                            .iter()
+                            .zip(values.chunks(case.n_kv_head * dim))
+                            .map(|(&weight, v)| f64::from(weight) * f64::from(v[at + d]))
+                            .sum();
+                        let out = f64::from(out[row * width + head * dim + d]);
+                        assert!((read - out).abs() < 1e-5, "{kind:?} {case:?}: {read} for {out}");
+                    }
+                });
+                assert_eq!(seen, n_rows * n_head, "{kind:?} {case:?}");
+            }
+        }
+    }
+}

@@ -1,9 +1,12 @@
-//! `llmos inspect`: what a model is, before it runs.
+//! `llmos inspect`: what a model is, before it runs, and inside of it.
+
+mod histogram;
+mod lens;
 
 use std::collections::BTreeMap;
 
 use llmos_model::config::{Layer, Mlp};
-use llmos_model::decoder::CacheLayout;
+use llmos_model::decoder::{CacheLayout, Part};
 use llmos_model::{Config, ModelFiles, TensorInfo, Vocabulary};
 use llmos_tensor::DType;
 use serde::Serialize;
@@ -11,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::failure::failure;
-use crate::load::{self, Cache};
+use crate::load::{self, Cache, Compute};
 use crate::model_name;
 use crate::processors;
 use crate::terminal::{Style, Terminal, count, number_of, size};
@@ -19,9 +22,10 @@ use crate::terminal::{Style, Terminal, count, number_of, size};
 /// The small program of "a model is two files": what it takes to run the parameters.
 const PROGRAM: &str = include_str!("../../../../two-files/run.rs");
 
-/// Show what a model is: architecture, parameters, memory.
+/// Show what a model is: architecture, parameters, memory; or look inside.
 ///
-/// Nothing but headers is read, so this is quick on a model of any size.
+/// Nothing but headers is read, so this is quick on a model of any size; --lens runs the model, and
+/// --histogram reads all of its parameters.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// A model: a path or a name.
@@ -32,11 +36,38 @@ pub(crate) struct Arguments {
     /// List the metadata.
     #[arg(long)]
     metadata: bool,
-    /// Print JSON: everything.
+    /// Show what each layer would say after TEXT if the model ended with it (the logit lens): through
+    /// the final norm and the head.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        conflicts_with_all = ["tensors", "metadata", "histogram"]
+    )]
+    lens: Option<String>,
+    /// How many of the likeliest tokens of each layer.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    top: usize,
+    /// Switch a layer off, or one of its heads, and show the change in what comes next. May be given
+    /// several times. The first layer is 0, its first head 0:0.
+    #[arg(
+        long,
+        value_name = "LAYER[:HEAD]",
+        requires = "lens",
+        value_delimiter = ',',
+        value_parser = lens::parse_part
+    )]
+    off: Vec<Part>,
+    /// Show how the numbers of each tensor are distributed.
+    #[arg(long, conflicts_with_all = ["tensors", "metadata"])]
+    histogram: bool,
+    /// Print JSON: everything, or what --lens and --histogram show.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     cache: Cache,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// Memory that running takes, in bytes.
@@ -57,7 +88,13 @@ struct Total {
 }
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    if let Some(text) = &arguments.lens {
+        return lens::run(&arguments, text, terminal);
+    }
     let files = load::open(&arguments.model, terminal)?;
+    if arguments.histogram {
+        return histogram::run(&arguments, &files, terminal);
+    }
     let memory = match files.config() {
         Ok(config) => Some(memory(&files, config, &arguments.cache)?),
         Err(_) => None,

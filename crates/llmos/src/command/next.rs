@@ -183,7 +183,7 @@ fn table(report: &Report, terminal: &Terminal) -> String {
 }
 
 /// Spaces and line ends as signs that can be seen.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             ' ' => '·'.to_string(),

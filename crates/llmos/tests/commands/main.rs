@@ -18,6 +18,7 @@ mod inspect;
 mod interrupt;
 mod keeping;
 mod killed_server;
+mod lens;
 mod next;
 mod plan;
 mod postgres;
