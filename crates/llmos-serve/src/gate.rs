@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::keys::{Caller, Keys};
 use crate::refusal::Refusal;
+use crate::watch::Record;
 
 /// What is asked of everyone.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,9 @@ pub(crate) async fn watch(
     };
     let mut response = match caller {
         Ok(caller) => {
+            if let (Some(record), Some(name)) = (Record::current(), gate.keys.name(caller.owner)) {
+                record.key(name);
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }

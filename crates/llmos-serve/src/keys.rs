@@ -63,6 +63,12 @@ impl Keys {
         self.keys.is_empty()
     }
 
+    /// The name of an owner's key; none where no key is asked for.
+    pub(crate) fn name(&self, owner: u64) -> Option<&str> {
+        let number = usize::try_from(owner.checked_sub(1)?).ok()?;
+        self.keys.get(number).map(|key| key.name.as_str())
+    }
+
     /// Whose key this is; none for one that is not known. Takes as long for any key.
     pub(crate) fn find(&self, key: &str) -> Option<Caller> {
         let hash = hash(key);
@@ -99,6 +105,7 @@ mod tests {
         let two = keys.find("llmos-two").unwrap();
         assert_eq!((one.owner, one.scope), (1, Scope::Chat));
         assert_eq!((two.owner, two.scope), (2, Scope::Admin));
+        assert_eq!((keys.name(2), keys.name(0), keys.name(3)), (Some("b"), None, None));
         assert!(one.salt != two.salt && one.salt != 0 && two.salt != 0);
         for wrong in ["", "llmos-on", "llmos-one ", "LLMOS-ONE"] {
             assert_eq!(keys.find(wrong), None);

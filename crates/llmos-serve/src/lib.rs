@@ -35,9 +35,13 @@ mod refusal;
 mod models;
 mod scheduler;
 
+mod outside;
+mod watch;
+
 mod error;
 
 pub use error::Error;
 pub use keys::{Key, Keys, Scope};
-pub use models::{Load, Loaded, Models, Offer};
+pub use models::{About, Load, Loaded, Models, Offer};
+pub use outside::{Keeper, Progress, Report, Reporter, Runs, Trouble, TroubleKind, Watch};
 pub use server::{Clock, Server, ServerOptions, Stopper};

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::command::{
     bench, chat, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models,
     next, plan, prefer, pretrain, pull, reward, rm, run, score, serve, speedrun, tokenize,
-    tokenizer, watch,
+    tokenizer, top, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Run(run::Arguments),
     Chat(Box<chat::Arguments>),
     Serve(Box<serve::Arguments>),
+    Top(top::Arguments),
     Next(next::Arguments),
     Dream(dream::Arguments),
     Score(score::Arguments),

@@ -15,7 +15,7 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 48] = [
+const PER_CALL: [&str; 49] = [
     "again",
     "char",
     "count",
@@ -43,6 +43,7 @@ const PER_CALL: [&str; 48] = [
     "mfu",
     "minutes",
     "mix",
+    "once",
     "out",
     "params",
     "prompt",
@@ -251,7 +252,12 @@ pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
             };
             // Groups have no values of their own.
             let Ok(Some(values)) = matches.try_get_raw(id.as_str()) else { continue };
-            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            // A key is nobody's business, whoever looks over the shoulder.
+            let shown = |value: &std::ffi::OsStr| match id.as_str() {
+                "key" => "…".to_string(),
+                _ => value.to_string_lossy().into_owned(),
+            };
+            let values: Vec<String> = values.map(shown).collect();
             lines.push(format!("{id} = {} ({source})", values.join(" ")));
         }
         level = matches.subcommand().map(|(_, inner)| inner);

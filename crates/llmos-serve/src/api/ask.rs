@@ -15,6 +15,7 @@ use crate::models::Resident;
 use crate::refusal::Refusal;
 use crate::scheduler::{Event, Request, Ticket};
 use crate::server::Service;
+use crate::watch::Record;
 
 /// Events that a client may be behind. One that is further behind has gone, or reads too slowly.
 const BEHIND: usize = 2048;
@@ -38,6 +39,8 @@ pub(crate) struct Listener {
     cancel: Arc<AtomicBool>,
     /// Choices that are not complete.
     left: usize,
+    /// The record of the request that is answered.
+    record: Option<Arc<Record>>,
     /// The model stays while it is listened to.
     _resident: Arc<Resident>,
 }
@@ -64,6 +67,10 @@ pub(crate) async fn ask<T: Send + 'static>(
     let deadline = Instant::now() + service.options.request_time;
     let model = Fields::new(&body).text("model")?;
     let resident = service.models.get(model, &service.scheduling()).await?;
+    let record = Record::current();
+    if let Some(record) = &record {
+        record.model(&resident.id);
+    }
     let (events, receiver) = mpsc::channel(BEHIND);
     let cancel = Arc::new(AtomicBool::new(false));
     let mut listener = Listener {
@@ -71,6 +78,7 @@ pub(crate) async fn ask<T: Send + 'static>(
         first: VecDeque::new(),
         cancel: cancel.clone(),
         left: 0,
+        record,
         _resident: resident.clone(),
     };
     let ask = Ask { service, resident, caller, ticket, deadline, events, cancel };
@@ -149,7 +157,7 @@ impl Listener {
     /// As [`Listener::next`].
     pub(crate) async fn begin(&mut self) -> Result<(), Refusal> {
         match self.events.recv().await {
-            Some(Event::Failed(refusal)) => Err(refusal),
+            Some(Event::Failed(refusal)) => self.heard(Event::Failed(refusal)).map(|_| ()),
             Some(event) => {
                 self.first.push_back(event);
                 Ok(())
@@ -176,6 +184,9 @@ impl Listener {
     }
 
     fn heard(&mut self, event: Event) -> Result<Event, Refusal> {
+        if let Some(record) = &self.record {
+            record.heard(&event);
+        }
         match event {
             Event::Failed(refusal) => Err(refusal),
             Event::End { .. } => {

@@ -7,14 +7,13 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::json_response;
+use crate::models::Standing;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
 /// All models.
 pub(crate) async fn all(State(service): State<Arc<Service>>) -> Response {
-    let models = service.models.list();
-    let data: Vec<Value> =
-        models.iter().map(|(id, created)| entry(&service, id, *created)).collect();
+    let data: Vec<Value> = service.models.standings().iter().map(entry).collect();
     json_response(&json!({ "object": "list", "data": data }))
 }
 
@@ -23,18 +22,32 @@ pub(crate) async fn one(
     State(service): State<Arc<Service>>,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    let models = service.models.list();
-    match models.iter().find(|(known, _)| *known == id) {
-        Some((id, created)) => Ok(json_response(&entry(&service, id, *created))),
-        None => Err(service.models.unknown(&id)),
-    }
+    of(&service, &id).map(|entry| json_response(&entry))
 }
 
-fn entry(service: &Service, id: &str, created: u64) -> Value {
-    let mut entry = json!({ "id": id, "object": "model", "created": created, "owned_by": "llmos" });
-    let context = service.models.loaded_context(id);
-    entry["loaded"] = context.is_some().into();
-    if let Some(context) = context {
+/// A model's entry.
+///
+/// # Errors
+/// No such model.
+pub(crate) fn of(service: &Service, id: &str) -> Result<Value, Refusal> {
+    let standings = service.models.standings();
+    let found = standings.iter().find(|standing| standing.id == id);
+    found.map(entry).ok_or_else(|| service.models.unknown(id))
+}
+
+fn entry(standing: &Standing) -> Value {
+    let mut entry = json!({
+        "id": standing.id,
+        "object": "model",
+        "created": standing.created,
+        "owned_by": "llmos",
+        "loaded": standing.loaded.is_some(),
+        "adapters": [],
+    });
+    if let (Value::Object(entry), Value::Object(about)) = (&mut entry, standing.about.to_json()) {
+        entry.extend(about);
+    }
+    if let Some(context) = standing.loaded {
         entry["max_model_len"] = context.into();
     }
     entry

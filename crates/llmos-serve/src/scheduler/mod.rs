@@ -4,6 +4,7 @@
 //! The engine's own policy batches: conversations that are written go on while long prompts fill
 //! the rest of each batch. What is decided here is who has a place in the engine at all.
 
+mod gauges;
 mod job;
 mod queue;
 mod request;
@@ -13,13 +14,14 @@ mod writer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llmos_model::engine::Event as EngineEvent;
 use llmos_model::{Engine, Error};
 use llmos_tokenizer::Tokenizer;
 
 use crate::refusal::Refusal;
+pub(crate) use gauges::Gauges;
 use job::{Job, tell};
 use queue::Queue;
 pub(crate) use request::{Dialogue, Event, Finish, Part, Read, Request, Score, Ticket};
@@ -31,6 +33,8 @@ pub(crate) struct SchedulerOptions {
     pub(crate) slots: usize,
     /// Memory for sequences that had to give theirs in the engine to others, in bytes.
     pub(crate) spare: usize,
+    /// How long a request waits for the memory of a model that is to be loaded.
+    pub(crate) patience: Duration,
 }
 
 /// Owns an engine, and runs what it is asked for until nobody can ask any more.
@@ -46,6 +50,7 @@ pub(crate) struct Scheduler {
     /// Paged out, the longest ago first.
     away: VecDeque<Job>,
     n_job: u64,
+    gauges: Arc<Gauges>,
 }
 
 impl Scheduler {
@@ -54,6 +59,7 @@ impl Scheduler {
         tokenizer: Arc<Tokenizer>,
         inbox: Receiver<Request>,
         options: SchedulerOptions,
+        gauges: Arc<Gauges>,
     ) -> Scheduler {
         Scheduler {
             engine,
@@ -65,6 +71,7 @@ impl Scheduler {
             running: Vec::new(),
             away: VecDeque::new(),
             n_job: 0,
+            gauges,
         }
     }
 
@@ -73,6 +80,7 @@ impl Scheduler {
         while self.receive() {
             self.reap();
             self.admit();
+            self.show();
             if self.running.is_empty() {
                 continue;
             }
@@ -94,11 +102,18 @@ impl Scheduler {
         }
     }
 
+    /// Says how it stands to whoever looks.
+    fn show(&self) {
+        let running = self.running.iter().map(Job::width).sum();
+        self.gauges.set(self.queue.len(), running, self.away.len(), self.engine.blocks());
+    }
+
     /// Takes what has come; waits where there is nothing to do. False once nothing can come any more
     /// and all is done.
     fn receive(&mut self) -> bool {
         let is_idle = self.running.is_empty() && self.away.is_empty();
         if is_idle && self.queue.is_empty() {
+            self.show();
             match self.inbox.recv() {
                 Ok(request) => self.queue.push(request),
                 Err(_) => return false,
@@ -234,6 +249,7 @@ impl Scheduler {
             return;
         }
         tracing::debug!(job = job.number, "paged out");
+        self.gauges.paged_out();
         match job.page_out(&mut self.engine, &mut self.spare) {
             Ok(()) => self.away.push_back(job),
             Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),

@@ -12,7 +12,7 @@ use llmos_model::sampler::{Sampler, SamplerOptions};
 use llmos_model::{
     Device, Engine, EngineOptions, GgufVocabulary, Isa, Model, ModelFiles, Vocabulary,
 };
-use llmos_serve::{Loaded, Models, Offer, Server, ServerOptions, Stopper};
+use llmos_serve::{About, Loaded, Models, Offer, Server, ServerOptions, Stopper};
 use llmos_tokenizer::{GgufVocab, Tokenizer};
 
 pub(crate) fn repository(path: &str) -> PathBuf {
@@ -110,7 +110,7 @@ pub(crate) const NOW: i64 = 1_795_775_940;
 /// Offers a model under a name.
 pub(crate) fn offer(id: &str, bytes: u64, kind: Kind, engine: EngineOptions) -> Offer {
     let load = Box::new(move || Ok(load(kind, engine.clone())));
-    Offer { id: id.to_string(), bytes, created: 1_700_000_000, load }
+    Offer { id: id.to_string(), bytes, created: 1_700_000_000, about: About::default(), load }
 }
 
 /// A server of one model.

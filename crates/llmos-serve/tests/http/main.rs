@@ -8,4 +8,7 @@ mod completions;
 mod doors;
 mod house;
 mod load;
+mod models;
+mod runs;
 mod tools;
+mod watching;

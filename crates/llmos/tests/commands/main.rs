@@ -27,4 +27,6 @@ mod settings;
 mod speedrun;
 mod tokenize;
 mod tokenizer;
+mod top;
 mod watch;
+mod watching;
