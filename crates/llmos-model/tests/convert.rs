@@ -3,6 +3,7 @@
 // The lint spares test functions, but not what they call.
 #![allow(clippy::unwrap_used)]
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use llmos_model::convert::{Conversion, Converted, FileType, OutputVocabulary, convert};
@@ -47,6 +48,7 @@ fn run(
     let converted = convert(&files, output, &conversion, &mut |done, total| {
         assert!(done > last.0 && done <= total);
         last = (done, total);
+        ControlFlow::Continue(())
     })?;
     assert_eq!(last, (converted.tensor_bytes, converted.tensor_bytes));
     Ok(converted)
@@ -136,6 +138,21 @@ fn bytes_do_not_depend_on_threads() {
         let (a, b) = (ModelFiles::open(&input).unwrap().vocabulary(), files.vocabulary());
         assert_eq!(a.unwrap(), b.unwrap());
     }
+}
+
+#[test]
+fn a_conversion_that_is_ended_leaves_nothing() {
+    let scratch = TempDir::new("ended");
+    let files = ModelFiles::open(&repository("models/stories260K.gguf")).unwrap();
+    let (file_type, vocabulary) = (FileType::F16, OutputVocabulary::AsInput);
+    let conversion = Conversion { file_type, vocabulary, threads: 2.try_into().unwrap() };
+    let mut told = 0;
+    let ended = convert(&files, &scratch.0.join("out.gguf"), &conversion, &mut |_, _| {
+        told += 1;
+        if told < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
+    assert_eq!((told, std::fs::read_dir(&scratch.0).unwrap().count()), (3, 0));
 }
 
 #[test]

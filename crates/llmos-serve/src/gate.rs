@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use crate::keyring::Keyring;
 use crate::keys::{Caller, Scope};
 use crate::refusal::Refusal;
+use crate::watch::Record;
 
 /// What is asked of everyone.
 pub(crate) struct Gate {
@@ -40,6 +41,9 @@ pub(crate) async fn watch(
     };
     let mut response = match caller {
         Ok(caller) => {
+            if let (Some(record), Some(name)) = (Record::current(), gate.keyring.name(caller)) {
+                record.key(&name);
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }

@@ -96,6 +96,11 @@ impl Keyring {
         found.map(|(name, _)| name).ok_or_else(Refusal::unknown_key)
     }
 
+    /// The name of a caller's key; none where no key is asked for.
+    pub(crate) fn name(&self, caller: Caller) -> Option<Arc<str>> {
+        self.state().keys.of_owner(caller.owner).map(|(name, _)| name)
+    }
+
     /// How much a caller may do.
     pub(crate) fn quota(&self, caller: Caller) -> Quota {
         let found = self.state().keys.of_owner(caller.owner);

@@ -45,11 +45,15 @@ mod models;
 mod parameters;
 mod scheduler;
 
+mod outside;
+mod watch;
+
 mod error;
 
 pub use api::{ResponseMemory, ResponseStore};
 pub use archive::Archive;
 pub use error::Error;
 pub use keys::{Key, Keys, Quota, Scope};
-pub use models::{Load, Loaded, LoadedAdapter, Models, Offer};
+pub use models::{About, Load, Loaded, LoadedAdapter, Models, Offer};
+pub use outside::{Keeper, Progress, Report, Reporter, Runs, Trouble, TroubleKind, Watch};
 pub use server::{Clock, Server, ServerOptions, Stopper};

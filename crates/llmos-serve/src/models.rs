@@ -1,19 +1,28 @@
 //! The models that a server has: loaded when they are first asked for, within a budget of memory, and
-//! let go of when their memory is needed and nobody uses them.
+//! let go of when their memory is needed, or nobody has used them for some time.
+//!
+//! Whoever uses a model holds it. One that is replaced or let go of takes no new requests and ends with
+//! its last answer; its memory counts until then, so one that does not fit beside it waits.
+
+mod about;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use llmos_model::grammar::{Grammar, GrammarSource, GrammarVocabulary};
 use llmos_model::{Adapter, Config, Engine};
 use llmos_tokenizer::{Special, Tokenizer};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::parameters::Parameters;
 use crate::refusal::Refusal;
-use crate::scheduler::{Order, Request, Scheduler, SchedulerOptions, Task};
+use crate::scheduler::{Gauges, Order, Request, Scheduler, SchedulerOptions, Task};
+pub use about::About;
+use memory::{Memory, Share};
 
 /// A model in memory.
 pub struct Loaded {
@@ -23,8 +32,6 @@ pub struct Loaded {
     pub tokenizer: Arc<Tokenizer>,
     /// Its chat template; none where it was not made to be talked with.
     pub template: Option<String>,
-    /// What its file is known by, `sha256:…`; answers that are stored name it.
-    pub digest: Option<String>,
     /// What can be added to its weights, request by request.
     pub adapters: Vec<LoadedAdapter>,
 }
@@ -49,29 +56,47 @@ pub struct Offer {
     pub id: String,
     /// Memory that it will take, weights and cache together.
     pub bytes: u64,
-    /// Seconds since 1970 when its file was made.
+    /// Seconds since 1970 when its files came here, or were last written.
     pub created: u64,
     /// Names of the adapters that are loaded with it.
     pub adapters: Vec<String>,
+    /// What else is known of it.
+    pub about: About,
     /// Loads it.
     pub load: Load,
 }
 
 /// The models of a server.
 pub struct Models {
-    budget: Option<u64>,
+    memory: Arc<Memory>,
     /// In the order that they were offered; the first is the one of who names none.
     shelf: RwLock<Vec<Arc<Slot>>>,
-    /// One model is loaded at a time, so that the budget holds.
-    loading: Mutex<()>,
+    /// One model is loaded at a time, in the order that they were asked for.
+    loading: Arc<Mutex<()>>,
     clock: AtomicU64,
+    start: Instant,
 }
 
 struct Slot {
     offer: Offer,
-    resident: Mutex<Option<Arc<Resident>>>,
+    place: Arc<Mutex<Option<Arc<Resident>>>>,
     /// When it was last asked for, by the clock of [`Models`].
     used: AtomicU64,
+    /// When it was last seen in use, in milliseconds since [`Models`] began.
+    seen: AtomicU64,
+    gauges: Arc<Gauges>,
+}
+
+/// How a model stands.
+pub(crate) struct Standing {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) about: About,
+    /// Ids of its adapters.
+    pub(crate) adapters: Vec<String>,
+    /// The context that it was loaded with; none where it is not loaded.
+    pub(crate) loaded: Option<usize>,
+    pub(crate) gauges: Arc<Gauges>,
 }
 
 /// A model that runs on a thread of its own.
@@ -79,7 +104,7 @@ pub(crate) struct Resident {
     pub(crate) id: String,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<String>,
-    pub(crate) digest: Option<String>,
+    pub(crate) about: About,
     pub(crate) vocab_size: usize,
     /// Numbers of a state.
     pub(crate) d_model: usize,
@@ -99,21 +124,31 @@ pub(crate) struct Resident {
     _base: Option<Arc<Resident>>,
 }
 
+/// How long a model that was let go of may take to give its memory back, before another is let go of.
+const BREATH: Duration = Duration::from_millis(200);
+
 impl Models {
     /// No models yet; all that are loaded take at most `budget` bytes, if there is one.
     pub fn new(budget: Option<u64>) -> Models {
         Models {
-            budget,
+            memory: Memory::new(budget),
             shelf: RwLock::default(),
-            loading: Mutex::new(()),
+            loading: Arc::default(),
             clock: AtomicU64::new(0),
+            start: Instant::now(),
         }
     }
 
     /// Offers a model. One of the same id is replaced: who uses it goes on with it, who asks from now
-    /// on gets the new one.
+    /// on gets the new one, as soon as there is room for it.
     pub fn offer(&self, offer: Offer) {
-        let slot = Arc::new(Slot { offer, resident: Mutex::new(None), used: AtomicU64::new(0) });
+        let slot = Arc::new(Slot {
+            offer,
+            place: Arc::default(),
+            used: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            gauges: Arc::default(),
+        });
         let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
         match shelf.iter_mut().find(|old| old.offer.id == slot.offer.id) {
             Some(old) => *old = slot,
@@ -125,63 +160,24 @@ impl Models {
         self.shelf.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ids with the times that their files were made, in the order that they were offered.
-    pub(crate) fn list(&self) -> Vec<(String, u64)> {
-        let slots = self.slots();
-        slots.iter().map(|slot| (slot.offer.id.clone(), slot.offer.created)).collect()
+    /// How each model stands, in the order that they were offered.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        self.slots().iter().map(|slot| slot.standing()).collect()
+    }
+
+    /// A model's context, where it is loaded.
+    pub(crate) fn loaded_context(&self, id: &str) -> Option<usize> {
+        self.slots().iter().find(|slot| slot.offer.id == id)?.standing().loaded
+    }
+
+    /// Bytes that loaded models take, those that are ending included, and that they may take.
+    pub(crate) fn memory(&self) -> (u64, Option<u64>) {
+        (self.memory.taken(), self.memory.budget())
     }
 
     /// What is said of an id that is no model's, with the nearest ones.
     pub(crate) fn unknown(&self, id: &str) -> Refusal {
         unknown(id, &self.slots())
-    }
-
-    /// A model's context, where it is loaded.
-    pub(crate) fn loaded_context(&self, id: &str) -> Option<usize> {
-        let slot = self.slots().into_iter().find(|slot| slot.offer.id == id)?;
-        let resident = slot.resident.try_lock().ok()?;
-        resident.as_ref().map(|resident| resident.context)
-    }
-
-    /// Lets go of the model of that id, or that it is an adapter of, unless somebody uses it.
-    pub(crate) fn let_go(&self, id: &str) {
-        let base = self.adapter_of(id).map(|(base, _)| base);
-        let id = base.as_deref().unwrap_or(id);
-        let slot = self.slots().into_iter().find(|slot| slot.offer.id.eq_ignore_ascii_case(id));
-        if let Some(slot) = slot
-            && let Ok(mut place) = slot.resident.try_lock()
-            && place.as_ref().is_some_and(|resident| Arc::strong_count(resident) == 1)
-        {
-            *place = None;
-            tracing::info!(model = id, "let go of");
-        }
-    }
-
-    /// True if there is a model, or an adapter of one, by that id.
-    pub(crate) fn has(&self, id: &str) -> bool {
-        self.slots().iter().any(|slot| slot.offer.id.eq_ignore_ascii_case(id))
-            || self.adapter_of(id).is_some()
-    }
-
-    /// Ids of the adapters of the model with that id.
-    pub(crate) fn adapters(&self, id: &str) -> Vec<String> {
-        let slot = self.slots().into_iter().find(|slot| slot.offer.id == id);
-        let names = slot.iter().flat_map(|slot| &slot.offer.adapters);
-        names.map(|name| format!("{id}:{name}")).collect()
-    }
-
-    /// The model of that id, or the one that it is an adapter of, loaded if it is not; the first one
-    /// where none is named.
-    pub(crate) async fn get(
-        &self,
-        id: Option<&str>,
-        options: &SchedulerOptions,
-    ) -> Result<Arc<Resident>, Refusal> {
-        let Some((base, name)) = id.and_then(|id| self.adapter_of(id)) else {
-            return self.base(id, options).await;
-        };
-        let base = self.base(Some(&base), options).await?;
-        base.beside(&name).ok_or_else(|| self.unknown(&format!("{}:{name}", base.id)))
     }
 
     /// The model and the adapter that an id names, where it is no model's own.
@@ -201,11 +197,8 @@ impl Models {
         })
     }
 
-    async fn base(
-        &self,
-        id: Option<&str>,
-        options: &SchedulerOptions,
-    ) -> Result<Arc<Resident>, Refusal> {
+    /// The model of that id, else the one whose id differs in case alone; the first where none is named.
+    fn find(&self, id: Option<&str>) -> Result<Arc<Slot>, Refusal> {
         let slots = self.slots();
         let found = match id {
             None | Some("") => slots.first(),
@@ -214,82 +207,229 @@ impl Models {
                 .find(|slot| slot.offer.id == id)
                 .or_else(|| slots.iter().find(|slot| slot.offer.id.eq_ignore_ascii_case(id))),
         };
-        let Some(slot) = found else { return Err(unknown(id.unwrap_or_default(), &slots)) };
-        slot.used.store(self.clock.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let mut place = slot.resident.lock().await;
-        // A thread that ended early is no reason to say no for ever.
-        if let Some(resident) = place.as_ref().filter(|resident| !resident.thread.is_finished()) {
-            return Ok(resident.clone());
-        }
-        *place = None;
-        let _one = self.loading.lock().await;
-        self.make_room(slot, &slots)?;
-        let (loading, options) = (slot.clone(), options.clone());
-        let loaded = tokio::task::spawn_blocking(move || {
-            let loaded = (loading.offer.load)()?;
-            Resident::start(&loading.offer.id, loaded, options)
-        });
-        let resident = match loaded.await {
-            Ok(Ok(resident)) => Arc::new(resident),
-            Ok(Err(message)) => {
-                tracing::error!(model = slot.offer.id, reason = message, "cannot be loaded");
-                return Err(Refusal::unavailable(
-                    format!("the model {:?} cannot be loaded: {message}", slot.offer.id),
-                    "GET /v1/models lists the others",
-                ));
-            }
-            Err(_) => return Err(Refusal::broken("loading a model ended early")),
-        };
-        tracing::info!(model = slot.offer.id, "loaded");
-        *place = Some(resident.clone());
-        Ok(resident)
+        found.cloned().ok_or_else(|| unknown(id.unwrap_or_default(), &slots))
     }
 
-    /// Lets go of models that nobody uses, the longest unused first, until there is room.
-    fn make_room(&self, wanted: &Arc<Slot>, slots: &[Arc<Slot>]) -> Result<(), Refusal> {
-        let Some(budget) = self.budget else { return Ok(()) };
-        let mut taken = wanted.offer.bytes;
-        if taken > budget {
+    /// The model of that id, or the one that it is an adapter of, loaded if it is not; the first one
+    /// where none is named. Loading goes on
+    /// even if nobody waits for it any more, so that an impatient client does not begin it for ever anew.
+    pub(crate) async fn get(
+        &self,
+        id: Option<&str>,
+        options: &SchedulerOptions,
+    ) -> Result<Arc<Resident>, Refusal> {
+        let beside = id.and_then(|id| self.adapter_of(id));
+        let base = beside.as_ref().map(|(base, _)| base.as_str()).or(id);
+        let waiting = tokio::time::timeout(options.patience, self.wait_for(base, options)).await;
+        let resident = waiting.unwrap_or_else(|_| {
+            Err(Refusal::unavailable(
+                "the model could not be loaded in time: memory is taken by models that are in use",
+                "try again after the seconds in Retry-After",
+            ))
+        })?;
+        match beside {
+            None => Ok(resident),
+            Some((_, name)) => {
+                let id = format!("{}:{name}", resident.id);
+                resident.beside(&name).ok_or_else(|| self.unknown(&id))
+            }
+        }
+    }
+
+    async fn wait_for(
+        &self,
+        id: Option<&str>,
+        options: &SchedulerOptions,
+    ) -> Result<Arc<Resident>, Refusal> {
+        loop {
+            let slot = self.find(id)?;
+            slot.used.store(self.clock.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            slot.seen.store(self.now(), Ordering::Relaxed);
+            let mut place = slot.place.clone().lock_owned().await;
+            // A thread that ended early is no reason to say no for ever.
+            if let Some(resident) = place.as_ref().filter(|resident| !resident.is_over()) {
+                return Ok(resident.clone());
+            }
+            *place = None;
+            let one = self.loading.clone().lock_owned().await;
+            let Some(share) = self.make_room(&slot).await? else { continue };
+            let loading = load(slot, place, one, share, options.clone());
+            let loaded = tokio::spawn(loading).await;
+            return loaded.unwrap_or_else(|_| Err(Refusal::broken("loading a model ended early")));
+        }
+    }
+
+    /// True if there is a model, or an adapter of one, by that id.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.find(Some(id)).is_ok() || self.adapter_of(id).is_some()
+    }
+
+    /// The id of the model that an id means.
+    pub(crate) fn id_of(&self, id: &str) -> Result<String, Refusal> {
+        self.find(Some(id)).map(|slot| slot.offer.id.clone())
+    }
+
+    /// Lets go of a model: who uses it goes on with it.
+    pub(crate) async fn unload(&self, id: &str) -> Result<(), Refusal> {
+        let slot = self.find(Some(id))?;
+        if slot.place.lock().await.take().is_some() {
+            tracing::info!(model = slot.offer.id, "let go of");
+        }
+        Ok(())
+    }
+
+    /// Lets go of the model of that id, or that it is an adapter of, unless somebody uses it.
+    pub(crate) fn release(&self, id: &str) {
+        let base = self.adapter_of(id).map(|(base, _)| base);
+        let Ok(slot) = self.find(Some(base.as_deref().unwrap_or(id))) else { return };
+        if let Ok(mut place) = slot.place.try_lock()
+            && place.as_ref().is_some_and(|resident| !resident.is_used())
+        {
+            *place = None;
+            tracing::info!(model = slot.offer.id, "let go of");
+        }
+    }
+
+    /// Lets go of models that nobody has used for so long.
+    pub(crate) fn let_go_of_unused(&self, keep_alive: Duration) {
+        let now = self.now();
+        for slot in self.slots() {
+            let Ok(mut place) = slot.place.try_lock() else { continue };
+            let Some(resident) = place.as_ref() else { continue };
+            if resident.is_used() {
+                slot.seen.store(now, Ordering::Relaxed);
+            } else if u128::from(now.saturating_sub(slot.seen.load(Ordering::Relaxed)))
+                >= keep_alive.as_millis()
+            {
+                *place = None;
+                tracing::info!(model = slot.offer.id, "let go of, unused");
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Memory for a model. Those that nobody uses are let go of, the longest unused first; where that is
+    /// not enough, it waits for those that are used. None where another of its id was offered meanwhile.
+    async fn make_room(&self, wanted: &Arc<Slot>) -> Result<Option<Share>, Refusal> {
+        let (id, bytes) = (&wanted.offer.id, wanted.offer.bytes);
+        if let Some(budget) = self.memory.budget().filter(|&budget| bytes > budget) {
             return Err(Refusal::unavailable(
                 format!(
-                    "the model {:?} takes {taken} bytes of memory, and the budget is {budget}",
-                    wanted.offer.id
+                    "the model {id:?} takes {bytes} bytes of memory, and the budget is {budget}"
                 ),
                 "start the server with more --memory",
             ));
         }
-        let mut idle = BTreeMap::new();
-        for slot in slots.iter().filter(|slot| !Arc::ptr_eq(slot, wanted)) {
-            let Ok(place) = slot.resident.try_lock() else { continue };
-            if let Some(resident) = place.as_ref() {
-                taken = taken.saturating_add(slot.offer.bytes);
-                // Whoever uses it holds it.
-                if Arc::strong_count(resident) == 1 {
-                    idle.insert(slot.used.load(Ordering::Relaxed), slot);
-                }
+        let mut more = 0;
+        loop {
+            let slots = self.slots();
+            if !slots.iter().any(|slot| Arc::ptr_eq(slot, wanted)) {
+                return Ok(None);
+            }
+            if let Some(share) = self.memory.take(bytes) {
+                return Ok(Some(share));
+            }
+            self.let_go(&slots, bytes, more);
+            // Those that end give their memory back a moment later.
+            let is_freed = tokio::time::timeout(BREATH, self.memory.freed()).await.is_ok();
+            more = usize::from(!is_freed);
+        }
+    }
+
+    /// Lets go of models that nobody uses until those that stay leave `bytes` free, and of `more`.
+    fn let_go(&self, slots: &[Arc<Slot>], bytes: u64, more: usize) {
+        let Some(budget) = self.memory.budget() else { return };
+        let (mut held, mut idle) = (bytes, BTreeMap::new());
+        for slot in slots {
+            let Ok(place) = slot.place.try_lock() else { continue };
+            let Some(resident) = place.as_ref() else { continue };
+            held = held.saturating_add(slot.offer.bytes);
+            if !resident.is_used() {
+                idle.insert(slot.used.load(Ordering::Relaxed), slot);
             }
         }
-        while taken > budget {
-            let Some((_, slot)) = idle.pop_first() else {
-                return Err(Refusal::unavailable(
-                    "all memory is taken by models that are in use",
-                    "try again after the seconds in Retry-After",
-                ));
-            };
-            if let Ok(mut place) = slot.resident.try_lock() {
-                *place = None;
-                taken -= slot.offer.bytes;
-                tracing::info!(model = slot.offer.id, "let go of");
+        let mut more = more;
+        while held > budget || more > 0 {
+            let Some((_, slot)) = idle.pop_first() else { return };
+            let Ok(mut place) = slot.place.try_lock() else { continue };
+            if held <= budget {
+                more -= 1;
             }
+            *place = None;
+            held = held.saturating_sub(slot.offer.bytes);
+            tracing::info!(model = slot.offer.id, "let go of, for another");
         }
-        Ok(())
+    }
+}
+
+impl Slot {
+    fn standing(&self) -> Standing {
+        // One that is being loaded is not there yet.
+        let place = self.place.try_lock().ok();
+        let resident = place.as_ref().and_then(|place| place.as_ref());
+        Standing {
+            id: self.offer.id.clone(),
+            created: self.offer.created,
+            about: self.offer.about.clone(),
+            adapters: self
+                .offer
+                .adapters
+                .iter()
+                .map(|name| format!("{}:{name}", self.offer.id))
+                .collect(),
+            loaded: resident.map(|resident| resident.context),
+            gauges: self.gauges.clone(),
+        }
+    }
+}
+
+/// Loads a model into its place.
+async fn load(
+    slot: Arc<Slot>,
+    mut place: OwnedMutexGuard<Option<Arc<Resident>>>,
+    _one: OwnedMutexGuard<()>,
+    share: Share,
+    options: SchedulerOptions,
+) -> Result<Arc<Resident>, Refusal> {
+    let loading = slot.clone();
+    let loaded = tokio::task::spawn_blocking(move || {
+        let loaded = (loading.offer.load)()?;
+        Resident::start(&loading.offer, loaded, options, loading.gauges.clone(), share)
+    });
+    let id = &slot.offer.id;
+    match loaded.await {
+        Ok(Ok(resident)) => {
+            tracing::info!(model = id, "loaded");
+            let resident = Arc::new(resident);
+            *place = Some(resident.clone());
+            Ok(resident)
+        }
+        Ok(Err(message)) => {
+            tracing::error!(model = id, reason = message, "cannot be loaded");
+            Err(Refusal::unavailable(
+                format!("the model {id:?} cannot be loaded: {message}"),
+                "GET /v1/models lists the others",
+            ))
+        }
+        Err(_) => Err(Refusal::broken("loading a model ended early")),
     }
 }
 
 impl Resident {
-    /// Starts the thread that owns the engine; it ends when this value and all requests are gone.
-    fn start(id: &str, loaded: Loaded, options: SchedulerOptions) -> Result<Resident, String> {
-        let Loaded { mut engine, tokenizer, template, digest, adapters } = loaded;
+    /// Starts the thread that owns the engine; it ends when this value and all requests are gone, and
+    /// with it the engine's memory.
+    fn start(
+        offer: &Offer,
+        loaded: Loaded,
+        options: SchedulerOptions,
+        gauges: Arc<Gauges>,
+        share: Share,
+    ) -> Result<Resident, String> {
+        let id = &offer.id;
+        let Loaded { mut engine, tokenizer, template, adapters } = loaded;
         for LoadedAdapter { adapter, .. } in &adapters {
             engine.introduce(adapter.clone()).map_err(|error| error.to_string())?;
         }
@@ -303,13 +443,16 @@ impl Resident {
         let words = tokenizer.clone();
         let thread = std::thread::Builder::new()
             .name(format!("model {id}"))
-            .spawn(move || Scheduler::new(engine, words, inbox, options).run())
+            .spawn(move || {
+                Scheduler::new(engine, words, inbox, options, gauges).run();
+                drop(share);
+            })
             .map_err(|error| error.to_string())?;
         Ok(Resident {
             id: id.to_string(),
             tokenizer,
             template,
-            digest,
+            about: offer.about.clone(),
             vocab_size,
             d_model,
             context,
@@ -331,7 +474,7 @@ impl Resident {
             id: format!("{}:{name}", self.id),
             tokenizer: self.tokenizer.clone(),
             template: found.template.clone().or_else(|| self.template.clone()),
-            digest: self.digest.clone(),
+            about: self.about.clone(),
             vocab_size: self.vocab_size,
             d_model: self.d_model,
             context: self.context,
@@ -344,6 +487,16 @@ impl Resident {
             adapters: Vec::new(),
             _base: Some(self.clone()),
         }))
+    }
+
+    /// True while a request holds it, beside its place on the shelf.
+    fn is_used(self: &Arc<Resident>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+
+    /// True once its thread has ended, which it should not while this value is there.
+    fn is_over(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Asks the model's thread.
@@ -455,7 +608,14 @@ mod tests {
 
     fn offer(id: &str, bytes: u64) -> Offer {
         let load = Box::new(|| Err("no file".to_string()));
-        Offer { id: id.into(), bytes, created: 0, adapters: Vec::new(), load }
+        Offer {
+            id: id.into(),
+            bytes,
+            created: 0,
+            adapters: Vec::new(),
+            about: About::default(),
+            load,
+        }
     }
 
     #[test]

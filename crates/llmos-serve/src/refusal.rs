@@ -7,6 +7,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+/// Why an answer says no, as one word, for whoever counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason(pub(crate) &'static str);
+
 /// An answer that says no.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
@@ -322,6 +326,11 @@ impl Refusal {
         refusal.about("messages")
     }
 
+    /// What it is, as one word.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.code.unwrap_or(self.kind)
+    }
+
     /// As JSON.
     pub(crate) fn to_json(&self) -> Value {
         json!({
@@ -368,6 +377,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.to_json().to_string()));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Reason(self.reason()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after {

@@ -4,9 +4,9 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
@@ -20,8 +20,10 @@ use crate::gate::Gate;
 use crate::keyring::{self, Keyring};
 use crate::keys::{Caller, Keys};
 use crate::models::Models;
+use crate::outside::{Keeper, Reporter, Runs};
 use crate::refusal::Refusal;
 use crate::scheduler::SchedulerOptions;
+use crate::watch::Metrics;
 
 /// The local time, as seconds since 1970-01-01 00:00.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -62,10 +64,20 @@ pub struct ServerOptions {
     pub spare_bytes: usize,
     /// What chat templates that tell the time are told.
     pub clock: Option<Clock>,
-    /// Models to load before they are asked for.
+    /// Models to load before they are asked for. The server is not ready before they are.
     pub preload: Vec<String>,
     /// Where responses are kept, so that the next can go on from them.
     pub responses: Arc<dyn ResponseStore>,
+    /// Time after which a model that nobody uses is let go of; none keeps it until its memory is needed.
+    pub keep_alive: Option<Duration>,
+    /// Who brings models and makes them; without one neither can be asked for.
+    pub keeper: Option<Arc<dyn Keeper>>,
+    /// Training runs that may be looked at.
+    pub runs: Option<Arc<dyn Runs>>,
+    /// Is told of each request once it is over.
+    pub report: Option<Reporter>,
+    /// Measures the memory of the process, for `/metrics`.
+    pub process_bytes: Option<fn() -> Option<u64>>,
 }
 
 impl Default for ServerOptions {
@@ -90,6 +102,11 @@ impl Default for ServerOptions {
             clock: None,
             preload: Vec::new(),
             responses: Arc::new(ResponseMemory::default()),
+            keep_alive: None,
+            keeper: None,
+            runs: None,
+            report: None,
+            process_bytes: None,
         }
     }
 }
@@ -131,6 +148,12 @@ pub(crate) struct Service {
     /// The cookie of the page's sessions.
     pub(crate) cookie: String,
     flights: Arc<Flights>,
+    pub(crate) metrics: Metrics,
+    /// Held while a model is pulled or converted: one at a time.
+    pub(crate) chore: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) began: SystemTime,
+    /// Models that are to be loaded before the server is ready.
+    awaited: Mutex<Vec<String>>,
     is_stopping: AtomicBool,
 }
 
@@ -170,11 +193,15 @@ impl Server {
         };
         let service = Arc::new(Service {
             models,
+            awaited: Mutex::new(options.preload.clone()),
             options,
             ids: Ids::default(),
             keyring,
             cookie,
             flights: Arc::default(),
+            metrics: Metrics::default(),
+            chore: Arc::default(),
+            began: SystemTime::now(),
             is_stopping: AtomicBool::new(false),
         });
         Ok(Server { listener, address, service, gate, stop: Arc::new(Notify::new()) })
@@ -222,6 +249,7 @@ impl Server {
                 .map_err(|source| Error::System { operation: "listen", source })?;
             tokio::spawn(preload(service.clone()));
             tokio::spawn(follow_keys(service.clone()));
+            tokio::spawn(tidy_up(service.clone()));
             let stopping = || service.is_stopping.store(true, Ordering::Relaxed);
             connection::serve(listener, router, limits, &stop, stopping).await;
             Ok(())
@@ -242,7 +270,20 @@ async fn preload(service: Arc<Service>) {
     for id in &service.options.preload {
         if let Err(refusal) = service.models.get(Some(id.as_str()), &service.scheduling()).await {
             tracing::error!(model = id, reason = refusal.message, "not loaded ahead");
+            // Whoever runs it sees at /readyz that it is not what it was to be.
+            continue;
         }
+        service.lock_awaited().retain(|awaited| awaited != id);
+    }
+}
+
+/// Lets go of models that nobody has used for some time, where they are not to be kept.
+async fn tidy_up(service: Arc<Service>) {
+    let Some(keep_alive) = service.options.keep_alive else { return };
+    let pace = (keep_alive / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        tokio::time::sleep(pace).await;
+        service.models.let_go_of_unused(keep_alive);
     }
 }
 
@@ -310,12 +351,26 @@ impl Service {
         self.flights.count()
     }
 
+    /// A model that is to be loaded before the server is ready, and is not.
+    pub(crate) fn awaited(&self) -> Option<String> {
+        let awaited = self.lock_awaited().clone();
+        awaited.into_iter().find(|id| self.models.loaded_context(id).is_none())
+    }
+
+    fn lock_awaited(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
 
     pub(crate) fn scheduling(&self) -> SchedulerOptions {
-        SchedulerOptions { slots: self.options.slots, spare: self.options.spare_bytes }
+        SchedulerOptions {
+            slots: self.options.slots,
+            spare: self.options.spare_bytes,
+            patience: self.options.request_time,
+        }
     }
 
     pub(crate) fn body_limits(&self) -> BodyLimits {

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::command::{
     bench, chat, chats, completions, convert, data, doctor, dream, eval, finetune, inspect, keys,
     merge, models, next, plan, prefer, pretrain, pull, reward, rm, run, score, serve, speedrun,
-    tokenize, tokenizer, watch,
+    tokenize, tokenizer, top, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Serve(Box<serve::Arguments>),
     Keys(keys::Arguments),
     Chats(chats::Arguments),
+    Top(top::Arguments),
     Next(next::Arguments),
     Dream(dream::Arguments),
     Score(score::Arguments),

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use crate::failure::{Explain, failure, is_full};
+use crate::hub::Hub;
 use crate::registry::{Digest, Registry, hexadecimal};
 use crate::terminal::Terminal;
 
@@ -67,17 +69,18 @@ pub(crate) fn agent() -> anyhow::Result<Agent> {
     Ok(config.build().into())
 }
 
-/// Fetches `url` into the registry and returns the digest and length of what came.
+/// Fetches `url` into the registry and returns the digest and length of what came. `watch` is told of
+/// the bytes that are here, and says whether to go on.
 ///
 /// # Errors
-/// The server refuses, the connection breaks again and again, the disk is full, or the bytes are
-/// not the expected ones. What has come so far stays for the next attempt, unless it is wrong.
+/// The server refuses, the connection breaks again and again, the disk is full, `watch` ended it, or the
+/// bytes are not the expected ones. What has come so far stays for the next attempt, unless it is wrong.
 pub(crate) fn fetch(
     registry: &Registry,
-    agent: &Agent,
+    hub: &Hub,
     url: &str,
-    token: Option<&str>,
     expected: &Expected,
+    watch: Watch<'_>,
     terminal: &Terminal,
     what: &str,
 ) -> anyhow::Result<(Digest, u64)> {
@@ -105,15 +108,19 @@ pub(crate) fn fetch(
         file.lock().with_context(|| format!("cannot lock {}", partial.display()))?;
         drop(file);
         // The other one has most likely moved the file to where the first lines look for it.
-        return fetch(registry, agent, url, token, expected, terminal, what);
+        return fetch(registry, hub, url, expected, watch, terminal, what);
     }
     if expected.sha256.is_none() && expected.git_id.is_none() {
         // Nothing says that the bytes from last time belong to the same file.
         file.set_len(0)?;
     }
     let bar = terminal.byte_bar(expected.bytes, what);
+    let mut watch = |bytes: u64| {
+        bar.set_position(bytes);
+        watch(bytes)
+    };
     let mut fetching = Fetching { file: &mut file, have: 0, written: 0 };
-    let result = fetching.all(agent, url, token, expected, &bar, terminal);
+    let result = fetching.all(hub, url, expected, &mut watch, &bar, terminal);
     bar.finish_and_clear();
     result?;
     let (digest, bytes) = match check(&mut file, expected) {
@@ -131,6 +138,9 @@ pub(crate) fn fetch(
     Ok((digest, bytes))
 }
 
+/// Hears how many bytes are here, and says whether to go on.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
 /// A file that grows.
 struct Fetching<'a> {
     file: &'a mut File,
@@ -143,10 +153,10 @@ struct Fetching<'a> {
 impl Fetching<'_> {
     fn all(
         &mut self,
-        agent: &Agent,
+        hub: &Hub,
         url: &str,
-        token: Option<&str>,
         expected: &Expected,
+        watch: Watch<'_>,
         bar: &indicatif::ProgressBar,
         terminal: &Terminal,
     ) -> anyhow::Result<()> {
@@ -160,10 +170,10 @@ impl Fetching<'_> {
             if self.have > 0 && Some(self.have) == expected.bytes {
                 return Ok(());
             }
-            bar.set_position(self.have);
+            go_on(watch(self.have))?;
             bar.reset_eta();
             self.written = 0;
-            let error = match self.once(agent, url, token, bar) {
+            let error = match self.once(hub, url, watch) {
                 Ok(()) => {
                     let whole = expected.bytes.is_none_or(|bytes| self.have >= bytes);
                     if whole {
@@ -188,21 +198,8 @@ impl Fetching<'_> {
     }
 
     /// One request; appends what it brings.
-    fn once(
-        &mut self,
-        agent: &Agent,
-        url: &str,
-        token: Option<&str>,
-        bar: &indicatif::ProgressBar,
-    ) -> Result<(), Stop> {
-        let mut request = agent.get(url);
-        if self.have > 0 {
-            request = request.header("Range", format!("bytes={}-", self.have));
-        }
-        if let Some(token) = token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let mut response = request.call().map_err(|error| Stop::Again(error.into()))?;
+    fn once(&mut self, hub: &Hub, url: &str, watch: Watch<'_>) -> Result<(), Stop> {
+        let mut response = hub.get(url, self.have)?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if starts_at(&response) == Some(self.have) => {}
             StatusCode::OK => self.restart()?,
@@ -213,7 +210,7 @@ impl Fetching<'_> {
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 return Err(Stop::Again(anyhow::anyhow!("the server answers {status}")));
             }
-            status => return Err(Stop::Final(refusal(url, status, token.is_some()))),
+            status => return Err(Stop::Final(refusal(url, status, hub.token.is_some()))),
         }
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 16];
@@ -228,7 +225,7 @@ impl Fetching<'_> {
             written.map_err(|error| Stop::Final(not_written(&error)))?;
             self.have += count as u64;
             self.written += count as u64;
-            bar.set_position(self.have);
+            go_on(watch(self.have)).map_err(Stop::Final)?;
         }
     }
 
@@ -239,8 +236,17 @@ impl Fetching<'_> {
     }
 }
 
+fn go_on(said: ControlFlow<()>) -> anyhow::Result<()> {
+    match said {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => {
+            Err(failure("the download was ended", "pull it again: it goes on where it stopped"))
+        }
+    }
+}
+
 /// Why an attempt ended early.
-enum Stop {
+pub(crate) enum Stop {
     /// Another attempt may do better.
     Again(anyhow::Error),
     /// It would not.

@@ -1,10 +1,10 @@
 //! Hugging Face's hub, or a mirror of it: which files a repository has, and which of them to take.
 
 use serde::Deserialize;
-use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
-use crate::download::{Expected, refusal};
+use crate::download::{Expected, Stop, refusal};
 use crate::failure::{Explain, failure};
 use crate::registry::{Digest, is_safe_path};
 
@@ -96,15 +96,88 @@ struct Lfs {
 pub(crate) struct Hub {
     endpoint: String,
     pub(crate) token: Option<String>,
-    pub(crate) agent: Agent,
+    agent: Agent,
+    /// It may lead to hosts of Hugging Face's and its own alone.
+    is_bounded: bool,
 }
+
+/// Hosts whose names end so are Hugging Face's: where large files lie.
+const OWN_HOSTS: [&str; 2] = ["huggingface.co", "hf.co"];
+
+/// Most redirects that are followed.
+const MOST_REDIRECTS: usize = 5;
 
 impl Hub {
     /// The hub of `HF_ENDPOINT`, asked with `HF_TOKEN`.
     pub(crate) fn from_environment(agent: Agent) -> Hub {
         let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = named("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-        Hub { endpoint: endpoint.trim_end_matches('/').into(), token: named("HF_TOKEN"), agent }
+        let endpoint = endpoint.trim_end_matches('/').into();
+        Hub { endpoint, token: named("HF_TOKEN"), agent, is_bounded: false }
+    }
+
+    /// The same, asked on behalf of somebody elsewhere: it leads nowhere but to itself and to Hugging
+    /// Face's own hosts, whatever it answers.
+    pub(crate) fn bounded(self) -> Hub {
+        Hub { is_bounded: true, ..self }
+    }
+
+    /// Asks for the bytes at `url`, which is of this hub, from byte `from` on.
+    ///
+    /// # Errors
+    /// [`Stop::Final`] where it leads to a host that it may not.
+    pub(crate) fn get(&self, url: &str, from: u64) -> Result<Response<Body>, Stop> {
+        let again = |error: ureq::Error| Stop::Again(error.into());
+        let mut url = url.to_string();
+        for _ in 0..=MOST_REDIRECTS {
+            let mut request = self.agent.get(&url);
+            if from > 0 {
+                request = request.header("Range", format!("bytes={from}-"));
+            }
+            let own = url.strip_prefix(&self.endpoint).is_some_and(|rest| rest.starts_with('/'));
+            if let Some(token) = self.token.as_ref().filter(|_| own) {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            if !self.is_bounded {
+                return request.call().map_err(again);
+            }
+            let response = request.config().max_redirects(0).build().call().map_err(again)?;
+            let next = response.headers().get("location");
+            let Some(next) = next.filter(|_| response.status().is_redirection()) else {
+                return Ok(response);
+            };
+            let next = next.to_str().unwrap_or_default();
+            url = self.led_to(&url, next).map_err(Stop::Final)?;
+        }
+        Err(Stop::Final(failure("the hub leads in a circle", "try again later")))
+    }
+
+    /// Where `from` leads with `location`.
+    fn led_to(&self, from: &str, location: &str) -> anyhow::Result<String> {
+        let host = |url: &str| -> Option<(String, String)> {
+            let url: Uri = url.parse().ok()?;
+            Some((url.scheme_str()?.to_string(), url.authority()?.as_str().to_ascii_lowercase()))
+        };
+        let here = host(from);
+        let target = match location.starts_with('/') && !location.starts_with("//") {
+            true => here.as_ref().map(|(scheme, host)| format!("{scheme}://{host}{location}")),
+            false => Some(location.to_string()),
+        };
+        let is_own = |name: &str| {
+            let rest = OWN_HOSTS.iter().find_map(|own| name.strip_suffix(own));
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let endpoint = host(&self.endpoint);
+        let found = target.filter(|target| {
+            let Some(there) = host(target) else { return false };
+            (there.0 == "https" && is_own(&there.1)) || endpoint.as_ref() == Some(&there)
+        });
+        found.ok_or_else(|| {
+            failure(
+                format!("the hub leads to {location:?}, which is not its own"),
+                "pull it beside the server, with `llmos pull`, if that is to be trusted",
+            )
+        })
     }
 
     /// The commit of a revision and its files, sorted by path.
@@ -158,14 +231,14 @@ impl Hub {
     }
 
     fn ask(&self, url: &str) -> anyhow::Result<Response<Body>> {
-        let mut request = self.agent.get(url);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        match self.get(url, 0) {
+            Ok(response) => Ok(response),
+            Err(Stop::Final(error)) => Err(error),
+            Err(Stop::Again(error)) => Err(error).explain(
+                || format!("cannot reach {}", self.endpoint),
+                || "check the connection, or set HF_ENDPOINT to a mirror".into(),
+            ),
         }
-        request.call().explain(
-            || format!("cannot reach {}", self.endpoint),
-            || "check the connection, or set HF_ENDPOINT to a mirror".into(),
-        )
     }
 
     /// Where a file's bytes are.
@@ -359,6 +432,41 @@ fn split(stem: &str) -> Option<(&str, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hub_that_is_bounded_leads_to_its_own_hosts_alone() {
+        let hub = |endpoint: &str| Hub {
+            endpoint: endpoint.into(),
+            token: None,
+            agent: Agent::new_with_defaults(),
+            is_bounded: true,
+        };
+        let check = |endpoint: &str, location: &str, expected: Option<&str>| {
+            let from = format!("{endpoint}/o/r/resolve/main/m.gguf");
+            let found = hub(endpoint).led_to(&from, location).ok();
+            assert_eq!(found.as_deref(), expected, "{location}");
+        };
+        let own = "https://huggingface.co";
+        let store = "https://cas-bridge.xethub.hf.co/x?y=1";
+        check(own, store, Some(store));
+        check(own, "/api/x", Some("https://huggingface.co/api/x"));
+        check("http://127.0.0.1:9", "/store/m", Some("http://127.0.0.1:9/store/m"));
+        check("http://127.0.0.1:9", "http://127.0.0.1:9/m", Some("http://127.0.0.1:9/m"));
+        for bad in [
+            "http://127.0.0.1:8/m",
+            "http://169.254.169.254/latest",
+            "https://hf.co.evil.example/m",
+            "https://evilhf.co/m",
+            "https://huggingface.co@evil.example/m",
+            "http://huggingface.co/m",
+            "//evil.example/m",
+            "file:///etc/passwd",
+            "",
+        ] {
+            check("http://127.0.0.1:9", bad, None);
+            check(own, bad, None);
+        }
+    }
 
     fn listing(paths: &[&str]) -> Vec<Listed> {
         let listed =

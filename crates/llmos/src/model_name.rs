@@ -42,8 +42,8 @@ pub(crate) fn stories() -> anyhow::Result<ModelFiles> {
     BUNDLED[1].open()
 }
 
-/// The bytes of a bundled model.
-pub(crate) fn bundled(name: &str) -> Option<&'static [u8]> {
+/// The bytes of the bundled model of that name.
+pub(crate) fn embedded(name: &str) -> Option<&'static [u8]> {
     BUNDLED.iter().find(|bundled| bundled.name == name).map(|bundled| bundled.bytes)
 }
 

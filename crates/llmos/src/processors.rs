@@ -82,6 +82,11 @@ pub(crate) fn cpu_name() -> String {
         .map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
 }
 
+/// The memory that this process holds now, in bytes.
+pub(crate) fn resident_memory() -> Option<u64> {
+    status("VmRSS:")
+}
+
 /// From now on [`peak_memory`] is what is resident from now on, where the system can forget.
 pub(crate) fn forget_peak_memory() {
     // Linux's "reset the peak resident set size".
@@ -90,8 +95,13 @@ pub(crate) fn forget_peak_memory() {
 
 /// The most memory that this process has held, in bytes.
 pub(crate) fn peak_memory() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// An amount of memory in Linux's process status, in bytes.
+fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
 }

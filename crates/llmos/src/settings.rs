@@ -15,7 +15,7 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 58] = [
+const PER_CALL: [&str; 59] = [
     "again",
     "all",
     "char",
@@ -48,6 +48,7 @@ const PER_CALL: [&str; 58] = [
     "minutes",
     "mix",
     "off",
+    "once",
     "out",
     "owner",
     "params",
@@ -267,12 +268,13 @@ pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
             };
             // Groups have no values of their own.
             let Ok(Some(values)) = matches.try_get_raw(id.as_str()) else { continue };
-            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
-            if id.as_str() == "database" {
-                // A URL may hold a password.
-                lines.push(format!("{id} = postgres://… ({source})"));
-                continue;
-            }
+            // A key is nobody's business, whoever looks over the shoulder, and a URL may hold a password.
+            let shown = |value: &std::ffi::OsStr| match id.as_str() {
+                "key" => "…".to_string(),
+                "database" => "postgres://…".to_string(),
+                _ => value.to_string_lossy().into_owned(),
+            };
+            let values: Vec<String> = values.map(shown).collect();
             lines.push(format!("{id} = {} ({source})", values.join(" ")));
         }
         level = matches.subcommand().map(|(_, inner)| inner);

@@ -139,6 +139,16 @@ impl Terminal {
         paint(self.color_talk, style, text)
     }
 
+    /// True if nothing but errors is said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// True if details are said.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// True where text for stdout is coloured.
     pub(crate) fn has_colour(&self) -> bool {
         self.color_data

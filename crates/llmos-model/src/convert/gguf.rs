@@ -1,5 +1,6 @@
 //! Writes a GGUF file, version 3, that llama.cpp loads.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use llmos_tensor::DType;
@@ -18,7 +19,7 @@ pub(super) fn write(
     source: &Source<'_>,
     output: &Path,
     conversion: &Conversion,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Converted, Error> {
     let file_type = conversion.file_type;
     let planned = plan(source, file_type);
@@ -58,7 +59,7 @@ pub(super) fn write(
         let before = done;
         stream::tensor(source.files, tensor, conversion.threads, &mut file, &mut |bytes| {
             done += bytes as u64;
-            progress(done, total);
+            progress(done, total)
         })?;
         file.pad((done - before) as usize, ALIGNMENT)?;
     }

@@ -1,5 +1,6 @@
 //! Writes a Hugging Face folder that transformers 4 and 5 load.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use llmos_tensor::DType;
@@ -16,7 +17,7 @@ pub(super) fn write(
     source: &Source<'_>,
     output: &Path,
     conversion: &Conversion,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Converted, Error> {
     let dtype = conversion.file_type.base();
     if dtype.is_quantised() {
@@ -50,7 +51,7 @@ pub(super) fn write(
     for tensor in &planned {
         stream::tensor(source.files, tensor, conversion.threads, &mut file, &mut |bytes| {
             done += bytes as u64;
-            progress(done, total);
+            progress(done, total)
         })?;
     }
     file.finish()?;

@@ -11,6 +11,7 @@ mod partial;
 mod stream;
 
 use std::num::NonZero;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::architecture::{Architecture, Hyperparameters};
@@ -68,17 +69,19 @@ pub struct Converted {
 }
 
 /// Writes `input` to `output`: a GGUF file where the path ends in `.gguf`, else a new Hugging Face
-/// folder. `progress` is called with the bytes of weights written so far and in all.
+/// folder. `progress` is called with the bytes of weights written so far and in all, and says whether to
+/// go on.
 ///
 /// # Errors
 /// [`Error::NoModel`] for an input without a model, [`Error::Request`] for a type that the format
 /// does not hold or a folder that exists, [`Error::Unsupported`] for what the format cannot say,
-/// [`Error::Io`] where writing fails; nothing is left behind then.
+/// [`Error::Io`] where writing fails, [`Error::Cancelled`] where `progress` ended it; nothing is left
+/// behind then.
 pub fn convert(
     input: &ModelFiles,
     output: &Path,
     conversion: &Conversion,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Converted, Error> {
     let gguf = output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
     let source =

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::num::NonZero;
+use std::ops::ControlFlow;
 
 use llmos_tensor::DType;
 use llmos_tensor::quant::{dequantize, quantize};
@@ -14,21 +15,20 @@ use crate::file::{Change, ModelFiles};
 /// Values a thread works on at once: 4 MiB of f32.
 const CHUNK: usize = 1 << 20;
 
-/// Writes a tensor's data; `written` is told of every run of bytes.
+/// Writes a tensor's data; `written` is told of every run of bytes, and says whether to go on.
 pub(super) fn tensor(
     files: &ModelFiles,
     tensor: &Planned<'_>,
     threads: NonZero<usize>,
     output: &mut Output,
-    written: &mut dyn FnMut(usize),
+    written: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let copied = match &tensor.data {
         Data::Computed(values) => {
             let mut bytes = Vec::new();
             quantize(tensor.dtype, values, &mut bytes)?;
             output.write(&bytes)?;
-            written(bytes.len());
-            return Ok(());
+            return go_on(written(bytes.len()));
         }
         Data::Copied(copied) => copied,
     };
@@ -60,12 +60,16 @@ pub(super) fn tensor(
         for bytes in results {
             let bytes = bytes?;
             output.write(&bytes)?;
-            written(bytes.len());
+            go_on(written(bytes.len()))?;
         }
         start = runs.last().map_or(rows, |run| run.end);
     }
     files.release(&copied.info.name);
     Ok(())
+}
+
+fn go_on(said: ControlFlow<()>) -> Result<(), Error> {
+    if said.is_break() { Err(Error::Cancelled) } else { Ok(()) }
 }
 
 /// A tensor as rows: a vector is one row, unless its entries change places.

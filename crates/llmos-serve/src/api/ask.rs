@@ -17,6 +17,7 @@ use crate::models::Resident;
 use crate::refusal::Refusal;
 use crate::scheduler::{Event, Request};
 use crate::server::Service;
+use crate::watch::Record;
 
 /// Events that a client may be behind. One that is further behind has gone, or reads too slowly.
 const BEHIND: usize = 2048;
@@ -42,6 +43,8 @@ pub(crate) struct Listener {
     left: usize,
     /// Counts what is read and drawn; none where nobody's key asks.
     meter: Option<Meter>,
+    /// The record of the request that is answered.
+    record: Option<Arc<Record>>,
     /// The model stays while it is listened to.
     _resident: Arc<Resident>,
 }
@@ -106,6 +109,10 @@ pub(crate) async fn ask<T: Send + 'static>(
     let deadline = Instant::now() + service.options.request_time;
     let model = Fields::new(&body).text("model")?;
     let resident = service.models.get(model, &service.scheduling()).await?;
+    let record = Record::current();
+    if let Some(record) = &record {
+        record.model(&resident.id);
+    }
     let (events, receiver) = mpsc::channel(BEHIND);
     let cancel = Arc::new(AtomicBool::new(false));
     let mut listener = Listener {
@@ -114,6 +121,7 @@ pub(crate) async fn ask<T: Send + 'static>(
         cancel: cancel.clone(),
         left: 0,
         meter,
+        record,
         _resident: resident.clone(),
     };
     let ask = Ask { service, resident, caller, ticket, deadline, events, cancel };
@@ -194,7 +202,7 @@ impl Listener {
     /// As [`Listener::next`].
     pub(crate) async fn begin(&mut self) -> Result<(), Refusal> {
         match self.events.recv().await {
-            Some(Event::Failed(refusal)) => Err(refusal),
+            Some(Event::Failed(refusal)) => self.heard(Event::Failed(refusal)).map(|_| ()),
             Some(event) => {
                 self.first.push_back(event);
                 Ok(())
@@ -223,6 +231,9 @@ impl Listener {
     fn heard(&mut self, event: Event) -> Result<Event, Refusal> {
         if let Some(meter) = &mut self.meter {
             meter.hear(&event);
+        }
+        if let Some(record) = &self.record {
+            record.heard(&event);
         }
         match event {
             Event::Failed(refusal) => Err(refusal),

@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{json_response, time};
+use crate::models::Standing;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
@@ -28,24 +29,29 @@ pub(crate) async fn one(
     State(service): State<Arc<Service>>,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    match entries(&service).iter().find(|entry| entry["id"] == id.as_str()) {
-        Some(entry) => Ok(json_response(entry)),
-        None => Err(service.models.unknown(&id)),
-    }
+    of(&service, &id).map(|entry| json_response(&entry))
+}
+
+/// A model's entry.
+///
+/// # Errors
+/// No such model.
+pub(crate) fn of(service: &Service, id: &str) -> Result<Value, Refusal> {
+    let found = entries(service).into_iter().find(|entry| entry["id"] == id);
+    found.ok_or_else(|| service.models.unknown(id))
 }
 
 /// The entries of all models, each with those of its adapters behind it.
 pub(super) fn entries(service: &Service) -> Vec<Value> {
     let mut entries = Vec::new();
-    for (id, created) in service.models.list() {
-        let own = entry(service, &id, created);
-        let adapters = service.models.adapters(&id);
-        let beside = adapters.into_iter().map(|adapter| {
+    for standing in service.models.standings() {
+        let own = entry(&standing);
+        let beside = standing.adapters.iter().map(|adapter| {
             let mut entry = own.clone();
             entry["id"] = adapter.as_str().into();
-            entry["display_name"] = adapter.into();
+            entry["display_name"] = adapter.as_str().into();
             entry["adapters"] = json!([]);
-            entry["parent"] = id.as_str().into();
+            entry["parent"] = standing.id.as_str().into();
             entry
         });
         let beside: Vec<Value> = beside.collect();
@@ -55,20 +61,22 @@ pub(super) fn entries(service: &Service) -> Vec<Value> {
     entries
 }
 
-fn entry(service: &Service, id: &str, created: u64) -> Value {
+fn entry(standing: &Standing) -> Value {
     let mut entry = json!({
-        "id": id,
+        "id": standing.id,
         "object": "model",
-        "created": created,
+        "created": standing.created,
         "owned_by": "llmos",
         "type": "model",
-        "display_name": id,
-        "created_at": time::rfc3339(created),
-        "adapters": service.models.adapters(id),
+        "display_name": standing.id,
+        "created_at": time::rfc3339(standing.created),
+        "loaded": standing.loaded.is_some(),
+        "adapters": standing.adapters,
     });
-    let context = service.models.loaded_context(id);
-    entry["loaded"] = context.is_some().into();
-    if let Some(context) = context {
+    if let (Value::Object(entry), Value::Object(about)) = (&mut entry, standing.about.to_json()) {
+        entry.extend(about);
+    }
+    if let Some(context) = standing.loaded {
         entry["max_model_len"] = context.into();
         entry["max_input_tokens"] = context.into();
     }

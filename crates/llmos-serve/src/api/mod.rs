@@ -10,12 +10,15 @@ mod conversation;
 mod embeddings;
 mod lens;
 mod listing;
+mod manage;
 mod measure;
 mod ollama;
 mod openapi;
 mod parameters;
+mod progress;
 mod rerank;
 mod responses;
+mod runs;
 mod sampling;
 mod session;
 mod shape;
@@ -23,23 +26,24 @@ mod stream;
 mod time;
 mod tokens;
 mod tools;
+mod watching;
 mod words;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::gate::{self, Gate};
 use crate::page;
 use crate::refusal::Refusal;
 use crate::server::Service;
+use crate::watch;
 pub use responses::{ResponseMemory, ResponseStore};
 
 /// All routes, behind the gate.
@@ -47,8 +51,9 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
     Router::new()
         .route("/", get(page::serve))
         .route("/web/{*path}", get(page::serve))
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
+        .route("/healthz", get(watching::healthy))
+        .route("/readyz", get(watching::ready))
+        .route("/metrics", get(watching::metrics))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/responses", post(responses::create))
@@ -72,6 +77,12 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .route("/v1/models/{*id}", get(listing::one))
         .route("/v1/session", get(session::tell).post(session::begin).delete(session::end))
         .merge(conversations())
+        .route("/v1/models/load", post(manage::load))
+        .route("/v1/models/unload", post(manage::unload))
+        .route("/v1/models/pull", post(manage::pull))
+        .route("/v1/models/convert", post(manage::convert))
+        .route("/v1/runs", get(runs::all))
+        .route("/v1/runs/{id}", get(runs::one))
         .route("/v1/next", post(measure::next))
         .route("/v1/score", post(measure::score))
         .route("/v1/lens", post(lens::lens))
@@ -86,6 +97,7 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(Arc::new(gate), gate::watch))
         .layer(from_fn_with_state(service.clone(), shape::watch))
+        .layer(from_fn_with_state(service.clone(), watch::follow))
         .with_state(service)
 }
 
@@ -103,19 +115,6 @@ fn conversations() -> Router<Arc<Service>> {
         .route("/v1/conversations/{id}/messages", post(messages::add))
         .route("/v1/conversations/{id}/messages/{number}/rating", rating)
         .route("/v1/conversations/{id}/export", get(exchange::export_one))
-}
-
-async fn healthy() -> Response {
-    json_response(&json!({ "status": "ok" }))
-}
-
-/// Whether requests are taken.
-async fn ready(State(service): State<Arc<Service>>) -> Response {
-    if service.is_stopping() {
-        return Refusal::unavailable("the server is stopping", "ask again in a while")
-            .into_response();
-    }
-    json_response(&json!({ "status": "ok", "in_flight": service.in_flight() }))
 }
 
 async fn no_route() -> Refusal {

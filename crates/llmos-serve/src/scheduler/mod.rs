@@ -4,6 +4,7 @@
 //! Who has a place in the engine is decided here: owners have equally many, and one that has more
 //! gives one up where another waits. How much of each step they get then is [`share`]'s to say.
 
+mod gauges;
 mod job;
 mod lens;
 mod queue;
@@ -16,13 +17,14 @@ mod writer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llmos_model::engine::Event as EngineEvent;
 use llmos_model::{Engine, Error};
 use llmos_tokenizer::Tokenizer;
 
 use crate::refusal::Refusal;
+pub(crate) use gauges::Gauges;
 use job::{Job, tell};
 pub(crate) use lens::{Found, Glance, Lens, Progress, Raise};
 use queue::{Queue, heaviest, held};
@@ -37,6 +39,8 @@ pub(crate) struct SchedulerOptions {
     pub(crate) slots: usize,
     /// Memory for sequences that had to give theirs in the engine to others, in bytes.
     pub(crate) spare: usize,
+    /// How long a request waits for the memory of a model that is to be loaded.
+    pub(crate) patience: Duration,
 }
 
 /// Owns an engine, and runs what it is asked for until nobody can ask any more.
@@ -55,6 +59,7 @@ pub(crate) struct Scheduler {
     tasks: VecDeque<Box<dyn Task>>,
     n_job: u64,
     share: Share,
+    gauges: Arc<Gauges>,
 }
 
 impl Scheduler {
@@ -63,6 +68,7 @@ impl Scheduler {
         tokenizer: Arc<Tokenizer>,
         inbox: Receiver<Order>,
         options: SchedulerOptions,
+        gauges: Arc<Gauges>,
     ) -> Scheduler {
         Scheduler {
             engine,
@@ -76,6 +82,7 @@ impl Scheduler {
             tasks: VecDeque::new(),
             n_job: 0,
             share: Share::default(),
+            gauges,
         }
     }
 
@@ -85,6 +92,7 @@ impl Scheduler {
             self.reap();
             self.admit();
             self.go_on_with_tasks();
+            self.show();
             if self.running.is_empty() {
                 continue;
             }
@@ -110,11 +118,18 @@ impl Scheduler {
         }
     }
 
+    /// Says how it stands to whoever looks.
+    fn show(&self) {
+        let running = self.running.iter().map(Job::width).sum();
+        self.gauges.set(self.queue.len(), running, self.away.len(), self.engine.blocks());
+    }
+
     /// Takes what has come; waits where there is nothing to do. False once nothing can come any more
     /// and all is done.
     fn receive(&mut self) -> bool {
         let is_idle = self.running.is_empty() && self.away.is_empty() && self.tasks.is_empty();
         if is_idle && self.queue.is_empty() {
+            self.show();
             match self.inbox.recv() {
                 Ok(order) => self.take(order),
                 Err(_) => return false,
@@ -316,6 +331,7 @@ impl Scheduler {
             return;
         }
         tracing::debug!(job = job.number, "paged out");
+        self.gauges.paged_out();
         match job.page_out(&mut self.engine, &mut self.spare) {
             Ok(()) => self.away.push_back(job),
             Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),

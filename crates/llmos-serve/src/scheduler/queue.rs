@@ -16,6 +16,10 @@ impl Queue {
         self.waiting.push_back(request);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

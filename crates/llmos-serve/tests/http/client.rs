@@ -106,6 +106,13 @@ impl Connection {
         }
     }
 
+    /// All that still comes, as it comes.
+    pub(crate) fn rest(mut self) -> String {
+        let mut bytes = Vec::new();
+        let _ = self.stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// All that comes.
     pub(crate) fn finish(mut self) -> Reply {
         let mut bytes = Vec::new();

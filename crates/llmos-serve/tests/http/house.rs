@@ -12,7 +12,7 @@ use llmos_model::sampler::{Sampler, SamplerOptions};
 use llmos_model::{
     Device, Engine, EngineOptions, GgufVocabulary, Isa, Model, ModelFiles, Vocabulary,
 };
-use llmos_serve::{Loaded, Models, Offer, Server, ServerOptions, Stopper};
+use llmos_serve::{About, Loaded, Models, Offer, Server, ServerOptions, Stopper};
 use llmos_tokenizer::{GgufVocab, Tokenizer};
 
 pub(crate) fn repository(path: &str) -> PathBuf {
@@ -51,7 +51,6 @@ pub(crate) fn load(kind: Kind, options: EngineOptions) -> Loaded {
             engine: engine(model),
             tokenizer: Arc::new(tokenizer.unwrap()),
             template: Some(text("chat_template.jinja")),
-            digest: Some("sha256:parrot".to_string()),
             adapters: Vec::new(),
         };
     }
@@ -71,13 +70,7 @@ pub(crate) fn load(kind: Kind, options: EngineOptions) -> Loaded {
         }
         _ => Model::load(files, &device).unwrap(),
     };
-    Loaded {
-        engine: engine(model),
-        tokenizer: Arc::new(tokenizer),
-        template,
-        digest: None,
-        adapters: Vec::new(),
-    }
+    Loaded { engine: engine(model), tokenizer: Arc::new(tokenizer), template, adapters: Vec::new() }
 }
 
 /// The two crates' types hold the same words.
@@ -118,8 +111,11 @@ pub(crate) const NOW: i64 = 1_795_775_940;
 /// Offers a model under a name.
 pub(crate) fn offer(id: &str, bytes: u64, kind: Kind, engine: EngineOptions) -> Offer {
     let load = Box::new(move || Ok(load(kind, engine.clone())));
-    let adapters = Vec::new();
-    Offer { id: id.to_string(), bytes, created: 1_700_000_000, adapters, load }
+    let (adapters, about) = (Vec::new(), About::default());
+    if matches!(kind, Kind::Parrot) {
+        about.digest.set("parrot".to_string()).unwrap();
+    }
+    Offer { id: id.to_string(), bytes, created: 1_700_000_000, adapters, about, load }
 }
 
 /// A server of one model.

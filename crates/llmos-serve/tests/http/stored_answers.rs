@@ -178,7 +178,14 @@ fn endless(folder: &Folder) -> Running {
         loaded.template = Some("{% for m in messages %}{{ m.content }}\n{% endfor %}".into());
         Ok(loaded)
     });
-    models.offer(Offer { id: "test".into(), bytes: 0, created: 0, adapters: Vec::new(), load });
+    models.offer(Offer {
+        id: "test".into(),
+        bytes: 0,
+        created: 0,
+        adapters: Vec::new(),
+        about: llmos_serve::About::default(),
+        load,
+    });
     let request_time = Duration::from_secs(2);
     run(ServerOptions { request_time, ..folder.options() }, models)
 }

@@ -1,6 +1,7 @@
 //! `llmos convert`: a model in another format or type.
 
 use std::num::NonZero;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -79,6 +80,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let converted = convert(&files, &written, &conversion, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
+        ControlFlow::Continue(())
     });
     bar.finish_and_clear();
     let converted = converted.map_err(load::explained)?;
@@ -172,7 +174,7 @@ fn own_type(files: &ModelFiles, to_gguf: bool) -> FileType {
 }
 
 /// The vocabulary in the output's format: the input's own, or the one that was given.
-fn output_vocabulary(
+pub(crate) fn output_vocabulary(
     files: &ModelFiles,
     given: Option<&str>,
     to_gguf: bool,

@@ -29,6 +29,7 @@ pub(crate) mod serve;
 pub(crate) mod speedrun;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
+pub(crate) mod top;
 pub(crate) mod watch;
 
 use crate::Outcome;
@@ -60,6 +61,7 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Eval(arguments)) => eval::run(arguments, terminal),
         Some(Command::Merge(arguments)) => merge::run(arguments, terminal),
         Some(Command::Speedrun(arguments)) => speedrun::run(&arguments, terminal),
+        Some(Command::Top(arguments)) => top::run(arguments, terminal),
         Some(Command::Watch(arguments)) => watch::run(arguments, terminal),
         Some(Command::Pull(arguments)) => pull::run(arguments, terminal),
         Some(Command::Models(arguments)) => models::run(arguments, terminal),

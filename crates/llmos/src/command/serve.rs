@@ -1,23 +1,28 @@
 //! `llmos serve`: models answer over HTTP.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write;
+mod about;
+mod digest;
+mod keeper;
+mod log;
+mod otlp;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use llmos_model::decoder::CacheLayout;
 use llmos_model::{EngineOptions, ModelFiles};
 use llmos_serve::{Archive, Loaded, LoadedAdapter, Models, Offer, Server, ServerOptions};
 use llmos_tensor::{CacheShape, Device};
-use sha2::{Digest, Sha256};
 
 use crate::adapters::{self, Named};
 use crate::failure::{failure, hint_of, message_of};
 use crate::load::{self, Cache, Compute, parse_size};
-use crate::registry::{Registry, hexadecimal};
+use crate::registry::{Manifest, Registry};
 use crate::store::{self, StorePlace};
 use crate::terminal::{Terminal, number_of, size};
 use crate::{Outcome, interrupt, local_time, model_name, processors, vocabulary};
@@ -71,6 +76,21 @@ pub(crate) struct Arguments {
     /// none. May be given several times.
     #[arg(long = "adapter", value_name = "[MODEL:]NAME=FOLDER", value_parser = adapters::parse)]
     adapters: Vec<Named>,
+    /// Seconds after which a model that nobody uses is let go of; it stays until its memory is needed
+    /// where this is left out.
+    #[arg(long, value_name = "SECONDS")]
+    keep_alive: Option<u64>,
+    /// The folder whose training runs admins may look at: those right below it.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    runs: PathBuf,
+    /// What is noted on standard error, a line a request: text or json, and a level where -q and -v do
+    /// not say it: json,debug. No text of a conversation is in it.
+    #[arg(long, value_name = "FORM[,LEVEL]", default_value = "text")]
+    log: log::Log,
+    /// Where a span of each request is sent, a collector of OpenTelemetry's, such as
+    /// http://127.0.0.1:4318. No text of a conversation is in it.
+    #[arg(long, value_name = "URL", value_parser = otlp::parse_url)]
+    otlp: Option<String>,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -91,6 +111,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     // A probability that is asked for is that of `llmos score`.
     let device = arguments.compute.exact_by_default().device(terminal)?;
+    arguments.log.begin(terminal.is_quiet(), terminal.is_verbose());
     let free = processors::memory().map(|memory| memory.available / 5 * 4);
     let memory = arguments.memory.map(|bytes| bytes as u64).or(free);
     let found = match arguments.models.is_empty() {
@@ -114,15 +135,21 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
             format!("the models are {}", ids.join(", ")),
         ));
     }
+    let house = Arc::new(House {
+        memory,
+        adapters: arguments.adapters,
+        first: ids.first().cloned(),
+        cache: arguments.cache,
+        slots: arguments.slots,
+        threads: NonZero::new(processors::physical_cores()).unwrap_or(NonZero::<usize>::MIN),
+        device,
+        digests: digest::Digests::start(),
+        known: Mutex::default(),
+    });
     for found in found {
-        let is_first = ids.first() == Some(&found.id);
-        let is_its = |named: &&Named| match &named.model {
-            Some(model) => *model == found.id,
-            None => is_first,
-        };
-        let adapters = arguments.adapters.iter().filter(is_its).cloned().collect();
-        models.offer(offer(found, adapters, &arguments, memory, &device)?);
+        models.offer(house.offer(found)?);
     }
+    let exporter = arguments.otlp.map(otlp::Exporter::start).transpose()?;
     let address = SocketAddr::new(arguments.host, arguments.port);
     let server = Server::bind(
         ServerOptions {
@@ -136,6 +163,11 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
             grace: Duration::from_secs(arguments.grace),
             clock: Some(Arc::new(local_time::seconds)),
             preload: if arguments.models.is_empty() { Vec::new() } else { ids.clone() },
+            keep_alive: arguments.keep_alive.map(Duration::from_secs),
+            keeper: Some(house),
+            runs: Some(Arc::new(runs::Folder::new(arguments.runs))),
+            report: exporter.as_ref().map(otlp::Exporter::reporter),
+            process_bytes: Some(processors::resident_memory),
             ..ServerOptions::default()
         },
         models,
@@ -158,6 +190,9 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         terminal.detail(format_args!("models and contexts take at most {}", size(memory)));
     }
     server.run().map_err(explained)?;
+    if let Some(exporter) = exporter {
+        exporter.finish();
+    }
     Ok(Outcome::Success)
 }
 
@@ -165,8 +200,11 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
 struct Found {
     id: String,
     source: Source,
+    /// What the registry knows of it.
+    manifest: Option<Manifest>,
 }
 
+#[derive(Clone)]
 enum Source {
     Path(PathBuf),
     Bundled(fn() -> anyhow::Result<ModelFiles>),
@@ -197,9 +235,17 @@ fn named(names: &[String], terminal: &Terminal) -> anyhow::Result<Vec<Found>> {
                     "rename the file of one: a model's id is its file's name without the ending",
                 ));
             }
-            Ok(Found { id, source: Source::Path(path) })
+            let manifest = in_registry(name, &path);
+            Ok(Found { id, source: Source::Path(path), manifest })
         })
         .collect()
+}
+
+/// What the registry knows of a model that was asked for by its name there.
+fn in_registry(name: &str, path: &Path) -> Option<Manifest> {
+    let registry = Registry::open().ok()?;
+    let found = registry.find(name).ok()?;
+    found.into_iter().find(|model| registry.path_of(model) == path)
 }
 
 /// The part of a registry's name that says which model it is.
@@ -211,9 +257,14 @@ fn own_name(name: &str) -> &str {
 
 /// The bundled models, and those of the registry that can be run.
 fn all(terminal: &Terminal) -> anyhow::Result<Vec<Found>> {
+    let bundled = |id: &str, open| Found {
+        id: id.to_string(),
+        source: Source::Bundled(open),
+        manifest: None,
+    };
     let mut all = vec![
-        Found { id: model_name::ASSISTANT.into(), source: Source::Bundled(model_name::assistant) },
-        Found { id: "stories260K".into(), source: Source::Bundled(model_name::stories) },
+        bundled(model_name::ASSISTANT, model_name::assistant),
+        bundled("stories260K", model_name::stories),
     ];
     let Ok(registry) = Registry::open() else { return Ok(all) };
     for model in registry.models().map(|(models, _)| models).unwrap_or_default() {
@@ -222,103 +273,103 @@ fn all(terminal: &Terminal) -> anyhow::Result<Vec<Found>> {
         let is_taken = all.iter().any(|other| other.id == own);
         let id = if is_taken { model.name.clone() } else { own };
         match ModelFiles::open(&path) {
-            Ok(_) => all.push(Found { id, source: Source::Path(path) }),
+            Ok(_) => {
+                let (source, manifest) = (Source::Path(path), Some(model));
+                all.push(Found { id, source, manifest });
+            }
             Err(error) => terminal.warn(format_args!("{} is left out: {error}", model.name)),
         }
     }
     Ok(all)
 }
 
-/// What the server is told of a model: its memory, and how it is loaded.
-fn offer(
-    found: Found,
-    adapters: Vec<Named>,
-    arguments: &Arguments,
+/// What models are loaded with, and which are on offer: the server asks it for more.
+struct House {
     memory: Option<u64>,
-    device: &Arc<Device>,
-) -> anyhow::Result<Offer> {
-    let Found { id, source } = found;
-    let files = source.open()?;
-    let options = room(&files, arguments, memory);
-    let bytes = files.file_bytes() + options.cache_bytes.unwrap_or(0) as u64;
-    let created = std::fs::metadata(files.path()).and_then(|about| about.modified()).ok();
-    let created = created.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    drop(files);
-    let (name, device) = (id.clone(), device.clone());
-    let names = adapters.iter().map(|named| named.name.clone()).collect();
-    let load = move || {
-        let quiet = Terminal::new(true, false);
-        let loaded = source.open().and_then(|files| {
-            let digest = digest(&name, &files)?;
-            let loaded = load::load_files(&name, files, &device, options.clone(), &quiet)?;
-            let tokenizer = loaded.tokenizer()?.clone();
-            let template = match loaded.engine.model().files() {
-                Some(files) => vocabulary::template(files, &tokenizer)?,
-                None => None,
-            };
-            let mut beside = Vec::new();
-            for Named { name, adapting, .. } in &adapters {
-                if let Some(adapter) = adapting.open(loaded.engine.model(), &device)? {
-                    let template = adapting.template();
-                    beside.push(LoadedAdapter { name: name.clone(), adapter, template });
-                }
+    adapters: Vec<Named>,
+    /// The model whose adapters are those that name none.
+    first: Option<String>,
+    cache: Cache,
+    slots: usize,
+    /// Threads that convert.
+    threads: NonZero<usize>,
+    device: Arc<Device>,
+    digests: digest::Digests,
+    /// Where the models on offer are, by id.
+    known: Mutex<BTreeMap<String, Source>>,
+}
+
+impl House {
+    /// Where a model on offer is.
+    fn source(&self, id: &str) -> Option<Source> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// What the server is told of a model: its memory, what is known of it, and how it is loaded.
+    fn offer(&self, found: Found) -> anyhow::Result<Offer> {
+        let files = found.source.open()?;
+        let options = self.room(&files);
+        let bytes = files.file_bytes() + options.cache_bytes.unwrap_or(0) as u64;
+        let about = about::about(&found, &files);
+        let created = about::created(&found, &files);
+        let Found { id, source, .. } = found;
+        match (&source, model_name::embedded(&id)) {
+            _ if about.digest.get().is_some() => {}
+            (Source::Bundled(_), Some(bytes)) => {
+                self.digests.want_embedded(bytes, about.digest.clone());
             }
-            let engine = loaded.engine;
-            Ok(Loaded { engine, tokenizer, template, digest: Some(digest), adapters: beside })
-        });
-        loaded.map_err(|error| format!("{}; {}", message_of(&error), hint_of(&error)))
-    };
-    let created = created.map_or(0, |since| since.as_secs());
-    Ok(Offer { id, bytes, created, adapters: names, load: Box::new(load) })
-}
-
-/// What a model is known by: the SHA-256 of its file, or of those of all its files in order.
-fn digest(id: &str, files: &ModelFiles) -> anyhow::Result<String> {
-    let mut digests = Vec::new();
-    for path in files.paths() {
-        let mut hasher = Sha256::new();
-        match (File::open(path), model_name::bundled(id)) {
-            (Ok(mut file), _) => drop(std::io::copy(&mut file, &mut Hashing(&mut hasher))?),
-            // It lies in the program itself.
-            (Err(_), Some(bytes)) => hasher.update(bytes),
-            (Err(error), None) => return Err(error.into()),
+            (Source::Path(path), _) => {
+                let paths = files.paths().map(Path::to_path_buf).collect();
+                self.digests.want(path, paths, about.digest.clone());
+            }
+            _ => {}
         }
-        digests.push(hexadecimal(&hasher.finalize()));
+        drop(files);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(id.clone(), source.clone());
+        drop(known);
+        let (name, device) = (id.clone(), self.device.clone());
+        let is_its = |named: &&Named| named.model.as_ref().or(self.first.as_ref()) == Some(&id);
+        let named: Vec<Named> = self.adapters.iter().filter(is_its).cloned().collect();
+        let adapters = named.iter().map(|named| named.name.clone()).collect();
+        let load = move || {
+            let quiet = Terminal::new(true, false);
+            let loaded = source.open().and_then(|files| {
+                let loaded = load::load_files(&name, files, &device, options.clone(), &quiet)?;
+                let tokenizer = loaded.tokenizer()?.clone();
+                let template = match loaded.engine.model().files() {
+                    Some(files) => vocabulary::template(files, &tokenizer)?,
+                    None => None,
+                };
+                let mut beside = Vec::new();
+                for Named { name, adapting, .. } in &named {
+                    if let Some(adapter) = adapting.open(loaded.engine.model(), &device)? {
+                        let template = adapting.template();
+                        beside.push(LoadedAdapter { name: name.clone(), adapter, template });
+                    }
+                }
+                Ok(Loaded { engine: loaded.engine, tokenizer, template, adapters: beside })
+            });
+            loaded.map_err(|error| format!("{}; {}", message_of(&error), hint_of(&error)))
+        };
+        Ok(Offer { id, bytes, created, adapters, about, load: Box::new(load) })
     }
-    let digest = match digests.as_slice() {
-        [one] => one.clone(),
-        several => hexadecimal(&Sha256::digest(several.join("\n"))),
-    };
-    Ok(format!("sha256:{digest}"))
-}
 
-/// Takes what is written into a hash.
-struct Hashing<'a>(&'a mut Sha256);
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
+    /// Memory for the keys and values of a model where nobody said how much: its longest context in
+    /// every slot, but at most half of what is left beside its weights.
+    fn room(&self, files: &ModelFiles) -> EngineOptions {
+        let mut options = self.cache.options();
+        let (Ok(config), None) = (files.config(), options.cache_bytes) else { return options };
+        let block = CacheLayout::new(config, options.cache_type).block_bytes();
+        let context = options.context.unwrap_or(config.context_length);
+        let blocks = context.div_ceil(CacheShape::BLOCK) + 1;
+        let wanted = blocks.saturating_mul(block).saturating_mul(self.slots);
+        let spare =
+            self.memory.map_or(u64::MAX, |memory| memory.saturating_sub(files.file_bytes()) / 2);
+        let spare = usize::try_from(spare).unwrap_or(usize::MAX);
+        options.cache_bytes = Some(wanted.min(spare).max(block.saturating_mul(2)));
+        options
     }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Memory for the keys and values of a model where nobody said how much: its longest context in every
-/// slot, but at most half of what is left beside its weights.
-fn room(files: &ModelFiles, arguments: &Arguments, memory: Option<u64>) -> EngineOptions {
-    let mut options = arguments.cache.options();
-    let (Ok(config), None) = (files.config(), options.cache_bytes) else { return options };
-    let block = CacheLayout::new(config, options.cache_type).block_bytes();
-    let context = options.context.unwrap_or(config.context_length);
-    let blocks = context.div_ceil(CacheShape::BLOCK) + 1;
-    let wanted = blocks.saturating_mul(block).saturating_mul(arguments.slots);
-    let spare = memory.map_or(u64::MAX, |memory| memory.saturating_sub(files.file_bytes()) / 2);
-    let spare = usize::try_from(spare).unwrap_or(usize::MAX);
-    options.cache_bytes = Some(wanted.min(spare).max(block.saturating_mul(2)));
-    options
 }
 
 /// The server's error with a hint for its kind.

@@ -1,7 +1,7 @@
 //! `llmos watch`: follow a run that is going on, or look at one that is over.
 
-mod run_folder;
-mod screen;
+pub(crate) mod run_folder;
+pub(crate) mod screen;
 mod view;
 
 use std::path::{Path, PathBuf};

@@ -32,4 +32,6 @@ mod settings;
 mod speedrun;
 mod tokenize;
 mod tokenizer;
+mod top;
 mod watch;
+mod watching;

@@ -13,7 +13,7 @@ use crate::program::{Folder, Output, collect, command, finish, stories};
 
 /// What the server does with the bytes of a file.
 #[derive(Clone, Copy, PartialEq)]
-enum Mood {
+pub(crate) enum Mood {
     /// Sends them.
     Fine,
     /// Sends this many, and closes the connection; fine the next time.
@@ -26,7 +26,7 @@ enum Mood {
     FilesAlone,
 }
 
-struct Hub {
+pub(crate) struct Hub {
     address: String,
     /// Where each request for the bytes of a file asked to begin.
     asked: Arc<Mutex<Vec<Option<usize>>>>,
@@ -34,7 +34,7 @@ struct Hub {
 
 impl Hub {
     /// Serves repository `o/r` with these files; `promise` is what it says of a file's SHA-256.
-    fn new(files: &[(&str, Vec<u8>)], mood: Mood, promise: fn(&[u8]) -> String) -> Hub {
+    pub(crate) fn new(files: &[(&str, Vec<u8>)], mood: Mood, promise: fn(&[u8]) -> String) -> Hub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -53,22 +53,22 @@ impl Hub {
         Hub { address, asked }
     }
 
-    fn command(&self, home: &Folder, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, home: &Folder, arguments: &[&str]) -> Command {
         let mut command = command(home.path(), arguments);
         command.env("HF_ENDPOINT", format!("http://{}", self.address));
         command
     }
 
-    fn run(&self, home: &Folder, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, home: &Folder, arguments: &[&str]) -> Output {
         finish(self.command(home, arguments), b"")
     }
 
-    fn asked(&self) -> Vec<Option<usize>> {
+    pub(crate) fn asked(&self) -> Vec<Option<usize>> {
         self.asked.lock().unwrap().clone()
     }
 }
 
-fn honest(bytes: &[u8]) -> String {
+pub(crate) fn honest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -172,7 +172,7 @@ fn serve(
     }
 }
 
-fn model() -> Vec<u8> {
+pub(crate) fn model() -> Vec<u8> {
     std::fs::read(stories()).unwrap()
 }
 
@@ -200,7 +200,8 @@ fn a_model_is_pulled_listed_run_and_removed() {
     assert_eq!(pulled["files"][0]["sha256"], honest(&model()));
     let listed = hub.run(&home, &["models", "--json"]).json();
     assert_eq!(listed[0]["name"], "o/r:tiny-Q8_0");
-    assert_eq!(listed[0]["bytes"], model().len());
+    // Its card came with it.
+    assert_eq!(listed[0]["bytes"], model().len() + 2);
     for name in ["tiny-Q8_0", "o/r", "hf:o/r:tiny-q8_0"] {
         let text = hub.run(&home, &["run", name, "-p", "Once upon a", "-n", "1", "--temp", "0"]);
         assert_eq!(text.text(), " time", "{name}");

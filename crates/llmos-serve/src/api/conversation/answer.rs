@@ -18,7 +18,7 @@ use super::only;
 use crate::archive::Promise;
 use crate::fields::Fields;
 use crate::keys::Caller;
-use crate::models::Resident;
+use crate::models::{About, Resident};
 use crate::refusal::Refusal;
 use crate::scheduler::{Event, Finish, Part, Request};
 use crate::server::Service;
@@ -161,7 +161,7 @@ impl Draft {
         }
         let origin = Origin {
             model: resident.id.clone(),
-            digest: resident.digest.clone().unwrap_or_default(),
+            digest: String::new(),
             prompt_hash: format!("sha256:{}", hexadecimal(&hasher.finalize())),
             prompt_tokens: request.tokens.len() as u64,
             prompt: None,
@@ -177,6 +177,7 @@ impl Draft {
             promise: Some(self.promise),
             body: Body::text(Role::Assistant, ""),
             origin,
+            about: resident.about.clone(),
             stored: None,
             number: None,
         }
@@ -216,6 +217,8 @@ pub(crate) struct Recorder {
     promise: Option<Promise>,
     body: Body,
     origin: Origin,
+    /// Knows the model's digest, perhaps a little later than the first answer.
+    about: About,
     stored: Option<oneshot::Receiver<Result<Message, Refusal>>>,
     number: Option<u32>,
 }
@@ -250,7 +253,9 @@ impl Recorder {
     /// Sends it on its way, once.
     fn store(&mut self) {
         let Some(promise) = self.promise.take() else { return };
-        let body = Body { origin: Some(self.origin.clone()), ..self.body.clone() };
+        let digest = self.about.digest().unwrap_or_default();
+        let origin = Some(Origin { digest, ..self.origin.clone() });
+        let body = Body { origin, ..self.body.clone() };
         let (owner, id, parent) = (self.owner.clone(), self.id.clone(), self.parent);
         let store = move |store: &mut llmos_store::Store| -> Result<Message, Error> {
             store.chats(&owner).append(&id, Parent::Message(parent), body)

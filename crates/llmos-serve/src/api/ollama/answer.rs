@@ -159,7 +159,7 @@ async fn load(
     let model = fields.text("model")?.unwrap_or_default();
     let reason = match stay(fields)? {
         Stay::Go if service.models.has(model) => {
-            service.models.let_go(model);
+            service.models.release(model);
             "unload"
         }
         _ => {

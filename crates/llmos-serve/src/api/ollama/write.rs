@@ -200,7 +200,7 @@ impl Drop for Writer {
     /// Nobody listens any more, so that the model can go if it is to.
     fn drop(&mut self) {
         if self.goes {
-            self.service.models.let_go(&self.model);
+            self.service.models.release(&self.model);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every dense architecture of testdata/architectures: losses and gradients beside PyTorch's, logits
 //! beside those of the decoder that runs, and the same parameters from a GGUF file.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use llmos_model::convert::{Conversion, FileType, OutputVocabulary, convert};
@@ -179,7 +180,7 @@ fn a_gguf_file_gives_the_same_parameters() {
             vocabulary: OutputVocabulary::AsInput,
             threads: std::num::NonZero::<usize>::MIN,
         };
-        convert(&files, &path, &conversion, &mut |_, _| {}).unwrap();
+        convert(&files, &path, &conversion, &mut |_, _| ControlFlow::Continue(())).unwrap();
         let gguf = ModelFiles::open(&path).unwrap();
         let read = |files: &ModelFiles| {
             let blueprint = blueprint(files);

@@ -48,7 +48,8 @@ fn weights_in_their_files_give_what_weights_in_memory_give() {
                 threads: std::num::NonZero::<usize>::MIN,
             };
             let folder = ModelFiles::open(&folder(name)).unwrap();
-            convert(&folder, &path, &conversion, &mut |_, _| {}).unwrap();
+            convert(&folder, &path, &conversion, &mut |_, _| std::ops::ControlFlow::Continue(()))
+                .unwrap();
             let files = Arc::new(ModelFiles::open(&path).unwrap());
             let (inputs, targets) = batch_of(name);
             for dora in [false, true] {

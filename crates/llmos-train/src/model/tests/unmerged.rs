@@ -1,6 +1,7 @@
 //! Adapters that the engine runs beside a model, as they were written: what training computes, several
 //! in one batch, and never another's past.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use llmos_model::convert::{Conversion, FileType, OutputVocabulary, convert};
@@ -36,7 +37,10 @@ fn ground(name: &str, gguf: bool) -> Ground {
             vocabulary: OutputVocabulary::AsInput,
             threads: std::num::NonZero::<usize>::MIN,
         };
-        convert(&ModelFiles::open(&path).unwrap(), &to, &conversion, &mut |_, _| {}).unwrap();
+        convert(&ModelFiles::open(&path).unwrap(), &to, &conversion, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         path = to;
     }
     let files = ModelFiles::open(&path).unwrap();

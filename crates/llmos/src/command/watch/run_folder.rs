@@ -17,7 +17,7 @@ const LARGEST_RECIPE: u64 = 1 << 20;
 /// What is known of a run's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum State {
+pub(crate) enum State {
     /// A process holds its lock.
     Running,
     /// Nobody does, and steps are missing.
@@ -27,7 +27,7 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             State::Running => "running",
             State::Stopped => "stopped",
@@ -37,23 +37,23 @@ impl State {
 }
 
 /// A run that is followed.
-pub(super) struct RunFolder {
+pub(crate) struct RunFolder {
     folder: PathBuf,
     /// What people call it.
-    pub(super) name: String,
+    pub(crate) name: String,
     metrics: Journal<Row>,
     dreams: Journal<Dream>,
     /// Optimizer steps in all; 0 where the recipe does not say.
-    pub(super) steps: u64,
+    pub(crate) steps: u64,
     /// Layers and width, for the heading.
-    pub(super) shape: Option<String>,
-    pub(super) forecast: Option<Forecast>,
+    pub(crate) shape: Option<String>,
+    pub(crate) forecast: Option<Forecast>,
     is_alive: bool,
 }
 
 /// What `--json` prints.
 #[derive(Serialize)]
-pub(super) struct Latest<'a> {
+pub(crate) struct Latest<'a> {
     run: &'a str,
     folder: &'a Path,
     state: State,
@@ -80,7 +80,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// There is no such folder, it is not a run's, or a file of it cannot be read.
-    pub(super) fn open(folder: &Path) -> anyhow::Result<RunFolder> {
+    pub(crate) fn open(folder: &Path) -> anyhow::Result<RunFolder> {
         let given = folder.display();
         let kind = std::fs::metadata(folder).explain(
             || format!("no run at {given}"),
@@ -116,7 +116,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// A file is there and cannot be read.
-    pub(super) fn refresh(&mut self) -> anyhow::Result<usize> {
+    pub(crate) fn refresh(&mut self) -> anyhow::Result<usize> {
         // First: whoever ends between the two has written all that is read then.
         self.is_alive = llmos_train::run::RunFolder::is_alive(&self.folder);
         let hint = || "check who may read the run's folder".to_string();
@@ -153,26 +153,26 @@ impl RunFolder {
     }
 
     /// What was measured so far.
-    pub(super) fn rows(&self) -> &[Row] {
+    pub(crate) fn rows(&self) -> &[Row] {
         self.metrics.entries()
     }
 
     /// What it wrote so far.
-    pub(super) fn dreams(&self) -> &[Dream] {
+    pub(crate) fn dreams(&self) -> &[Dream] {
         self.dreams.entries()
     }
 
-    pub(super) fn last(&self) -> Option<&Row> {
+    pub(crate) fn last(&self) -> Option<&Row> {
         self.rows().last()
     }
 
     /// The step of the last evaluation.
-    pub(super) fn evaluated(&self) -> Option<&Row> {
+    pub(crate) fn evaluated(&self) -> Option<&Row> {
         let has = |row: &&Row| row.val_loss.or(row.val_bits_per_byte).is_some();
         self.rows().iter().rev().find(has)
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         let is_whole = self.steps > 0 && self.last().is_some_and(|row| row.step >= self.steps);
         match (self.is_alive, is_whole) {
             (true, _) => State::Running,
@@ -182,13 +182,13 @@ impl RunFolder {
     }
 
     /// Steps that are done over all, where both are known.
-    pub(super) fn share(&self) -> Option<f64> {
+    pub(crate) fn share(&self) -> Option<f64> {
         let done = self.last()?.step as f64;
         (self.steps > 0).then(|| (done / self.steps as f64).min(1.0))
     }
 
     /// Seconds that the missing steps of a living run take, at the speed of the last ones.
-    pub(super) fn seconds_left(&self) -> Option<f64> {
+    pub(crate) fn seconds_left(&self) -> Option<f64> {
         if self.state() != State::Running || self.steps == 0 {
             return None;
         }
@@ -199,7 +199,7 @@ impl RunFolder {
     }
 
     /// What came of it, or will at the present speed, beside what was said.
-    pub(super) fn beside_forecast(&self) -> Vec<Comparison> {
+    pub(crate) fn beside_forecast(&self) -> Vec<Comparison> {
         let Some(forecast) = self.forecast else { return Vec::new() };
         let steps = || self.rows().iter().filter_map(finite_time).sum::<f64>() / 1000.0;
         let spent = self.last().and_then(|row| row.seconds).unwrap_or_else(steps);
@@ -212,7 +212,7 @@ impl RunFolder {
         forecast.beside(&Outcome { seconds, memory_bytes: None, val_bits_per_byte })
     }
 
-    pub(super) fn latest(&self) -> Latest<'_> {
+    pub(crate) fn latest(&self) -> Latest<'_> {
         let row = self.last();
         let evaluated = self.evaluated();
         Latest {

@@ -14,7 +14,7 @@ use crate::interrupt;
 use crate::terminal::Terminal;
 
 /// Whether there is a terminal that a view can be drawn on.
-pub(super) fn is_possible(terminal: &Terminal) -> bool {
+pub(crate) fn is_possible(terminal: &Terminal) -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     terminal.is_interactive() && !is_dumb
 }
@@ -30,7 +30,7 @@ enum Action {
 }
 
 /// Gives the terminal back when it is dropped; a panic and a signal do so too.
-struct Restore;
+pub(crate) struct Restore;
 
 impl Drop for Restore {
     fn drop(&mut self) {
@@ -45,15 +45,24 @@ fn give_back() {
     let _ = execute!(std::io::stdout(), Show);
 }
 
+/// Takes the terminal for a view; it is given back when the first value is dropped.
+///
+/// # Errors
+/// The terminal refuses.
+pub(crate) fn take() -> anyhow::Result<(Restore, ratatui::DefaultTerminal)> {
+    // Before the first change: what is half set up is given back as well.
+    interrupt::before_end(Some(give_back));
+    let restore = Restore;
+    let screen = ratatui::try_init().context("cannot draw on this terminal")?;
+    Ok((restore, screen))
+}
+
 /// Shows the runs until a key ends it.
 ///
 /// # Errors
 /// The terminal refuses, or a run's file cannot be read.
 pub(super) fn show(runs: &mut [RunFolder]) -> anyhow::Result<()> {
-    // Before the first change: what is half set up is given back as well.
-    interrupt::before_end(Some(give_back));
-    let _restore = Restore;
-    let mut screen = ratatui::try_init().context("cannot draw on this terminal")?;
+    let (_restore, mut screen) = take()?;
     let mut looks = Looks::default();
     let mut read = Instant::now();
     loop {

@@ -1,0 +1,227 @@
+//! What changes the models that are here: load, unload, pull, convert. For admins alone.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::progress::{self, News};
+use super::{json_response, listing};
+use crate::body;
+use crate::fields::Fields;
+use crate::keys::{Caller, Scope};
+use crate::models::Offer;
+use crate::outside::{Keeper, Progress, Trouble, TroubleKind, Watch};
+use crate::refusal::Refusal;
+use crate::server::Service;
+
+/// Between two words of progress.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Longest name of a model that is pulled or converted.
+const LONGEST_NAME: usize = 256;
+
+/// Lets nobody through but admins.
+///
+/// # Errors
+/// The key is for chatting alone.
+pub(crate) fn must_be_admin(caller: &Caller) -> Result<(), Refusal> {
+    match caller.scope {
+        Scope::Admin => Ok(()),
+        Scope::Chat => Err(Refusal::stranger(
+            "the key is for asking models, and this is for admins",
+            "ask with a key of scope admin: llmos keys add NAME --scope admin",
+        )),
+    }
+}
+
+/// Loads a model, and answers once it is there.
+pub(crate) async fn load(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let body = admin_body(&service, &caller, request).await?;
+    let id = name(&body, "model")?;
+    service.models.get(Some(id), &service.scheduling()).await?;
+    Ok(json_response(&listing::of(&service, &service.models.id_of(id)?)?))
+}
+
+/// Lets go of a model: what it is answering it goes on with.
+pub(crate) async fn unload(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let body = admin_body(&service, &caller, request).await?;
+    let id = name(&body, "model")?;
+    service.models.unload(id).await?;
+    Ok(json_response(&listing::of(&service, &service.models.id_of(id)?)?))
+}
+
+/// Brings a model from where models are kept.
+pub(crate) async fn pull(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let body = admin_body(&service, &caller, request).await?;
+    let name = name(&body, "name")?.to_string();
+    if name.contains("://") {
+        return Err(Refusal::field(
+            "name",
+            "a model's name",
+            &Value::from(name),
+            "where models come from is the server's to know: hf:OWNER/REPO",
+        ));
+    }
+    let pull = move |keeper: &dyn Keeper, watch: Watch<'_>| keeper.pull(&name, watch);
+    chore(service, pull).await
+}
+
+/// Makes a model of another type.
+pub(crate) async fn convert(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let body = admin_body(&service, &caller, request).await?;
+    // By its id as it stands in the list, so that it is one that is offered.
+    let model = listing::of(&service, name(&body, "model")?)?;
+    let model = model["id"].as_str().unwrap_or_default().to_string();
+    let kind = name(&body, "type")?.to_string();
+    let convert = move |keeper: &dyn Keeper, watch: Watch<'_>| keeper.convert(&model, &kind, watch);
+    chore(service, convert).await
+}
+
+async fn admin_body(
+    service: &Service,
+    caller: &Caller,
+    request: Request,
+) -> Result<Map<String, Value>, Refusal> {
+    must_be_admin(caller)?;
+    body::object(request, service.body_limits()).await
+}
+
+fn name<'a>(body: &'a Map<String, Value>, field: &str) -> Result<&'a str, Refusal> {
+    let text = Fields::new(body).text(field)?.filter(|text| !text.is_empty());
+    match text {
+        Some(text) if text.len() <= LONGEST_NAME => Ok(text),
+        Some(_) => Err(Refusal::bad(
+            format!("{field}: longer than {LONGEST_NAME} bytes"),
+            "GET /v1/models lists the models that are here",
+        )
+        .about(field)),
+        None => {
+            let hint = format!("send {{\"{field}\": NAME}}");
+            Err(Refusal::bad(format!("there is no {field}"), hint).about(field))
+        }
+    }
+}
+
+/// Does something that takes long, one at a time, and tells how far it is. It ends when the client
+/// leaves, and what comes of it is offered before the client is told.
+async fn chore(
+    service: Arc<Service>,
+    work: impl FnOnce(&dyn Keeper, Watch<'_>) -> Result<Offer, Trouble> + Send + 'static,
+) -> Result<Response, Refusal> {
+    let keeper = service.options.keeper.clone().ok_or_else(|| {
+        Refusal::client(
+            StatusCode::NOT_IMPLEMENTED,
+            "this server neither pulls nor converts models",
+            "do it beside it: llmos pull, llmos convert",
+        )
+    })?;
+    let one = service.chore.clone().try_lock_owned().map_err(|_| {
+        Refusal::client(
+            StatusCode::CONFLICT,
+            "another model is being pulled or converted",
+            "wait until that has ended",
+        )
+    })?;
+    let (sender, mut receiver) = mpsc::channel(64);
+    tokio::task::spawn_blocking(move || {
+        let _one = one;
+        let mut told: Option<(Instant, String)> = None;
+        let mut watch = |progress: Progress| {
+            if sender.is_closed() || service.is_stopping() {
+                return ControlFlow::Break(());
+            }
+            let is_new = match &told {
+                Some((when, what)) => when.elapsed() >= PACE || *what != progress.what,
+                None => true,
+            };
+            if is_new || progress.total == Some(progress.done) {
+                told = Some((Instant::now(), progress.what.clone()));
+                // A client that is behind hears the next one.
+                let _ = sender.try_send(News::Progress(progress));
+            }
+            ControlFlow::Continue(())
+        };
+        let news = match work(&*keeper, &mut watch) {
+            Ok(offer) => {
+                let id = offer.id.clone();
+                tracing::info!(model = id, "offered");
+                service.models.offer(offer);
+                News::Done(id)
+            }
+            Err(trouble) => News::Failed(refusal(trouble)),
+        };
+        let _ = sender.blocking_send(news);
+    });
+    // What fails at once has a status of its own.
+    match receiver.recv().await {
+        Some(News::Failed(refusal)) => Err(refusal),
+        Some(first) => Ok(progress::response(first, receiver)),
+        None => Err(progress::lost()),
+    }
+}
+
+/// Trouble outside in OpenAI's shape.
+pub(crate) fn refusal(trouble: Trouble) -> Refusal {
+    let Trouble { kind, message, hint } = trouble;
+    match kind {
+        TroubleKind::Asked => Refusal::bad(message, hint),
+        TroubleKind::Missing => Refusal::not_found("not_found", message, hint),
+        TroubleKind::Outside => {
+            tracing::error!(reason = message, "something outside failed");
+            Refusal::client(StatusCode::BAD_GATEWAY, message, hint)
+        }
+        TroubleKind::Stopped => Refusal::unavailable(message, hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_there_and_of_a_sane_length() {
+        let check = |body: Value, expected: bool| {
+            let found = name(body.as_object().unwrap(), "name").is_ok();
+            assert_eq!(found, expected, "{body}");
+        };
+        check(json!({ "name": "hf:o/r" }), true);
+        check(json!({ "name": "" }), false);
+        check(json!({ "name": 3 }), false);
+        check(json!({ "name": null }), false);
+        check(json!({}), false);
+        check(json!({ "name": "x".repeat(257) }), false);
+    }
+
+    #[test]
+    fn who_may_only_chat_is_no_admin() {
+        let chat = Caller { scope: Scope::Chat, ..Caller::ANYONE };
+        assert_eq!(must_be_admin(&chat).unwrap_err().status, StatusCode::FORBIDDEN);
+        assert!(must_be_admin(&Caller::ANYONE).is_ok());
+    }
+}
