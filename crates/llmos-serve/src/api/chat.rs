@@ -271,8 +271,9 @@ async fn whole(listener: &mut Listener, mut form: Form) -> Result<Response, Refu
                     Part::Call(call) => said.calls.push(form.call(&call)),
                 }
             }
-            Event::End { index, finish, tokens, scores } => {
+            Event::End { index, finish, tokens, thoughts, scores } => {
                 usage.completion += tokens;
+                usage.thoughts += thoughts;
                 let said = choices.entry(index).or_default();
                 said.scores.extend(scores);
                 said.finish = Some(finish);
@@ -417,8 +418,9 @@ impl Dialect for Chunks {
                 chunks.push(self.delta(index, delta, &scores, None));
                 chunks
             }
-            Event::End { index, finish, tokens, scores } => {
+            Event::End { index, finish, tokens, thoughts, scores } => {
                 self.usage.completion += tokens;
+                self.usage.thoughts += thoughts;
                 let mut chunks: Vec<Value> = self.begin(index).into_iter().collect();
                 chunks.push(self.delta(index, json!({}), &scores, Some(finish)));
                 chunks

@@ -237,7 +237,7 @@ fn note(
             }
             vec![index]
         }
-        Event::End { index, finish, tokens, scores } => {
+        Event::End { index, finish, tokens, scores, .. } => {
             usage.completion += tokens;
             let said = choices.entry(index).or_default();
             said.score(form, &scores);

@@ -157,7 +157,7 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, Form), Refusa
                 Ok(Request { first: number + 1, next: Some(LIKELIEST), ..request })
             });
             let requests: Result<Vec<Request>, Refusal> = requests.collect();
-            let (yes, no) = (word(resident, "yes")?, word(resident, "no")?);
+            let (yes, no) = (word(resident, ["yes", "Yes"])?, word(resident, ["no", "No"])?);
             (requests?, Method::Yes { yes, no })
         }
         false => {
@@ -214,13 +214,16 @@ fn question(ask: &Ask, query: &str, document: &str) -> Result<Vec<u32>, Refusal>
     Ok(prompt.tokens)
 }
 
-/// A word that is one token.
-fn word(resident: &Resident, word: &str) -> Result<u32, Refusal> {
-    match resident.tokenizer.encode(word, Special::None)[..] {
-        [id] => Ok(id),
-        _ => Err(Refusal::bad(
-            format!("the model {:?} has no token {word:?}", resident.id),
+/// The first of these ways to write a word that is one token.
+fn word(resident: &Resident, ways: [&str; 2]) -> Result<u32, Refusal> {
+    let one = |way: &&str| match resident.tokenizer.encode(way, Special::None)[..] {
+        [id] => Some(id),
+        _ => None,
+    };
+    ways.iter().find_map(one).ok_or_else(|| {
+        Refusal::bad(
+            format!("the model {:?} has no token {:?}", resident.id, ways[0]),
             "ask a model that was made to rerank, or one whose name does not say so",
-        )),
-    }
+        )
+    })
 }

@@ -7,8 +7,7 @@ use axum::response::Response;
 use llmos_tokenizer::{Special, Tokenizer};
 use serde_json::{Value, json};
 
-use super::chat;
-use super::json_response;
+use super::{chat, json_response, tools};
 use crate::body;
 use crate::fields::{Fields, ids};
 use crate::refusal::Refusal;
@@ -28,7 +27,7 @@ pub(crate) async fn tokenize(
         let fields = Fields::new(&body);
         let tokenizer = &resident.tokenizer;
         let tokens = if fields.get("messages").is_some() {
-            let prompt = chat::prompt(fields, &resident, clock, Vec::new())?;
+            let prompt = chat::prompt(fields, &resident, clock, tools::tools(fields)?)?;
             prompt.tokens
         } else {
             let text = match fields.text("prompt")? {
@@ -82,8 +81,8 @@ pub(crate) async fn info(
     request: Request,
 ) -> Result<Response, Refusal> {
     let query = request.uri().query().unwrap_or_default();
-    let model = query.split('&').find_map(|pair| pair.strip_prefix("model="));
-    let resident = service.models.get(model, &service.scheduling()).await?;
+    let model = query.split('&').find_map(|pair| pair.strip_prefix("model=")).map(decoded);
+    let resident = service.models.get(model.as_deref(), &service.scheduling()).await?;
     let tokenizer: &Tokenizer = &resident.tokenizer;
     let name = |id: Option<u32>| id.map(|id| tokenizer.token_name(id));
     let own_start = !tokenizer.start_ids().is_empty();
@@ -99,4 +98,44 @@ pub(crate) async fn info(
         "unk_token": name(tokenizer.unk()),
         "chat_template": resident.template,
     })))
+}
+
+/// A value of a query without its `%3A`; what is no text of UTF-8 is no model's name either.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        let coded = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match coded.filter(|_| first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded() {
+        for (text, expected) in [
+            ("base%3Apoet", "base:poet"),
+            ("owner%2Frepo%3Afile", "owner/repo:file"),
+            ("plain", "plain"),
+            ("50%", "50%"),
+            ("%zz%4", "%zz%4"),
+            ("%FF", "\u{FFFD}"),
+        ] {
+            assert_eq!(decoded(text), expected);
+        }
+    }
 }

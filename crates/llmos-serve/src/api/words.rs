@@ -107,6 +107,8 @@ pub(crate) struct Usage {
     pub(crate) prompt: usize,
     pub(crate) cached: usize,
     pub(crate) completion: usize,
+    /// Of the completion, what is thought.
+    pub(crate) thoughts: usize,
 }
 
 impl Usage {
@@ -116,6 +118,7 @@ impl Usage {
             "completion_tokens": self.completion,
             "total_tokens": self.prompt + self.completion,
             "prompt_tokens_details": { "cached_tokens": self.cached },
+            "completion_tokens_details": { "reasoning_tokens": self.thoughts },
         })
     }
 }

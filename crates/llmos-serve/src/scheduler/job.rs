@@ -270,9 +270,10 @@ impl Job {
         if let Place::Engine(id) = std::mem::replace(&mut choice.place, Place::Over) {
             engine.remove(id)?;
         }
-        let tokens = choice.writer.tokens();
+        let (tokens, thoughts) = (choice.writer.tokens(), choice.writer.thoughts());
         let finish = finish.unwrap_or(Finish::Stop);
-        self.tell(Event::End { index: self.request.first + index, finish, tokens, scores });
+        let index = self.request.first + index;
+        self.tell(Event::End { index, finish, tokens, thoughts, scores });
         Ok(())
     }
 

@@ -112,6 +112,8 @@ pub(crate) enum Event {
         finish: Finish,
         /// Tokens that were drawn.
         tokens: usize,
+        /// Of those, the ones that are thoughts.
+        thoughts: usize,
         /// Tokens that were not told yet.
         scores: Vec<Score>,
     },

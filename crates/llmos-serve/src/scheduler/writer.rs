@@ -26,6 +26,7 @@ pub(super) struct Writer {
     awaits_call: bool,
     n_call: usize,
     n_token: usize,
+    n_thought: usize,
     /// Tokens that are not told yet, each with the bytes of text up to its end.
     untold: VecDeque<(usize, Score)>,
     logits: Vec<f32>,
@@ -80,6 +81,7 @@ impl Writer {
             awaits_call: false,
             n_call: 0,
             n_token: 0,
+            n_thought: 0,
             untold: VecDeque::new(),
             logits: Vec::new(),
         };
@@ -109,6 +111,11 @@ impl Writer {
         self.n_token
     }
 
+    /// Of those, the ones that are thoughts.
+    pub(super) fn thoughts(&self) -> usize {
+        self.n_thought
+    }
+
     /// Draws a token. `logits` (V) are the model's own, `history` the tokens so far, of which the
     /// first `n_prompt` are the prompt.
     ///
@@ -129,6 +136,7 @@ impl Writer {
         }
         self.n_token += 1;
         let is_thinking = self.is_thinking();
+        self.n_thought += usize::from(is_thinking);
         if let (Constraint::Answer(grammar), false) = (&mut self.constraint, is_thinking) {
             grammar.commit(token)?;
         }

@@ -63,6 +63,9 @@ fn a_conversation_is_answered_as_by_the_assistant_alone() {
         assert_eq!(answer["choices"][0]["finish_reason"], "stop");
         assert_eq!(answer["usage"]["completion_tokens"], expected.tokens);
         assert_eq!(answer["usage"]["prompt_tokens"], expected.prompt_tokens);
+        let thoughts = &answer["usage"]["completion_tokens_details"]["reasoning_tokens"];
+        assert_eq!(thoughts.as_u64().unwrap() > 0, !expected.reasoning.is_empty());
+        assert!(thoughts.as_u64() < answer["usage"]["completion_tokens"].as_u64());
         body["stream"] = true.into();
         let events = post(server.address, PATH, &body).events();
         assert_eq!(events[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));

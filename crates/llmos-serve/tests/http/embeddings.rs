@@ -4,7 +4,7 @@ use llmos_serve::Models;
 use serde_json::{Value, json};
 
 use crate::client::{Connection, post, send_post};
-use crate::house::{Kind, offer, options, repository, run, simple};
+use crate::house::{Kind, Running, offer, options, repository, run, simple};
 
 const PATH: &str = "/v1/embeddings";
 
@@ -95,6 +95,7 @@ fn documents_are_put_in_order_by_a_method_that_is_told() {
     let models = Models::new(None);
     models.offer(offer("test", 0, Kind::Stories, Default::default()));
     models.offer(offer("parrot-rerank", 0, Kind::Parrot, Default::default()));
+    models.offer(offer("assistant-Reranker", 0, Kind::Assistant, Default::default()));
     let server = run(options(), models);
     let documents = json!(["The princess lived in a castle.", "The dog ran.", { "text": "A dog ran in the park." }]);
     let mut body = json!({ "query": "The dog ran.", "documents": documents });
@@ -118,6 +119,20 @@ fn documents_are_put_in_order_by_a_method_that_is_told() {
     // A reranker is asked for a yes or a no.
     body["model"] = "parrot-rerank".into();
     post(server.address, "/v1/rerank", &body).is_refusal(400, "no token");
+    body["model"] = "assistant-Reranker".into();
+    body["top_n"] = 0.into();
+    let ranked = post(server.address, "/v1/rerank", &body).json();
+    assert_eq!(
+        (&ranked["method"], ranked["results"].as_array().unwrap().len()),
+        (&json!("yes"), 3)
+    );
+    for result in ranked["results"].as_array().unwrap() {
+        let text = &documents[result["index"].as_u64().unwrap() as usize];
+        let text = text.as_str().or(text["text"].as_str()).unwrap();
+        let expected = yes(&server, "assistant-Reranker", "The dog ran.", text);
+        let score = result["relevance_score"].as_f64().unwrap();
+        assert!((score - expected).abs() < 1e-9 && (0.0..=1.0).contains(&score), "{text}");
+    }
     for (field, value) in [
         ("query", json!(3)),
         ("query", json!("")),
@@ -132,6 +147,29 @@ fn documents_are_put_in_order_by_a_method_that_is_told() {
         body[field] = value;
         assert_eq!(post(server.address, "/v1/rerank", &body).is_refusal(400, "")["param"], field);
     }
+}
+
+/// The probability of "Yes" beside "No" where Qwen3-Reranker's question is asked.
+fn yes(server: &Running, model: &str, query: &str, document: &str) -> f64 {
+    let system = "Judge whether the Document meets the requirements based on the Query and the Instruct \
+                  provided. Note that the answer can only be \"yes\" or \"no\".";
+    let user = format!(
+        "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n\
+         <Query>: {query}\n<Document>: {document}"
+    );
+    let messages =
+        json!([{ "role": "system", "content": system }, { "role": "user", "content": user }]);
+    let asked = json!({ "model": model, "messages": messages, "reasoning_effort": "none" });
+    let tokens = post(server.address, "/tokenize", &asked).json()["tokens"].clone();
+    let asked = json!({ "model": model, "prompt": tokens, "top": 1000 });
+    let next = post(server.address, "/v1/next", &asked).json();
+    let of = |word: &str| {
+        let found = next["next"].as_array().unwrap().iter().find(|token| token["text"] == word);
+        found.map_or(0.0, |token| token["probability"].as_f64().unwrap())
+    };
+    let (yes, no) = (of("Yes"), of("No"));
+    assert!(yes + no > 0.0);
+    yes / (yes + no)
 }
 
 #[test]

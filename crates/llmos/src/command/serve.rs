@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     /// A name that the server answers to, beside localhost and addresses. May be given several times.
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// A web page of others that may ask, such as https://chat.example. May be given several times.
+    /// A web page of others that may ask, such as `https://chat.example`. May be given several times.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Keep nothing: no conversations, and no keys.

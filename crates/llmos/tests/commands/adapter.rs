@@ -143,3 +143,45 @@ fn a_server_answers_with_the_adapter_that_is_asked_for() {
     let lost = format!("nothing:poet={adapter}");
     llmos(&["serve", &base, "--adapter", &lost, "--port", "0"]).is_error("no model nothing");
 }
+
+#[cfg(unix)]
+#[test]
+fn answers_with_and_without_an_adapter_are_the_same_where_memory_is_short() {
+    use crate::program::{collect, command};
+    use crate::serve::{address, ask};
+
+    let home = Folder::new();
+    let (base, adapter, _) = learnt(&home);
+    let named = format!("poet={adapter}");
+    let answers = |memory: &str, at_once: bool| -> Vec<Value> {
+        let arguments =
+            ["serve", &base, "--adapter", &named, "--port", "0", "--cache-memory", memory];
+        let mut child = command(home.path(), &arguments).spawn().unwrap();
+        let address = address(&mut child);
+        let answer = |number: u32| {
+            let model = if number.is_multiple_of(2) { "base" } else { "base:poet" };
+            let body = json!({ "model": model, "prompt": [[20 + number, 30, 40]],
+                               "temperature": 0, "max_tokens": 220,
+                               "logit_bias": { "0": -100, "2": -100 } });
+            let answer = ask(&address, "POST", "/v1/completions", &body);
+            assert_eq!(answer["usage"]["completion_tokens"], 220, "{answer}");
+            answer["choices"][0]["text"].clone()
+        };
+        let answer = &answer;
+        let found = match at_once {
+            false => (0..6).map(answer).collect(),
+            true => std::thread::scope(|scope| {
+                let asked: Vec<_> =
+                    (0..6).map(|number| scope.spawn(move || answer(number))).collect();
+                asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+            }),
+        };
+        crate::interrupt::interrupt(&child);
+        assert_eq!(collect(child).code, Some(0));
+        found
+    };
+    let alone = answers("4M", false);
+    assert_ne!(alone[0], alone[1]);
+    // Room for two or three of them: the others are written out and come back.
+    assert_eq!(answers("80K", true), alone);
+}

@@ -97,7 +97,7 @@ impl Writer {
                 "cache_write_tokens": 0,
             },
             "output_tokens": self.usage.completion,
-            "output_tokens_details": { "reasoning_tokens": 0 },
+            "output_tokens_details": { "reasoning_tokens": self.usage.thoughts },
             "total_tokens": self.usage.prompt + self.usage.completion,
         })
     }
@@ -260,8 +260,9 @@ impl Dialect for Writer {
                 Part::Reasoning(text) => self.push(false, &text, &[], &mut events),
                 Part::Call(call) => self.call(&call, &mut events),
             },
-            Event::End { finish, tokens, scores, .. } => {
+            Event::End { finish, tokens, thoughts, scores, .. } => {
                 self.usage.completion += tokens;
+                self.usage.thoughts += thoughts;
                 let is_said = self.output.last().is_some_and(|last| last["type"] == "message");
                 if self.is_open && is_said {
                     self.push(true, "", &scores, &mut events);
