@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
@@ -26,19 +26,31 @@ pub(crate) async fn object(
     request: Request,
     limits: BodyLimits,
 ) -> Result<Map<String, Value>, Refusal> {
+    let bytes = bytes(request, limits, &["application/json"]).await?;
+    let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+    parsed.unwrap_or_else(|_| Err(Refusal::broken("reading the body ended early")))
+}
+
+/// The bytes of a request's body, of one of these kinds of content.
+///
+/// # Errors
+/// As [`object`], without a look at what the bytes are.
+pub(crate) async fn bytes(
+    request: Request,
+    limits: BodyLimits,
+    kinds: &[&str],
+) -> Result<Bytes, Refusal> {
     let (head, body) = request.into_parts();
-    check_kind(&head.headers)?;
+    check_kind(&head.headers, kinds)?;
     let length = head.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.bytes as u64) {
         return Err(too_large(limits.bytes));
     }
-    let bytes = read(body, limits).await?;
-    let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
-    parsed.unwrap_or_else(|_| Err(Refusal::broken("reading the body ended early")))
+    read(body, limits).await
 }
 
-async fn read(body: Body, limits: BodyLimits) -> Result<axum::body::Bytes, Refusal> {
+async fn read(body: Body, limits: BodyLimits) -> Result<Bytes, Refusal> {
     let bytes = to_bytes(body, limits.bytes);
     match tokio::time::timeout(limits.time, bytes).await {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -54,17 +66,17 @@ async fn read(body: Body, limits: BodyLimits) -> Result<axum::body::Bytes, Refus
     }
 }
 
-/// JSON alone: a form on a page of a stranger can send other kinds without being asked.
-fn check_kind(headers: &HeaderMap) -> Result<(), Refusal> {
+/// No other kinds: a form on a page of a stranger can send some without being asked.
+fn check_kind(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Refusal> {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") {
+    if kinds.iter().any(|known| kind.eq_ignore_ascii_case(known)) {
         return Ok(());
     }
     Err(Refusal::client(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        format!("expected content-type application/json, got {kind:?}"),
-        "with curl: -H 'content-type: application/json'",
+        format!("expected content-type {}, got {kind:?}", kinds.join(" or ")),
+        format!("with curl: -H 'content-type: {}'", kinds.first().unwrap_or(&"")),
     ))
 }
 

@@ -30,6 +30,9 @@ pub enum Error {
         /// What it is.
         got: String,
     },
+    /// The store cannot be opened or asked.
+    #[error(transparent)]
+    Store(llmos_store::Error),
     /// The system gives no thread or no timer.
     #[error("{operation}: {source}")]
     System {

@@ -12,13 +12,15 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::keys::{Caller, Keys};
+use crate::keyring::Keyring;
+use crate::keys::{Caller, Scope};
 use crate::refusal::Refusal;
 
 /// What is asked of everyone.
-#[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
-    pub(crate) keys: Keys,
+    pub(crate) keyring: Arc<Keyring>,
+    /// The cookie of the page's sessions.
+    pub(crate) cookie: String,
     /// Names that the server answers to, beside `localhost` and addresses.
     pub(crate) hosts: Vec<String>,
     /// Pages that may ask, `https://chat.example`, beside its own.
@@ -59,14 +61,24 @@ impl Gate {
     fn caller(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
         self.check_host(headers)?;
         self.check_origin(method, headers)?;
-        if self.keys.is_empty() || path == "/healthz" {
+        if self.keyring.is_open() || is_for_all(method, path) {
             return Ok(Caller::ANYONE);
         }
-        let Some(key) = key(headers) else {
-            return Err(Refusal::no_key("a key is asked for", StatusCode::UNAUTHORIZED));
+        let caller = match (key(headers), cookie(headers, &self.cookie)) {
+            (Some(key), _) => self.keyring.find(key).ok_or_else(Refusal::unknown_key)?,
+            (None, Some(cookie)) => {
+                check_own_page(method, headers)?;
+                let over = || Refusal::no_key("the session is over", StatusCode::UNAUTHORIZED);
+                self.keyring.session(cookie).ok_or_else(over)?
+            }
+            (None, None) => {
+                return Err(Refusal::no_key("a key is asked for", StatusCode::UNAUTHORIZED));
+            }
         };
-        let unknown = || Refusal::no_key("the key is not known", StatusCode::UNAUTHORIZED);
-        self.keys.find(key).ok_or_else(unknown)
+        if caller.scope != Scope::Admin && is_admin_s(method, path) {
+            return Err(Refusal::no_scope());
+        }
+        Ok(caller)
     }
 
     fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -85,12 +97,9 @@ impl Gate {
     /// A page that asks must be ours or one that was allowed; programs send no Origin.
     fn check_origin(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let own = text("host").unwrap_or_default();
         let hint = "start the server with --allow-origin ORIGIN where that page may ask";
         if let Some(origin) = text("origin") {
-            let is_own = ["http://", "https://"]
-                .iter()
-                .any(|scheme| origin.strip_prefix(scheme).is_some_and(|host| host == own));
+            let is_own = is_own(origin, headers);
             let is_allowed = self.origins.iter().any(|allowed| allowed == origin);
             if !is_own && !is_allowed {
                 let message = format!("the page {:?} may not ask here", clipped(origin));
@@ -122,6 +131,60 @@ impl Gate {
     }
 }
 
+/// What needs no key: whether the server is well, the page's own files, which are the same on every
+/// machine, and the exchange of a key for the page's session. Paths are compared as the router does,
+/// byte by byte.
+fn is_for_all(method: &Method, path: &str) -> bool {
+    let is_read = method == Method::GET || method == Method::HEAD;
+    path == "/healthz"
+        || is_read && (path == "/" || path == "/favicon.ico" || path.starts_with("/web/"))
+        || path == "/v1/session" && (method == Method::POST || method == Method::DELETE)
+}
+
+/// What asks for a key of the scope admin: changing which models there are, runs, figures.
+fn is_admin_s(method: &Method, path: &str) -> bool {
+    let is_read = method == Method::GET || method == Method::HEAD;
+    path == "/metrics"
+        || path == "/v1/runs"
+        || path.starts_with("/v1/runs/")
+        || !is_read && path.starts_with("/v1/models/")
+        || ["/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"].contains(&path)
+}
+
+/// A page of this server's own.
+fn is_own(origin: &str, headers: &HeaderMap) -> bool {
+    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let hosts = ["http://", "https://"].iter().filter_map(|scheme| origin.strip_prefix(scheme));
+    !own.is_empty() && hosts.into_iter().any(|host| host == own)
+}
+
+/// A browser sends a cookie by itself, so that something else must show that the page which asks is
+/// ours: a browser says it whenever something is to be changed, and no page can make it say another.
+fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let site = text("sec-fetch-site");
+    let is_read = method == Method::GET || method == Method::HEAD;
+    let is_ours = match (text("origin"), is_read) {
+        (Some(origin), _) => is_own(origin, headers),
+        (None, is_read) => is_read,
+    };
+    // Pages of other ports of this machine are of the same site, and are not ours.
+    if is_ours && site.is_none_or(|site| site == "same-origin" || is_read && site == "none") {
+        return Ok(());
+    }
+    let message = "the session is for the server's own page alone";
+    Err(Refusal::stranger(message, "send a key as `Authorization: Bearer KEY` instead"))
+}
+
+/// The value of a cookie.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (found, value) = pair.trim().split_once('=')?;
+        (found == name).then_some(value)
+    })
+}
+
 /// A host without its port.
 fn name_of(host: &str) -> &str {
     match host.rsplit_once(':') {
@@ -149,14 +212,19 @@ fn clipped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{Key, Scope};
+    use crate::keys::{Key, Keys};
 
-    fn gate() -> Gate {
+    fn gate_of(keys: Keys) -> Gate {
         Gate {
-            keys: Keys::default(),
+            keyring: Arc::new(Keyring::new(&keys)),
+            cookie: "session".into(),
             hosts: vec!["box.example".into()],
             origins: vec!["https://chat.example".into()],
         }
+    }
+
+    fn gate() -> Gate {
+        gate_of(Keys::default())
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -229,8 +297,7 @@ mod tests {
 
     #[test]
     fn a_key_comes_in_either_header_and_is_asked_for_everywhere_but_at_healthz() {
-        let keys = Keys::new(vec![Key::of("a", "secret", Scope::Chat)]);
-        let gate = Gate { keys, ..gate() };
+        let gate = gate_of(Keys::new(vec![Key::of("a", "secret", Scope::Chat)]));
         let check = |path: &str, pairs: &[(&str, &str)], expected: bool| {
             let mut all = vec![("host", "localhost")];
             all.extend(pairs);
@@ -246,5 +313,70 @@ mod tests {
         check("/v1/models", &[("authorization", "Basic secret")], false);
         check("/v1/models", &[("authorization", "Bearer secret2")], false);
         check("/v1/models", &[("x-api-key", "")], false);
+    }
+    #[test]
+    fn a_session_is_the_own_page_s_alone() {
+        let gate = gate_of(Keys::new(vec![Key::of("a", "secret", Scope::Chat)]));
+        gate.keyring.begin("secret", "value").unwrap();
+        let own = ("origin", "http://localhost:8080");
+        let check = |method: Method, pairs: &[(&str, &str)], expected: Result<(), u16>| {
+            let mut all = vec![("host", "localhost:8080"), ("cookie", "a=b; session=value")];
+            all.extend(pairs);
+            let found = gate.caller(&method, "/v1/conversations", &headers(&all));
+            let found = found.map(|_| ()).map_err(|refusal| refusal.status.as_u16());
+            assert_eq!(found, expected, "{method} {pairs:?}");
+        };
+        check(Method::GET, &[], Ok(()));
+        check(Method::GET, &[("sec-fetch-site", "same-origin")], Ok(()));
+        check(Method::GET, &[("sec-fetch-site", "same-site")], Err(403));
+        check(Method::GET, &[("sec-fetch-site", "cross-site")], Err(403));
+        // A link to a page of ours: nothing that needs the session.
+        let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        check(Method::GET, &link, Err(403));
+        for method in [Method::POST, Method::PATCH, Method::DELETE, Method::PUT] {
+            check(method.clone(), &[own, ("sec-fetch-site", "same-origin")], Ok(()));
+            check(method.clone(), &[own], Ok(()));
+            check(method.clone(), &[], Err(403));
+            check(method.clone(), &[("sec-fetch-site", "same-origin")], Err(403));
+            check(method.clone(), &[own, ("sec-fetch-site", "same-site")], Err(403));
+            check(method.clone(), &[own, ("sec-fetch-site", "none")], Err(403));
+            for origin in ["http://localhost:3000", "http://evil.example", "null"] {
+                check(method.clone(), &[("origin", origin)], Err(403));
+            }
+            // A page that was allowed to ask brings a key, and no cookie.
+            check(method.clone(), &[("origin", "https://chat.example")], Err(403));
+            let keyed = [("origin", "https://chat.example"), ("x-api-key", "secret")];
+            check(method, &keyed, Ok(()));
+        }
+        let other = headers(&[("host", "localhost"), ("cookie", "session=other")]);
+        let refusal = gate.caller(&Method::GET, "/v1/models", &other).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn what_changes_models_and_shows_runs_is_for_admins() {
+        let keys = [("chat", Scope::Chat), ("admin", Scope::Admin)];
+        let gate = gate_of(Keys::new(keys.map(|(name, scope)| Key::of(name, name, scope)).into()));
+        for (method, path, is_admin_s) in [
+            (Method::POST, "/v1/models/load", true),
+            (Method::POST, "/v1/models/pull", true),
+            (Method::DELETE, "/v1/models/x", true),
+            (Method::GET, "/v1/models/load", false),
+            (Method::GET, "/v1/models", false),
+            (Method::GET, "/v1/runs", true),
+            (Method::GET, "/v1/runs/a", true),
+            (Method::GET, "/metrics", true),
+            (Method::POST, "/api/pull", true),
+            (Method::POST, "/v1/chat/completions", false),
+            (Method::GET, "/v1/conversations", false),
+        ] {
+            let ask = |key: &str| {
+                let headers = headers(&[("host", "localhost"), ("x-api-key", key)]);
+                gate.caller(&method, path, &headers).map_err(|refusal| refusal.status.as_u16())
+            };
+            assert!(ask("admin").is_ok(), "{method} {path}");
+            let found = ask("chat").map(|_| ());
+            assert_eq!(found, if is_admin_s { Err(403) } else { Ok(()) }, "{method} {path}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! # Room card: llmos-serve
 //!
-//! **What it is.** Speaking HTTP: OpenAI's API, and what llmos measures, over models that many people
-//! ask at once.
+//! **What it is.** Speaking HTTP: OpenAI's API, what llmos measures, and conversations that are kept,
+//! over models that many people ask at once.
 //!
-//! **May touch.** Sockets, async, the clock, threads of its own; models that its caller loads for it.
+//! **May touch.** Sockets, async, the clock, threads of its own; models that its caller loads for it,
+//! and a store that its caller opens.
 //!
 //! **Never.** Files, the environment, the terminal, kernels, training, `unsafe`; a request to anywhere.
 //!
@@ -12,7 +13,8 @@
 //! - What a client sends is a stranger's data: what is wrong with it is said in OpenAI's shape, never a
 //!   panic, never memory or time without bound.
 //! - A client that has gone costs no further step.
-//! - Nothing that one key's owner wrote is found in the cache by another's.
+//! - Nothing that one key's owner wrote is found in the cache or the store by another's.
+//! - What is acknowledged as stored is durable, and an answer that began is stored whoever goes.
 //! - Without a key nobody but this machine is served, and no page but its own.
 //! - Text that was written or read is in no log.
 //!
@@ -25,12 +27,18 @@ mod server;
 
 mod connection;
 mod gate;
+mod keyring;
 mod keys;
+mod quota;
+
+mod archive;
+mod flights;
 
 mod api;
 mod body;
 mod fields;
 mod page;
+mod query;
 mod refusal;
 
 mod models;
@@ -38,7 +46,8 @@ mod scheduler;
 
 mod error;
 
+pub use archive::Archive;
 pub use error::Error;
-pub use keys::{Key, Keys, Scope};
+pub use keys::{Key, Keys, Quota, Scope};
 pub use models::{Load, Loaded, Models, Offer};
 pub use server::{Clock, Server, ServerOptions, Stopper};

@@ -22,6 +22,8 @@ pub struct Loaded {
     pub tokenizer: Arc<Tokenizer>,
     /// Its chat template; none where it was not made to be talked with.
     pub template: Option<String>,
+    /// What its file is known by, `sha256:…`; answers that are stored name it.
+    pub digest: Option<String>,
 }
 
 /// Loads a model; the text says why it cannot.
@@ -61,6 +63,7 @@ pub(crate) struct Resident {
     pub(crate) id: String,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<String>,
+    pub(crate) digest: Option<String>,
     pub(crate) vocab_size: usize,
     /// The longest context.
     pub(crate) context: usize,
@@ -204,7 +207,7 @@ impl Models {
 impl Resident {
     /// Starts the thread that owns the engine; it ends when this value and all requests are gone.
     fn start(id: &str, loaded: Loaded, options: SchedulerOptions) -> Result<Resident, String> {
-        let Loaded { engine, tokenizer, template } = loaded;
+        let Loaded { engine, tokenizer, template, digest } = loaded;
         let (sender, inbox) = mpsc::channel();
         let block = engine.cache_bytes(1).max(1);
         let tokens_of_block = (1..).find(|&n| engine.cache_bytes(n + 1) > block).unwrap_or(1);
@@ -219,6 +222,7 @@ impl Resident {
             id: id.to_string(),
             tokenizer,
             template,
+            digest,
             vocab_size,
             context,
             cache_tokens,

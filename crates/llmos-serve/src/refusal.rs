@@ -1,5 +1,7 @@
 //! What a client is told when it cannot have what it asks for: OpenAI's shape, and what to do.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +20,7 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     pub(crate) hint: String,
     /// Seconds after which it may be tried again.
-    retry_after: Option<u32>,
+    pub(crate) retry_after: Option<u32>,
 }
 
 impl Refusal {
@@ -93,20 +95,131 @@ impl Refusal {
         Refusal { code: Some("invalid_api_key"), ..refusal }
     }
 
+    /// A key that nobody has, or has no more.
+    pub(crate) fn unknown_key() -> Refusal {
+        Refusal::no_key("the key is not known", StatusCode::UNAUTHORIZED)
+    }
+
+    /// A key that may not do this.
+    pub(crate) fn no_scope() -> Refusal {
+        let refusal = Refusal::new(
+            StatusCode::FORBIDDEN,
+            "permission_error",
+            "the key may ask models and keep conversations, and this is neither",
+            "ask with a key of the scope admin: llmos keys add NAME --scope admin",
+        );
+        Refusal { code: Some(NO_SCOPE), ..refusal }
+    }
+
+    /// More was asked for in a minute than the key may.
+    pub(crate) fn too_fast(quota: impl Into<String>, wait: Duration) -> Refusal {
+        let refusal = Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_error",
+            format!("the key may have {}, and has had them", quota.into()),
+            "try again after the seconds in Retry-After",
+        );
+        let code = Some("rate_limit_exceeded");
+        Refusal { code, retry_after: Some(seconds(wait)), ..refusal }
+    }
+
+    /// All that the key may have for some time is used up.
+    pub(crate) fn used_up(quota: impl Into<String>, wait: Duration) -> Refusal {
+        let refusal = Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_error",
+            format!("the key has used {}", quota.into()),
+            "try again after the seconds in Retry-After, or ask for a key with a larger quota",
+        );
+        let code = Some("insufficient_quota");
+        Refusal { code, retry_after: Some(seconds(wait)), ..refusal }
+    }
+
+    /// An error of the store. What it says of places is for the log; the client is told what kind
+    /// it is of, and what can be done.
+    pub(crate) fn of_store(error: &llmos_store::Error) -> Refusal {
+        use llmos_store::Error;
+        let away = |code: &'static str, message: &str, hint: &str| {
+            tracing::error!(%error, "the store refused");
+            Refusal { code: Some(code), ..Refusal::unavailable(message, hint) }
+        };
+        let lasting = |status: StatusCode, code: &'static str, message: &str, hint: &str| {
+            tracing::error!(%error, "the store refused");
+            let refusal = Refusal::new(status, "server_error", message, hint);
+            Refusal { code: Some(code), ..refusal }
+        };
+        match error {
+            Error::Missing { what: "conversation", .. } => Refusal::not_found(
+                "conversation_not_found",
+                short(error),
+                "GET /v1/conversations lists those of this key",
+            ),
+            Error::Missing { what, .. } => Refusal::not_found(
+                if *what == "message" { "message_not_found" } else { "not_found" },
+                short(error),
+                "GET /v1/conversations/ID has the numbers of its messages",
+            ),
+            Error::Exists { .. } => {
+                let hint = "choose another name";
+                Refusal::client(StatusCode::CONFLICT, short(error), hint)
+            }
+            Error::Invalid { .. } => Refusal::bad(short(error), "change what is sent"),
+            Error::Row { .. } => {
+                let hint = "a line is a conversation of an export, or {\"messages\": […]}";
+                Refusal::bad(short(error), hint)
+            }
+            Error::Busy { .. } | Error::Locked { .. } => away(
+                "store_busy",
+                "another program has been writing to the store for too long",
+                "try again after the seconds in Retry-After; nothing was changed",
+            ),
+            Error::Unreachable { .. } => away(
+                "store_unreachable",
+                "the database does not answer",
+                "try again after the seconds in Retry-After, and look whether it was stored",
+            ),
+            Error::Full { .. } => lasting(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "store_full",
+                "there is no room to store this: nothing of it was",
+                "make room on the server's disk, or delete conversations",
+            ),
+            Error::ReadOnly { .. } => lasting(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "store_read_only",
+                "the store can be read and not written: nothing was stored",
+                "whoever runs the server must let it write to its data folder",
+            ),
+            Error::Corrupt { .. } | Error::Foreign { .. } | Error::Newer { .. } => lasting(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "store_damaged",
+                "the store is damaged, or not one of this program",
+                "the server's log says more; stop it, and keep a copy of its data folder",
+            ),
+            _ => Refusal::broken_by(error),
+        }
+    }
+
+    fn broken_by(error: &llmos_store::Error) -> Refusal {
+        tracing::error!(%error, "the store failed");
+        Refusal::broken("the store failed")
+    }
+
     /// The page or the name that asks is not one that may.
     pub(crate) fn stranger(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
         Refusal::new(StatusCode::FORBIDDEN, "permission_error", message, hint)
     }
 
-    /// As many requests are in flight as may be.
-    pub(crate) fn busy(most: usize) -> Refusal {
+    /// As many requests are in flight as may be, of all or of one key.
+    pub(crate) fn busy(most: usize, wait: Duration) -> Refusal {
         let refusal = Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limit_error",
             format!("{most} requests are in flight or wait, as many as may"),
             "try again after the seconds in Retry-After",
         );
-        Refusal { code: Some("rate_limit_exceeded"), retry_after: Some(1), ..refusal }
+        let code = Some("rate_limit_exceeded");
+        Refusal { code, retry_after: Some(seconds(wait)), ..refusal }
     }
 
     /// Its time is over.
@@ -201,6 +314,23 @@ impl Refusal {
     }
 }
 
+/// The code of a key that may not do what is asked.
+const NO_SCOPE: &str = "insufficient_scope";
+
+/// Whole seconds after which something may be tried again, at least one.
+fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}
+
+/// An error of the store without all of a long name in it.
+fn short(error: &llmos_store::Error) -> String {
+    let text = error.to_string();
+    match text.char_indices().nth(200) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
 /// A value as it stands in a message: not all of a long one.
 fn clipped(value: &Value) -> String {
     /// Enough to know it again.
@@ -221,12 +351,17 @@ impl IntoResponse for Refusal {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if self.status == StatusCode::GATEWAY_TIMEOUT {
+        let is_lasting = [StatusCode::GATEWAY_TIMEOUT, StatusCode::INSUFFICIENT_STORAGE];
+        if is_lasting.contains(&self.status) {
             // OpenAI's clients would ask for the same again.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.code == Some(NO_SCOPE) {
+            let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\"";
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

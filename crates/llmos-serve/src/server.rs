@@ -5,20 +5,23 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::Error;
 use crate::api;
+use crate::archive::Archive;
 use crate::body::BodyLimits;
 use crate::connection::{self, ConnectionLimits};
+use crate::flights::{Flights, Ticket};
 use crate::gate::Gate;
-use crate::keys::Keys;
+use crate::keyring::{self, Keyring};
+use crate::keys::{Caller, Keys};
 use crate::models::Models;
 use crate::refusal::Refusal;
-use crate::scheduler::{SchedulerOptions, Ticket};
+use crate::scheduler::SchedulerOptions;
 
 /// The local time, as seconds since 1970-01-01 00:00.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -28,8 +31,11 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 pub struct ServerOptions {
     /// Where it listens; port 0 is any that is free.
     pub address: SocketAddr,
-    /// Who may ask; without a key everyone who can reach it, which then is this machine alone.
+    /// Who may ask, beside those whose keys are in the store; without a key everyone who can reach
+    /// it, which then is this machine alone.
     pub keys: Keys,
+    /// Where conversations and keys are kept; without it nothing is remembered.
+    pub archive: Option<Archive>,
     /// Names that it answers to, beside `localhost` and addresses.
     pub hosts: Vec<String>,
     /// Pages of others that may ask, `https://chat.example`.
@@ -65,6 +71,7 @@ impl Default for ServerOptions {
         ServerOptions {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             keys: Keys::default(),
+            archive: None,
             hosts: Vec::new(),
             origins: Vec::new(),
             slots: 16,
@@ -117,7 +124,10 @@ pub(crate) struct Service {
     pub(crate) models: Models,
     pub(crate) options: ServerOptions,
     pub(crate) ids: Ids,
-    in_flight: Arc<AtomicUsize>,
+    pub(crate) keyring: Arc<Keyring>,
+    /// The cookie of the page's sessions.
+    pub(crate) cookie: String,
+    flights: Arc<Flights>,
     is_stopping: AtomicBool,
 }
 
@@ -126,10 +136,15 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Open`] for an address that others can reach without a key, [`Error::Option`] for no slots
-    /// or no connections, [`Error::Listen`] if the address is taken or not this machine's.
+    /// or no connections, [`Error::Listen`] if the address is taken or not this machine's,
+    /// [`Error::Store`] if the keys cannot be read.
     pub fn bind(options: ServerOptions, models: Models) -> Result<Server, Error> {
         let address = options.address;
-        if !address.ip().is_loopback() && options.keys.is_empty() {
+        let keyring = Arc::new(Keyring::new(&options.keys));
+        if let Some(archive) = &options.archive {
+            keyring.replace(archive.ask_here(keyring::snapshot)?);
+        }
+        if !address.ip().is_loopback() && keyring.is_open() {
             return Err(Error::Open { address });
         }
         for (option, value) in [("slots", options.slots), ("connections", options.connections)] {
@@ -142,8 +157,11 @@ impl Server {
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        // Cookies are not kept apart by port, so that servers of one machine need names for theirs.
+        let cookie = format!("llmos-{}", address.port());
         let gate = Gate {
-            keys: options.keys.clone(),
+            keyring: keyring.clone(),
+            cookie: cookie.clone(),
             hosts: options.hosts.clone(),
             origins: options.origins.clone(),
         };
@@ -151,7 +169,9 @@ impl Server {
             models,
             options,
             ids: Ids::default(),
-            in_flight: Arc::default(),
+            keyring,
+            cookie,
+            flights: Arc::default(),
             is_stopping: AtomicBool::new(false),
         });
         Ok(Server { listener, address, service, gate, stop: Arc::new(Notify::new()) })
@@ -160,6 +180,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether nobody is asked for a key.
+    pub fn is_open(&self) -> bool {
+        self.service.keyring.is_open()
     }
 
     /// What stops it.
@@ -188,16 +213,23 @@ impl Server {
             grace: options.grace,
         };
         let router = api::router(service.clone(), gate);
+        let keeper = service.clone();
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| Error::System { operation: "listen", source })?;
             tokio::spawn(preload(service.clone()));
+            tokio::spawn(follow_keys(service.clone()));
             let stopping = || service.is_stopping.store(true, Ordering::Relaxed);
             connection::serve(listener, router, limits, &stop, stopping).await;
             Ok(())
         });
         // A grammar that is being compiled is nobody's any more.
         runtime.shutdown_timeout(Duration::from_secs(1));
+        // Answers that were broken off are on their way to the store.
+        if let Some(archive) = &keeper.options.archive {
+            keeper.keyring.tell(archive);
+            archive.settle();
+        }
         served
     }
 }
@@ -208,6 +240,13 @@ async fn preload(service: Arc<Service>) {
         if let Err(refusal) = service.models.get(Some(id.as_str()), &service.scheduling()).await {
             tracing::error!(model = id, reason = refusal.message, "not loaded ahead");
         }
+    }
+}
+
+/// Keeps the keys as the store has them.
+async fn follow_keys(service: Arc<Service>) {
+    if let Some(archive) = &service.options.archive {
+        service.keyring.follow(archive).await;
     }
 }
 
@@ -224,12 +263,48 @@ impl Service {
             return Err(Refusal::unavailable("the server is stopping", "ask again in a while"));
         }
         let most = self.options.slots.saturating_add(self.options.queue);
-        Ticket::take(&self.in_flight, most).ok_or_else(|| Refusal::busy(most))
+        Ticket::take(&self.flights, most).ok_or_else(|| Refusal::busy(most, self.wait()))
+    }
+
+    /// Notes whose a place is. Where there are several keys, one cannot take all places: half of the
+    /// queue is left for others. Then its quotas are looked at.
+    ///
+    /// # Errors
+    /// The caller has as many places as one may, or has used a quota up.
+    pub(crate) fn admit(&self, caller: Caller, ticket: &Ticket) -> Result<(), Refusal> {
+        let most = match self.keyring.is_shared() {
+            true => self.options.slots.saturating_add(self.options.queue.div_ceil(2)),
+            false => usize::MAX,
+        };
+        if !ticket.claim(caller.owner, most) {
+            return Err(Refusal::busy(most, self.wait()));
+        }
+        if caller == Caller::ANYONE {
+            return Ok(());
+        }
+        let name = self.keyring.owner(caller)?;
+        self.keyring.meters.admit(&name, self.keyring.quota(caller))
+    }
+
+    /// The time in which those that wait will have ended.
+    fn wait(&self) -> Duration {
+        self.flights.wait(self.in_flight().saturating_sub(self.options.slots).max(1))
+    }
+
+    /// Where conversations are kept.
+    ///
+    /// # Errors
+    /// The server remembers nothing.
+    pub(crate) fn archive(&self) -> Result<&Archive, Refusal> {
+        self.options.archive.as_ref().ok_or_else(|| {
+            let hint = "start the server without --no-store to keep conversations";
+            Refusal::not_found("no_store", "this server keeps no conversations", hint)
+        })
     }
 
     /// Requests in flight.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.flights.count()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

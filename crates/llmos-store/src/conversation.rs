@@ -85,6 +85,9 @@ pub struct Origin {
     pub prompt: Option<Vec<u32>>,
     /// How many tokens were drawn.
     pub tokens: u64,
+    /// Why it ended: `stop`, `length`, `tool_calls`, or `cancelled` where nobody listened any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<String>,
     /// The seed of the draws.
     pub seed: u64,
     /// Everything else that was asked for: sampling, tools, a schema, the template's own settings.

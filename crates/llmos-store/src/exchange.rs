@@ -43,25 +43,37 @@ impl Chats<'_> {
     /// # Errors
     /// [`Error::Io`] where it cannot be written; those of the database.
     pub fn export(&mut self, form: Form, out: &mut dyn Write) -> Result<u64, Error> {
-        let mut last = String::new();
-        let mut n = 0;
-        loop {
-            let parameters = [self.owner.as_str().into(), last.as_str().into()];
-            let sql = "SELECT id FROM conversation WHERE owner = $1 AND id > $2
-                       ORDER BY id LIMIT 100";
-            let rows = transact(self.database, "export", Mode::Read, |database| {
-                database.query(sql, &parameters)
-            })?;
-            let ids = rows.into_iter().map(|mut row| row.text(0));
-            let ids = ids.collect::<Result<Vec<String>, Error>>()?;
-            let Some(end) = ids.last() else { break };
-            last.clone_from(end);
-            for id in &ids {
-                n += u64::from(self.export_one(id, form, out)?);
-            }
+        let (mut last, mut n) = (String::new(), 0);
+        while let Some((end, more)) = self.export_after(&last, form, out)? {
+            (last, n) = (end, n + more);
         }
         out.flush().map_err(Error::io("export to", "the output"))?;
         Ok(n)
+    }
+
+    /// Writes some of those whose ids come after one, in order; gives the last id and the number of
+    /// lines, none where there are no more. An export can go on with it, and others ask in between.
+    ///
+    /// # Errors
+    /// As [`Chats::export`].
+    pub fn export_after(
+        &mut self,
+        id: &str,
+        form: Form,
+        out: &mut dyn Write,
+    ) -> Result<Option<(String, u64)>, Error> {
+        let parameters = [self.owner.as_str().into(), id.into()];
+        let sql = "SELECT id FROM conversation WHERE owner = $1 AND id > $2 ORDER BY id LIMIT 20";
+        let rows = transact(self.database, "export", Mode::Read, |database| {
+            database.query(sql, &parameters)
+        })?;
+        let ids = rows.into_iter().map(|mut row| row.text(0));
+        let ids = ids.collect::<Result<Vec<String>, Error>>()?;
+        let mut n = 0;
+        for id in &ids {
+            n += u64::from(self.export_one(id, form, out)?);
+        }
+        Ok(ids.into_iter().next_back().map(|last| (last, n)))
     }
 
     /// Writes one conversation as a line; false where it is gone.

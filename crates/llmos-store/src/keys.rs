@@ -4,6 +4,7 @@
 //! guess; a slow hash is for passwords that people think up. Eight digits of it are kept in the
 //! clear, to find its row and to recognise it in a list.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
@@ -24,8 +25,11 @@ const LONGEST_NAME: usize = 64;
 const NOTED: i64 = 60_000;
 const DAY: i64 = 86_400_000;
 
-const COLUMNS: &str =
-    "name, prefix, scope, requests_per_minute, tokens_per_day, created, used, revoked";
+const COLUMNS: &str = "name, prefix, scope, requests_per_minute, tokens_per_minute,
+                       tokens_per_day, created, used, revoked";
+
+/// The place of the hash where it is asked for after [`COLUMNS`].
+const HASH: usize = 9;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,8 @@ impl Scope {
 pub struct Quota {
     /// Requests in a minute.
     pub requests_per_minute: Option<u32>,
+    /// Tokens, of prompts and answers, in a minute.
+    pub tokens_per_minute: Option<u64>,
     /// Tokens, of prompts and answers, in a day (UTC).
     pub tokens_per_day: Option<u64>,
 }
@@ -96,6 +102,17 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A key that opens something, as a server that checks keys by itself wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What is known of it.
+    pub key: Key,
+    /// The SHA-256 of its secret, in hexadecimal digits.
+    pub sha256: String,
+    /// What it has used today.
+    pub usage: Usage,
+}
+
 /// What was done with a key on a day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -126,6 +143,7 @@ impl Keys<'_> {
             hash(&secret).into(),
             scope.name().into(),
             quota.requests_per_minute.into(),
+            quota.tokens_per_minute.map(signed).into(),
             quota.tokens_per_day.map(signed).into(),
             (self.clock)().into(),
         ];
@@ -134,7 +152,8 @@ impl Keys<'_> {
                 return Err(Error::Exists { what: "key", name: name.to_string() });
             }
             let sql = "INSERT INTO api_key (name, prefix, hash, scope, requests_per_minute,
-                           tokens_per_day, created) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+                           tokens_per_minute, tokens_per_day, created)
+                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
             database.execute(sql, &parameters)
         })?;
         Ok(secret)
@@ -166,6 +185,32 @@ impl Keys<'_> {
         let mut keys = rows.into_iter().map(key).collect::<Result<Vec<Key>, Error>>()?;
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(keys)
+    }
+
+    /// The keys that open something, by name, each with its hash and what it has used today.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn known(&mut self) -> Result<Vec<Known>, Error> {
+        let sql = format!("SELECT {COLUMNS}, hash FROM api_key WHERE revoked IS NULL");
+        let day = (self.clock)().div_euclid(DAY);
+        let (keys, used) = transact(self.database, "read keys", Mode::Read, |database| {
+            let used = "SELECT requests, tokens, name FROM key_usage WHERE day = $1";
+            Ok((database.query(&sql, &[])?, database.query(used, &[day.into()])?))
+        })?;
+        let mut by_name = BTreeMap::new();
+        for mut row in used {
+            by_name.insert(row.text(2)?, usage(vec![row])?);
+        }
+        let mut known = Vec::with_capacity(keys.len());
+        for mut row in keys {
+            let sha256 = row.text(HASH)?;
+            let key = key(row)?;
+            let usage = by_name.get(&key.name).copied().unwrap_or_default();
+            known.push(Known { key, sha256, usage });
+        }
+        known.sort_by(|one, other| one.key.name.cmp(&other.key.name));
+        Ok(known)
     }
 
     /// Whether a key was ever made. A store whose keys are all revoked is closed, not open.
@@ -206,7 +251,7 @@ impl Keys<'_> {
         })?;
         let mut row = first(rows);
         let stored = match &mut row {
-            Some(row) => row.text(8)?,
+            Some(row) => row.text(HASH)?,
             None => "0".repeat(64),
         };
         let shown = hash(&Secret(shown.to_string()));
@@ -226,12 +271,13 @@ impl Keys<'_> {
         Ok(Some(key))
     }
 
-    /// Adds to what a key has used today; gives the sum.
+    /// Adds to what a key has used today, and notes that it was used now; gives the sum.
     ///
     /// # Errors
     /// Those of the database.
     pub fn spend(&mut self, name: &str, requests: u64, tokens: u64) -> Result<Usage, Error> {
-        let day = (self.clock)().div_euclid(DAY);
+        let now = (self.clock)();
+        let day = now.div_euclid(DAY);
         let sql = "INSERT INTO key_usage (name, day, requests, tokens) VALUES ($1, $2, $3, $4)
                    ON CONFLICT (name, day) DO UPDATE SET
                        requests = key_usage.requests + excluded.requests,
@@ -239,6 +285,10 @@ impl Keys<'_> {
                    RETURNING requests, tokens";
         let parameters = [name.into(), day.into(), signed(requests).into(), signed(tokens).into()];
         let rows = transact(self.database, "note a key's usage", Mode::Write, |database| {
+            let noted = "UPDATE api_key SET used = $1
+                         WHERE name = $2 AND (used IS NULL OR used <= $3)";
+            let before = now.saturating_sub(NOTED);
+            database.execute(noted, &[now.into(), name.into(), before.into()])?;
             database.query(sql, &parameters)
         })?;
         usage(rows)
@@ -273,11 +323,12 @@ fn key(mut row: Row) -> Result<Key, Error> {
         scope: Scope::of(&scope).ok_or_else(|| unexpected(2, "a scope", &scope))?,
         quota: Quota {
             requests_per_minute: requests.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
-            tokens_per_day: positive(row.optional_integer(4)?),
+            tokens_per_minute: positive(row.optional_integer(4)?),
+            tokens_per_day: positive(row.optional_integer(5)?),
         },
-        created: row.integer(5)?,
-        used: row.optional_integer(6)?,
-        revoked: row.optional_integer(7)?,
+        created: row.integer(6)?,
+        used: row.optional_integer(7)?,
+        revoked: row.optional_integer(8)?,
     })
 }
 

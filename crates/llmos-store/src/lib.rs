@@ -51,7 +51,7 @@ pub use conversation::{
 };
 pub use error::Error;
 pub use exchange::{Form, Imported};
-pub use keys::{Key, Keys, Quota, Scope, Secret, Usage};
+pub use keys::{Key, Keys, Known, Quota, Scope, Secret, Usage};
 pub use messages::Parent;
 pub use rating::Rated;
 pub use search::Hit;

@@ -128,6 +128,7 @@ const KEYS: &str = "
         hash TEXT NOT NULL,
         scope TEXT NOT NULL,
         requests_per_minute INTEGER,
+        tokens_per_minute INTEGER,
         tokens_per_day INTEGER,
         created INTEGER NOT NULL,
         used INTEGER,

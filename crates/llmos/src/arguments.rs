@@ -3,9 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    bench, chat, completions, convert, data, doctor, dream, eval, finetune, inspect, merge, models,
-    next, plan, prefer, pretrain, pull, reward, rm, run, score, serve, speedrun, tokenize,
-    tokenizer, watch,
+    bench, chat, chats, completions, convert, data, doctor, dream, eval, finetune, inspect, keys,
+    merge, models, next, plan, prefer, pretrain, pull, reward, rm, run, score, serve, speedrun,
+    tokenize, tokenizer, watch,
 };
 
 /// The whole life of a language model in one program.
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Run(run::Arguments),
     Chat(Box<chat::Arguments>),
     Serve(Box<serve::Arguments>),
+    Keys(keys::Arguments),
+    Chats(chats::Arguments),
     Next(next::Arguments),
     Dream(dream::Arguments),
     Score(score::Arguments),

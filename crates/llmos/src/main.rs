@@ -32,6 +32,7 @@ mod registry;
 mod sampling;
 mod settings;
 mod step_line;
+mod store;
 mod terminal;
 mod trainer;
 mod training_text;

@@ -42,6 +42,11 @@ pub(crate) fn stories() -> anyhow::Result<ModelFiles> {
     BUNDLED[1].open()
 }
 
+/// The bytes of a bundled model.
+pub(crate) fn bundled(name: &str) -> Option<&'static [u8]> {
+    BUNDLED.iter().find(|bundled| bundled.name == name).map(|bundled| bundled.bytes)
+}
+
 /// The path that MODEL stands for.
 ///
 /// # Errors

@@ -15,8 +15,9 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 48] = [
+const PER_CALL: [&str; 55] = [
     "again",
+    "all",
     "char",
     "count",
     "data",
@@ -39,16 +40,20 @@ const PER_CALL: [&str; 48] = [
     "lark",
     "licence",
     "like",
+    "messages",
     "metadata",
     "mfu",
     "minutes",
     "mix",
     "out",
+    "owner",
     "params",
     "prompt",
     "random",
     "regex",
+    "requests-per-minute",
     "resume",
+    "scope",
     "set",
     "shape",
     "show-mask",
@@ -59,6 +64,8 @@ const PER_CALL: [&str; 48] = [
     "text",
     "token",
     "tokenizer",
+    "tokens-per-day",
+    "tokens-per-minute",
     "toml",
     "validation",
     "verbatim",
@@ -68,6 +75,10 @@ const PER_CALL: [&str; 48] = [
 
 /// Commands whose values are a run's: they stand in its recipe, and beside it nothing else does.
 const TRAINING: [&str; 5] = ["plan", "pretrain", "finetune", "prefer", "reward"];
+
+/// Commands that have a store: their `--data` is where it is, and a matter of taste; that of others
+/// is what a run learns from.
+const STORING: [&str; 3] = ["serve", "keys", "chats"];
 
 /// Flags of [`TRAINING`] that mean something else than they do in other commands, or decide what a
 /// run computes.
@@ -168,7 +179,9 @@ fn configurable(command: Option<&str>, arg: &Arg) -> Option<String> {
     if arg.get_value_hint() == ValueHint::FilePath || arg.get_long().is_some_and(is_run_s) {
         return None;
     }
-    let long = arg.get_long().filter(|long| !PER_CALL.contains(long))?;
+    let is_store_s =
+        |long: &str| long == "data" && command.is_some_and(|name| STORING.contains(&name));
+    let long = arg.get_long().filter(|long| !PER_CALL.contains(long) || is_store_s(long))?;
     Some(long.to_string())
 }
 
@@ -252,6 +265,11 @@ pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
             // Groups have no values of their own.
             let Ok(Some(values)) = matches.try_get_raw(id.as_str()) else { continue };
             let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            if id.as_str() == "database" {
+                // A URL may hold a password.
+                lines.push(format!("{id} = postgres://… ({source})"));
+                continue;
+            }
             lines.push(format!("{id} = {} ({source})", values.join(" ")));
         }
         level = matches.subcommand().map(|(_, inner)| inner);

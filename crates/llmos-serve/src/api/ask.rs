@@ -10,10 +10,12 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::fields::Fields;
+use crate::flights::Ticket;
+use crate::keyring::Keyring;
 use crate::keys::Caller;
 use crate::models::Resident;
 use crate::refusal::Refusal;
-use crate::scheduler::{Event, Request, Ticket};
+use crate::scheduler::{Event, Request};
 use crate::server::Service;
 
 /// Events that a client may be behind. One that is further behind has gone, or reads too slowly.
@@ -38,8 +40,46 @@ pub(crate) struct Listener {
     cancel: Arc<AtomicBool>,
     /// Choices that are not complete.
     left: usize,
+    /// Counts what is read and drawn; none where nobody's key asks.
+    meter: Option<Meter>,
     /// The model stays while it is listened to.
     _resident: Arc<Resident>,
+}
+
+/// Counts tokens for a key's quotas, as they are heard of.
+struct Meter {
+    keyring: Arc<Keyring>,
+    name: Arc<str>,
+    /// Tokens of answers that were counted and not told the number of.
+    drawn: usize,
+}
+
+impl Meter {
+    fn new(keyring: &Arc<Keyring>, caller: Caller) -> Result<Option<Meter>, Refusal> {
+        if caller == Caller::ANYONE {
+            return Ok(None);
+        }
+        let name = keyring.owner(caller)?;
+        Ok(Some(Meter { keyring: keyring.clone(), name, drawn: 0 }))
+    }
+
+    fn hear(&mut self, event: &Event) {
+        let tokens = match event {
+            Event::Read(read) => read.tokens,
+            // A part is a token or a few; how many there were is told at the end.
+            Event::Part { .. } => {
+                self.drawn += 1;
+                1
+            }
+            Event::End { tokens, .. } => {
+                let counted = self.drawn.min(*tokens);
+                self.drawn -= counted;
+                tokens - counted
+            }
+            Event::Failed(_) => 0,
+        };
+        self.keyring.meters.spend(&self.name, tokens);
+    }
 }
 
 impl Drop for Listener {
@@ -53,7 +93,7 @@ impl Drop for Listener {
 /// are on their way when this returns.
 ///
 /// # Errors
-/// No such model, and whatever `prepare` says.
+/// A quota that is used up, no such model, and whatever `prepare` says.
 pub(crate) async fn ask<T: Send + 'static>(
     service: Arc<Service>,
     caller: Caller,
@@ -61,6 +101,8 @@ pub(crate) async fn ask<T: Send + 'static>(
     body: Map<String, Value>,
     prepare: impl FnOnce(&Ask, Fields<'_>) -> Result<(Vec<Request>, T), Refusal> + Send + 'static,
 ) -> Result<(Listener, T), Refusal> {
+    service.admit(caller, &ticket)?;
+    let meter = Meter::new(&service.keyring, caller)?;
     let deadline = Instant::now() + service.options.request_time;
     let model = Fields::new(&body).text("model")?;
     let resident = service.models.get(model, &service.scheduling()).await?;
@@ -71,6 +113,7 @@ pub(crate) async fn ask<T: Send + 'static>(
         first: VecDeque::new(),
         cancel: cancel.clone(),
         left: 0,
+        meter,
         _resident: resident.clone(),
     };
     let ask = Ask { service, resident, caller, ticket, deadline, events, cancel };
@@ -176,6 +219,9 @@ impl Listener {
     }
 
     fn heard(&mut self, event: Event) -> Result<Event, Refusal> {
+        if let Some(meter) = &mut self.meter {
+            meter.hear(&event);
+        }
         match event {
             Event::Failed(refusal) => Err(refusal),
             Event::End { .. } => {

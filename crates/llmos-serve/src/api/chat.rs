@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Extension;
 use axum::extract::{Request as HttpRequest, State};
@@ -11,6 +12,7 @@ use llmos_tokenizer::{Special, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use super::ask::{self, Ask, Listener};
+use super::conversation::answer::{self, Recorder};
 use super::stream::{self, Dialect};
 use super::tools::{self, Choice};
 use super::words::{self, Usage};
@@ -34,7 +36,15 @@ pub(crate) async fn complete(
 ) -> Result<Response, Refusal> {
     // The place comes first, so that who has none costs nothing more.
     let ticket = service.ticket()?;
-    let body = body::object(request, service.body_limits()).await?;
+    let mut body = body::object(request, service.body_limits()).await?;
+    let draft = answer::draft(&service, caller, &mut body).await?;
+    let prepare = move |ask: &Ask, fields: Fields<'_>| {
+        let (requests, (streamed, mut form)) = prepare(ask, fields)?;
+        if let (Some(draft), Some(request)) = (draft, requests.first()) {
+            form.recorder = Some(draft.recorder(fields, request, &ask.resident));
+        }
+        Ok((requests, (streamed, form)))
+    };
     let (mut listener, (streamed, form)) = ask::ask(service, caller, ticket, body, prepare).await?;
     if streamed {
         listener.begin().await?;
@@ -52,6 +62,8 @@ struct Form {
     model: String,
     with_scores: bool,
     with_usage: bool,
+    /// Stores the answer of a conversation that is kept.
+    recorder: Option<Recorder>,
 }
 
 fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form)), Refusal> {
@@ -85,7 +97,11 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form))
     }
     let offered = if choice == Choice::None { Vec::new() } else { tools };
     let has_tools = !offered.is_empty();
-    let prompt = prompt(fields, resident, service.options.clock.clone(), offered)?;
+    let clock = match fields.get("clock") {
+        Some(_) => fields.integer("clock", 0..=1 << 40)?.map(fixed),
+        None => service.options.clock.clone(),
+    };
+    let prompt = prompt(fields, resident, clock, offered)?;
     let mut tokens = prompt.tokens;
     let dialogue = match has_tools {
         false => plain(prompt.is_thinking),
@@ -115,8 +131,14 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form))
         model: resident.id.clone(),
         with_scores,
         with_usage,
+        recorder: None,
     };
     Ok((vec![request], (streamed, form)))
+}
+
+/// A clock that stands still: an answer can be asked for again at the time of the first.
+fn fixed(seconds: u64) -> Clock {
+    Arc::new(move || i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 fn plain(is_thinking: bool) -> Dialogue {
@@ -222,10 +244,11 @@ struct Said {
 }
 
 /// The answer in one piece.
-async fn whole(listener: &mut Listener, form: Form) -> Result<Response, Refusal> {
+async fn whole(listener: &mut Listener, mut form: Form) -> Result<Response, Refusal> {
     let mut choices: BTreeMap<usize, Said> = BTreeMap::new();
     let mut usage = Usage::default();
     while let Some(event) = listener.next().await? {
+        form.hear(&event);
         match event {
             Event::Read(read) => {
                 usage.prompt += read.tokens;
@@ -251,23 +274,38 @@ async fn whole(listener: &mut Listener, form: Form) -> Result<Response, Refusal>
     }
     let choices: Vec<Value> =
         choices.into_iter().map(|(index, said)| form.choice(index, said)).collect();
-    Ok(json_response(&json!({
+    let mut answer = json!({
         "id": form.id,
         "object": "chat.completion",
         "created": form.created,
         "model": form.model,
         "choices": choices,
         "usage": usage.to_json(),
-    })))
+    });
+    if let Some(recorder) = &mut form.recorder {
+        recorder.stored().await?;
+        answer["message"] = recorder.message();
+    }
+    Ok(json_response(&answer))
 }
 
 impl Form {
-    fn call(&self, call: &Call) -> Value {
-        json!({
+    fn hear(&mut self, event: &Event) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.hear(event);
+        }
+    }
+
+    fn call(&mut self, call: &Call) -> Value {
+        let call = json!({
             "id": self.service.ids.call(),
             "type": "function",
             "function": { "name": call.name, "arguments": call.arguments.to_string() },
-        })
+        });
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(&call);
+        }
+        call
     }
 
     fn choice(&self, index: usize, said: Said) -> Value {
@@ -348,6 +386,7 @@ impl Chunks {
 
 impl Dialect for Chunks {
     fn chunks(&mut self, event: Event) -> Vec<Value> {
+        self.form.hear(&event);
         match event {
             Event::Read(read) => {
                 self.usage.prompt += read.tokens;
@@ -381,12 +420,25 @@ impl Dialect for Chunks {
         }
     }
 
+    fn settle(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        match &mut self.form.recorder {
+            Some(recorder) => recorder.poll_stored(context),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
     fn last(&mut self) -> Vec<Value> {
-        if !self.form.with_usage {
+        let message = self.form.recorder.as_ref().map(Recorder::message);
+        if !self.form.with_usage && message.is_none() {
             return Vec::new();
         }
         let mut chunk = self.chunk(json!([]));
-        chunk["usage"] = self.usage.to_json();
+        if self.form.with_usage {
+            chunk["usage"] = self.usage.to_json();
+        }
+        if let Some(message) = message {
+            chunk["message"] = message;
+        }
         vec![chunk]
     }
 }

@@ -4,9 +4,11 @@ mod ask;
 mod chat;
 mod completions;
 mod constraint;
+mod conversation;
 mod listing;
 mod measure;
 mod sampling;
+mod session;
 mod stream;
 mod tokens;
 mod tools;
@@ -39,6 +41,8 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .route("/v1/completions", post(completions::complete))
         .route("/v1/models", get(listing::all))
         .route("/v1/models/{*id}", get(listing::one))
+        .route("/v1/session", get(session::tell).post(session::begin).delete(session::end))
+        .merge(conversations())
         .route("/v1/next", post(measure::next))
         .route("/v1/score", post(measure::score))
         .route("/tokenize", post(tokens::tokenize))
@@ -48,6 +52,22 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(Arc::new(gate), gate::watch))
         .with_state(service)
+}
+
+/// What is kept.
+fn conversations() -> Router<Arc<Service>> {
+    use conversation::{exchange, messages};
+    const ONE: &str = "/v1/conversations/{id}";
+    let rating = post(messages::rate).delete(messages::unrate);
+    Router::new()
+        .route("/v1/conversations", get(conversation::list).post(conversation::create))
+        .route("/v1/conversations/search", get(conversation::search))
+        .route("/v1/conversations/export", get(exchange::export_all))
+        .route("/v1/conversations/import", post(exchange::import))
+        .route(ONE, get(conversation::one).patch(conversation::change).delete(conversation::remove))
+        .route("/v1/conversations/{id}/messages", post(messages::add))
+        .route("/v1/conversations/{id}/messages/{number}/rating", rating)
+        .route("/v1/conversations/{id}/export", get(exchange::export_one))
 }
 
 async fn healthy() -> Response {

@@ -13,12 +13,17 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::ask::Listener;
+use crate::refusal::Refusal;
 use crate::scheduler::Event;
 
 /// Says events in the words of an API.
 pub(crate) trait Dialect: Send + Unpin + 'static {
     /// The chunks that an event is.
     fn chunks(&mut self, event: Event) -> Vec<Value>;
+    /// Whether all is done that must be done before the last chunks are sent.
+    fn settle(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
     /// The chunks after the last event.
     fn last(&mut self) -> Vec<Value>;
 }
@@ -57,7 +62,11 @@ impl<D: Dialect> Stream for Events<D> {
         let mut text = String::new();
         // All that is there goes out at once.
         while !*is_over {
-            match listener.poll_next(context) {
+            let next = match listener.poll_next(context) {
+                Poll::Ready(Ok(None)) => dialect.settle(context).map_ok(|()| None),
+                other => other,
+            };
+            match next {
                 Poll::Pending if text.is_empty() => {
                     if silence.as_mut().poll(context).is_pending() {
                         return Poll::Pending;

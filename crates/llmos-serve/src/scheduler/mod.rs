@@ -1,12 +1,13 @@
 //! The loop of a model's thread: requests come in, the engine steps, a token is drawn wherever there
 //! are logits.
 //!
-//! The engine's own policy batches: conversations that are written go on while long prompts fill
-//! the rest of each batch. What is decided here is who has a place in the engine at all.
+//! Who has a place in the engine is decided here: owners have equally many, and one that has more
+//! gives one up where another waits. How much of each step they get then is [`share`]'s to say.
 
 mod job;
 mod queue;
 mod request;
+mod share;
 mod stops;
 mod writer;
 
@@ -21,8 +22,10 @@ use llmos_tokenizer::Tokenizer;
 
 use crate::refusal::Refusal;
 use job::{Job, tell};
-use queue::Queue;
-pub(crate) use request::{Dialogue, Event, Finish, Part, Read, Request, Score, Ticket};
+use queue::{Queue, heaviest, held};
+use share::Share;
+
+pub(crate) use request::{Dialogue, Event, Finish, Part, Read, Request, Score};
 
 /// How requests share one engine.
 #[derive(Clone, Debug)]
@@ -46,6 +49,7 @@ pub(crate) struct Scheduler {
     /// Paged out, the longest ago first.
     away: VecDeque<Job>,
     n_job: u64,
+    share: Share,
 }
 
 impl Scheduler {
@@ -65,6 +69,7 @@ impl Scheduler {
             running: Vec::new(),
             away: VecDeque::new(),
             n_job: 0,
+            share: Share::default(),
         }
     }
 
@@ -76,8 +81,12 @@ impl Scheduler {
             if self.running.is_empty() {
                 continue;
             }
-            match self.engine.step() {
-                Ok(events) => self.note(&events),
+            let start = Instant::now();
+            match self.engine.step_with(&mut self.share) {
+                Ok(events) => {
+                    self.share.note(start.elapsed());
+                    self.note(&events);
+                }
                 Err(Error::CacheFull { .. }) => {
                     self.make_room();
                     continue;
@@ -146,30 +155,28 @@ impl Scheduler {
             let blocks: usize =
                 job.held(&self.engine).into_iter().map(|n| self.blocks(n + 1)).sum();
             let fits = self.is_free(job.width()) && self.has_room(blocks);
-            if !fits && !self.running.is_empty() {
-                return;
+            if !self.running.is_empty() && (!fits || self.is_behind(job.request.owner)) {
+                break;
             }
-            let Some(mut job) = self.away.pop_front() else { return };
-            match job.page_in(&mut self.engine, &mut self.spare) {
-                Ok(true) => self.running.push(job),
-                Ok(false) if self.running.is_empty() => {
-                    job.fail(&mut self.engine, Refusal::no_memory());
-                }
-                Ok(false) => {
-                    // What came back already goes again, so that the others can go on.
-                    match job.page_out(&mut self.engine, &mut self.spare) {
-                        Ok(()) => self.away.push_front(job),
-                        Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
-                    }
-                    return;
-                }
-                Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+            let Some(job) = self.away.pop_front() else { return };
+            if !self.bring_back(job) {
+                return;
             }
         }
         while let Some(request) = self.queue.next(&self.running) {
+            let (owner, width) = (request.owner, request.choices);
             let blocks = self.blocks(request.tokens.len() + 1) + request.choices - 1;
-            let fits = self.is_free(request.choices) && self.has_room(blocks);
+            let fits = self.is_free(width) && self.has_room(blocks);
             if !fits && !self.running.is_empty() {
+                if !self.give_way(owner, width) {
+                    return;
+                }
+                continue;
+            }
+            // Who was away comes before who is new and has as much.
+            let is_after =
+                |job: &Job| held(owner, &self.running) >= held(job.request.owner, &self.running);
+            if !self.running.is_empty() && self.away.front().is_some_and(is_after) {
                 return;
             }
             let Some(request) = self.queue.pop(&self.running) else { return };
@@ -182,6 +189,57 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Takes one that was away up again; false if there is no memory for it now.
+    fn bring_back(&mut self, mut job: Job) -> bool {
+        match job.page_in(&mut self.engine, &mut self.spare) {
+            Ok(true) => self.running.push(job),
+            Ok(false) if self.running.is_empty() => {
+                job.fail(&mut self.engine, Refusal::no_memory());
+            }
+            Ok(false) => {
+                // What came back already goes again, so that the others can go on.
+                match job.page_out(&mut self.engine, &mut self.spare) {
+                    Ok(()) => self.away.push_front(job),
+                    Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+                }
+                return false;
+            }
+            Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+        }
+        true
+    }
+
+    /// Whether somebody waits who has fewer sequences than this owner.
+    fn is_behind(&self, owner: u64) -> bool {
+        let next = self.queue.next(&self.running);
+        next.is_some_and(|next| held(next.owner, &self.running) < held(owner, &self.running))
+    }
+
+    /// Lets the owner with the most sequences give its youngest up for one of an owner that has
+    /// fewer and would still have no more; false where nobody has so many.
+    fn give_way(&mut self, owner: u64, width: usize) -> bool {
+        let Some((heaviest, most)) = heaviest(&self.running) else { return false };
+        let Some(at) = self.youngest(heaviest) else { return false };
+        let left = most.saturating_sub(self.running[at].width());
+        if heaviest == owner || left < held(owner, &self.running) + width {
+            return false;
+        }
+        let mut job = self.running.remove(at);
+        tracing::debug!(job = job.number, "gives way");
+        match job.page_out(&mut self.engine, &mut self.spare) {
+            Ok(()) => self.away.push_back(job),
+            Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+        }
+        true
+    }
+
+    /// The place of an owner's youngest among those that run.
+    fn youngest(&self, owner: u64) -> Option<usize> {
+        let jobs = self.running.iter().enumerate();
+        let own = jobs.filter(|(_, job)| job.request.owner == owner);
+        own.max_by_key(|(_, job)| job.number).map(|(at, _)| at)
     }
 
     /// Whether so many more sequences may run.
@@ -224,10 +282,11 @@ impl Scheduler {
         }
     }
 
-    /// No sequence could go on for want of memory: the youngest gives its own to the others.
+    /// No sequence could go on for want of memory: the youngest of the owner with the most gives its
+    /// own to the others.
     fn make_room(&mut self) {
-        let youngest = (0..self.running.len()).max_by_key(|&at| self.running[at].number);
-        let Some(at) = youngest else { return };
+        let Some((owner, _)) = heaviest(&self.running) else { return };
+        let Some(at) = self.youngest(owner) else { return };
         let mut job = self.running.remove(at);
         if self.running.is_empty() {
             job.fail(&mut self.engine, Refusal::no_memory());

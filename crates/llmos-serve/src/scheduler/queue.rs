@@ -41,6 +41,17 @@ impl Queue {
     }
 }
 
+/// Sequences that an owner has in the engine.
+pub(super) fn held(owner: u64, running: &[Job]) -> usize {
+    running.iter().filter(|job| job.request.owner == owner).map(Job::width).sum()
+}
+
+/// The owner that has the most sequences, and how many.
+pub(super) fn heaviest(running: &[Job]) -> Option<(u64, usize)> {
+    let owners = running.iter().map(|job| job.request.owner);
+    owners.map(|owner| (owner, held(owner, running))).max_by_key(|&(owner, held)| (held, owner))
+}
+
 /// The first of those whose owner has the fewest sequences; `running` is (owner, sequences).
 fn turn(waiting: impl Iterator<Item = u64>, running: &[(u64, usize)]) -> Option<usize> {
     let held = |owner: u64| -> usize {

@@ -1,7 +1,7 @@
 //! What the thread of a model is asked for, and what it tells while it answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use llmos_agent::{Call, CallFormat};
@@ -9,6 +9,7 @@ use llmos_model::grammar::Grammar;
 use llmos_model::sampler::SamplerOptions;
 use tokio::sync::mpsc;
 
+use crate::flights::Ticket;
 use crate::refusal::Refusal;
 
 /// A prompt, and what is wanted after it.
@@ -157,25 +158,5 @@ impl Finish {
             Finish::Length => "length",
             Finish::ToolCalls => "tool_calls",
         }
-    }
-}
-
-/// A call's place among those in flight; given back when its last part is dropped.
-pub(crate) struct Ticket {
-    taken: Arc<AtomicUsize>,
-}
-
-impl Ticket {
-    /// A place, if fewer than `most` are taken.
-    pub(crate) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Arc<Ticket>> {
-        let more = |n: usize| (n < most).then_some(n + 1);
-        taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Arc::new(Ticket { taken: taken.clone() }))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }

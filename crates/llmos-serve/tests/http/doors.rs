@@ -62,7 +62,16 @@ fn a_key_is_asked_for_on_every_route_but_healthz() {
         "/tokenize",
         "/detokenize",
         "/tokenizer_info",
-        "/",
+        "/v1/conversations",
+        "/v1/conversations/search",
+        "/v1/conversations/export",
+        "/v1/conversations/x",
+        "/v1/conversations/x/messages",
+        "/v1/conversations/x/messages/1/rating",
+        "/v1/runs",
+        "/metrics",
+        "/openapi.json",
+        "/web",
         "/nothing",
         "//healthz",
         "/healthz/",
@@ -77,6 +86,11 @@ fn a_key_is_asked_for_on_every_route_but_healthz() {
         ask(&server, "GET", path, &wrong).is_refusal(401, "not known");
     }
     assert_eq!(ask(&server, "GET", "/healthz", &["Host: localhost"]).status, 200);
+    // The page's own files are the same everywhere; with them a key can be typed in.
+    for path in ["/", "/web/page.js"] {
+        assert_ne!(ask(&server, "GET", path, &["Host: localhost"]).status, 401, "{path}");
+        assert_eq!(ask(&server, "POST", path, &["Host: localhost"]).status, 401, "{path}");
+    }
     for key in ["Authorization: Bearer llmos-secret", "x-api-key: llmos-secret"] {
         assert_eq!(ask(&server, "GET", "/v1/models", &["Host: localhost", key]).status, 200);
     }

@@ -9,14 +9,18 @@ use super::Ground;
 pub(crate) fn keys_open(ground: &Ground) {
     let mut store = ground.open();
     assert!(!store.keys().exist().unwrap());
-    let quota = Quota { requests_per_minute: Some(60), tokens_per_day: Some(u64::MAX) };
+    let quota = Quota {
+        requests_per_minute: Some(60),
+        tokens_per_minute: Some(900),
+        tokens_per_day: Some(u64::MAX),
+    };
     let laptop = store.keys().add("laptop", Scope::Chat, quota).unwrap();
     let root = store.keys().add("root 管理", Scope::Admin, Quota::default()).unwrap();
     assert!(laptop.expose().starts_with("sk-llmos-") && laptop.expose().len() == 9 + 8 + 64);
     assert_eq!(format!("{laptop:?}"), "Secret(…)");
     let key = store.keys().authenticate(laptop.expose()).unwrap().unwrap();
     assert_eq!((key.name.as_str(), key.scope), ("laptop", Scope::Chat));
-    assert_eq!(key.quota.requests_per_minute, Some(60));
+    assert_eq!((key.quota.requests_per_minute, key.quota.tokens_per_minute), (Some(60), Some(900)));
     let key = store.keys().authenticate(root.expose()).unwrap().unwrap();
     assert_eq!(
         (key.name.as_str(), key.scope, key.quota),
@@ -39,6 +43,14 @@ pub(crate) fn keys_open(ground: &Ground) {
     ground.time.fetch_add(60_000, Ordering::Relaxed);
     store.keys().authenticate(laptop.expose()).unwrap();
     assert!(store.keys().list().unwrap()[0].used.unwrap() >= used + 60_000);
+    // A server that checks keys by itself has their hashes and sums, and spending is use as well.
+    ground.time.fetch_add(60_000, Ordering::Relaxed);
+    store.keys().spend("laptop", 1, 7).unwrap();
+    let known = store.keys().known().unwrap();
+    assert_eq!(known.len(), 2);
+    assert_eq!((known[0].key.name.as_str(), known[0].usage.tokens), ("laptop", 7));
+    assert_eq!((known[0].sha256.len(), known[1].usage), (64, Usage::default()));
+    assert!(known[0].key.used.unwrap() >= used + 120_000);
     // Revoked stays revoked, its name stays given, and the store stays closed.
     store.keys().revoke("laptop").unwrap();
     store.keys().revoke("root 管理").unwrap();
@@ -46,7 +58,7 @@ pub(crate) fn keys_open(ground: &Ground) {
     store.keys().revoke("laptop").unwrap();
     assert!(revoked.is_some() && store.keys().list().unwrap()[0].revoked == revoked);
     assert_eq!(store.keys().authenticate(laptop.expose()).unwrap(), None);
-    assert!(store.keys().exist().unwrap());
+    assert!(store.keys().exist().unwrap() && store.keys().known().unwrap().is_empty());
     let error = store.keys().add("laptop", Scope::Admin, quota).unwrap_err();
     assert!(matches!(error, Error::Exists { what: "key", .. }), "{error}");
     let renewed = store.keys().renew("laptop").unwrap();

@@ -108,6 +108,7 @@ pub(crate) fn everything_of_a_message_comes_back(ground: &Ground) {
             prompt_tokens: 3,
             prompt: Some(vec![1, u32::MAX, 3]),
             tokens: 5,
+            finish: Some("length".into()),
             seed: u64::MAX,
             sampling: json!({ "temperature": 0.7, "min_p": 0.05, "top_k": 40 }),
         }),
@@ -314,7 +315,18 @@ fn any_body() -> impl Strategy<Value = Body> {
     let origin = (any::<[String; 3]>(), any::<[u64; 3]>(), any::<Option<Vec<u32>>>(), any_json())
         .prop_map(
             |([model, digest, prompt_hash], [prompt_tokens, tokens, seed], prompt, sampling)| {
-                Origin { model, digest, prompt_hash, prompt_tokens, prompt, tokens, seed, sampling }
+                let finish = prompt.as_ref().map(|_| digest.clone());
+                Origin {
+                    model,
+                    digest,
+                    prompt_hash,
+                    prompt_tokens,
+                    prompt,
+                    tokens,
+                    finish,
+                    seed,
+                    sampling,
+                }
             },
         );
     let texts = any::<(String, Option<String>, Option<String>, Option<String>)>();

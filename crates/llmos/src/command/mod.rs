@@ -4,6 +4,7 @@ pub(crate) mod bench;
 mod bench_machine;
 mod bench_train;
 pub(crate) mod chat;
+pub(crate) mod chats;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod data;
@@ -12,6 +13,7 @@ pub(crate) mod dream;
 pub(crate) mod eval;
 pub(crate) mod finetune;
 pub(crate) mod inspect;
+pub(crate) mod keys;
 pub(crate) mod merge;
 pub(crate) mod models;
 pub(crate) mod next;
@@ -40,6 +42,8 @@ pub(crate) fn run(command: Option<Command>, terminal: &Terminal) -> anyhow::Resu
         Some(Command::Run(arguments)) => run::run(arguments, terminal),
         Some(Command::Chat(arguments)) => chat::run(*arguments, terminal),
         Some(Command::Serve(arguments)) => serve::run(*arguments, terminal),
+        Some(Command::Keys(arguments)) => keys::run(arguments, terminal),
+        Some(Command::Chats(arguments)) => chats::run(arguments, terminal),
         Some(Command::Next(arguments)) => next::run(arguments, terminal),
         Some(Command::Dream(arguments)) => dream::run(arguments, terminal),
         Some(Command::Score(arguments)) => score::run(arguments, terminal),

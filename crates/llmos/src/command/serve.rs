@@ -1,6 +1,8 @@
 //! `llmos serve`: models answer over HTTP.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +10,14 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use llmos_model::decoder::CacheLayout;
 use llmos_model::{EngineOptions, ModelFiles};
-use llmos_serve::{Loaded, Models, Offer, Server, ServerOptions};
+use llmos_serve::{Archive, Loaded, Models, Offer, Server, ServerOptions};
 use llmos_tensor::{CacheShape, Device};
+use sha2::{Digest, Sha256};
 
 use crate::failure::{failure, hint_of, message_of};
 use crate::load::{self, Cache, Compute, parse_size};
-use crate::registry::Registry;
+use crate::registry::{Registry, hexadecimal};
+use crate::store::{self, StorePlace};
 use crate::terminal::{Terminal, number_of, size};
 use crate::{Outcome, interrupt, local_time, model_name, processors, vocabulary};
 
@@ -21,7 +25,9 @@ use crate::{Outcome, interrupt, local_time, model_name, processors, vocabulary};
 ///
 /// Without MODEL all that are here are served: the bundled ones and the registry's. The first is the
 /// one of who names none. The first line says the address. Only this machine is served, and no web
-/// page but the server's own. Ctrl-C ends it once what is under way is answered; twice, at once.
+/// page but the server's own, until there are keys (`llmos keys add`): then everyone is asked for
+/// one. Conversations and keys are kept in --data. Ctrl-C ends it once what is under way is answered;
+/// twice, at once.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// Models: paths or names. They are loaded at once; the others when they are first asked for.
@@ -55,6 +61,11 @@ pub(crate) struct Arguments {
     /// A web page of others that may ask, such as https://chat.example. May be given several times.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
+    /// Keep nothing: no conversations, and no keys.
+    #[arg(long, conflicts_with_all = ["data", "database"])]
+    no_store: bool,
+    #[command(flatten)]
+    place: StorePlace,
     #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
@@ -81,6 +92,10 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         true => all(terminal)?,
         false => named(&arguments.models, terminal)?,
     };
+    let archive = match arguments.no_store {
+        true => None,
+        false => Some(Archive::open(&arguments.place.place()?).map_err(explained)?),
+    };
     let models = Models::new(memory);
     let ids: Vec<String> = found.iter().map(|found| found.id.clone()).collect();
     for found in found {
@@ -90,6 +105,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     let server = Server::bind(
         ServerOptions {
             address,
+            archive,
             hosts: arguments.allow_host,
             origins: arguments.allow_origin,
             slots: arguments.slots,
@@ -107,9 +123,14 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     interrupt::does(move || stopper.stop());
     terminal.print(format!("http://{}\n", server.address()))?;
     terminal.say(format_args!(
-        "serving {} ({}) to this machine: /v1/chat/completions, /v1/completions, /v1/models",
+        "serving {} ({}) to {}: /v1/chat/completions, /v1/completions, /v1/models",
         number_of(ids.len(), "model"),
         ids.join(", "),
+        match (server.is_open(), address.ip().is_loopback()) {
+            (true, _) => "this machine",
+            (false, true) => "who has a key and is on this machine",
+            (false, false) => "who has a key",
+        },
     ));
     if let Some(memory) = memory {
         terminal.detail(format_args!("models and contexts take at most {}", size(memory)));
@@ -204,18 +225,53 @@ fn offer(
     let load = move || {
         let quiet = Terminal::new(true, false);
         let loaded = source.open().and_then(|files| {
+            let digest = digest(&name, &files)?;
             let loaded = load::load_files(&name, files, &device, options.clone(), &quiet)?;
             let tokenizer = loaded.tokenizer()?.clone();
             let template = match loaded.engine.model().files() {
                 Some(files) => vocabulary::template(files, &tokenizer)?,
                 None => None,
             };
-            Ok(Loaded { engine: loaded.engine, tokenizer, template })
+            Ok(Loaded { engine: loaded.engine, tokenizer, template, digest: Some(digest) })
         });
         loaded.map_err(|error| format!("{}; {}", message_of(&error), hint_of(&error)))
     };
     let created = created.map_or(0, |since| since.as_secs());
     Ok(Offer { id, bytes, created, load: Box::new(load) })
+}
+
+/// What a model is known by: the SHA-256 of its file, or of those of all its files in order.
+fn digest(id: &str, files: &ModelFiles) -> anyhow::Result<String> {
+    let mut digests = Vec::new();
+    for path in files.paths() {
+        let mut hasher = Sha256::new();
+        match (File::open(path), model_name::bundled(id)) {
+            (Ok(mut file), _) => drop(std::io::copy(&mut file, &mut Hashing(&mut hasher))?),
+            // It lies in the program itself.
+            (Err(_), Some(bytes)) => hasher.update(bytes),
+            (Err(error), None) => return Err(error.into()),
+        }
+        digests.push(hexadecimal(&hasher.finalize()));
+    }
+    let digest = match digests.as_slice() {
+        [one] => one.clone(),
+        several => hexadecimal(&Sha256::digest(several.join("\n"))),
+    };
+    Ok(format!("sha256:{digest}"))
+}
+
+/// Takes what is written into a hash.
+struct Hashing<'a>(&'a mut Sha256);
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Memory for the keys and values of a model where nobody said how much: its longest context in every
@@ -237,8 +293,10 @@ fn room(files: &ModelFiles, arguments: &Arguments, memory: Option<u64>) -> Engin
 fn explained(error: llmos_serve::Error) -> anyhow::Error {
     use llmos_serve::Error;
     let hint = match error {
+        Error::Store(error) => return store::explained(error),
         Error::Open { .. } => {
-            "leave --host out: without a key the server is for this machine alone"
+            "make a key (`llmos keys add NAME`), or leave --host out: without a key the server is \
+             for this machine alone"
         }
         Error::Listen { .. } => "give another --port; 0 is any that is free",
         _ => "`llmos help serve` shows what can be set",

@@ -1,4 +1,5 @@
 //! Every command as a person runs it: the binary, real files, what comes out of it.
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 #![allow(clippy::unwrap_used, reason = "a test's own files and processes must be there")]
 
 mod adapter;
@@ -15,8 +16,11 @@ mod full_disk;
 mod generate;
 mod inspect;
 mod interrupt;
+mod keeping;
+mod killed_server;
 mod next;
 mod plan;
+mod postgres;
 mod pretrain;
 mod program;
 mod pull;

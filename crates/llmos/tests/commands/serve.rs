@@ -10,25 +10,38 @@ use serde_json::{Value, json};
 use crate::program::{Folder, collect, command, finish, llmos, llmos_with, stories};
 
 /// The address that a server says first.
-fn address(child: &mut Child) -> String {
+pub(crate) fn address(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     line.trim().strip_prefix("http://").unwrap_or_else(|| panic!("{line:?}")).to_string()
 }
 
-fn ask(address: &str, method: &str, path: &str, body: &Value) -> Value {
-    let mut stream = TcpStream::connect(address).unwrap();
+/// Asks with more header lines; the status and what came, or nothing where the answer is not whole.
+pub(crate) fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &Value,
+) -> Option<(u16, Value)> {
+    let mut stream = TcpStream::connect(address).ok()?;
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let request = format!(
+    let mut request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+         Content-Type: application/json\r\nContent-Length: {}\r\n",
         body.len()
     );
-    stream.write_all(request.as_bytes()).unwrap();
+    headers.iter().for_each(|header| request += &format!("{header}\r\n"));
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).ok()?;
     let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    let (_, body) = reply.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|_| panic!("{reply}"))
+    stream.read_to_string(&mut reply).ok()?;
+    let (head, body) = reply.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, serde_json::from_str(body).ok()?))
+}
+
+pub(crate) fn ask(address: &str, method: &str, path: &str, body: &Value) -> Value {
+    send(address, method, path, &[], body).expect("an answer").1
 }
 
 #[cfg(unix)]
