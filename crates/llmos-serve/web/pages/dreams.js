@@ -120,7 +120,7 @@ export default function DreamsPage({ api, t, state }) {
     if (state.models.some((one) => one.id === dream.model)) state.setModel(dream.model);
     start({ ...next, prompt: dream.prompt, model: dream.model });
   };
-  const field = (name) => (value) => setForm({ ...form, [name]: value });
+  const field = (name) => (value) => setForm((old) => ({ ...old, [name]: value }));
   return html`<div class="stack">
     <h1>${t("title")}</h1>
     <p class="dim">${t("lead")}</p>
@@ -177,7 +177,7 @@ function Dream({ t, dream, title, children }) {
     if (isGrowing && scrollHeight - scrollTop - clientHeight < 80) body.current.scrollTop = scrollHeight;
   }, [dream.text]);
   return html`<article class="panel dream">
-    <header class="row wrap"><h3 class="grow">${title}</h3>
+    <header class="row wrap"><h2 class="grow">${title}</h2>
       <span class=${`badge ${isGrowing ? "good" : ""}`}>${t(`state.${dream.state}`)}</span></header>
     <p class="dim">${t("made", { seed: String(dream.seed), temperature: dream.temperature })}</p>
     <pre ref=${body} tabindex="0" role="group" aria-label=${title}><b>${dream.prompt}</b>${dream.text}${isGrowing && html`<span class="cursor" aria-hidden="true"></span>`}</pre>

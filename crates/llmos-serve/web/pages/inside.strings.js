@@ -18,11 +18,11 @@ export default {
     "honest.attention":
       "The weights say where a head reads, not what it takes from there nor whether that matters: a head that looks at a word need not be the reason for what is predicted.",
     "honest.off":
-      "A prediction that changes without a head or a layer shows that the model uses it in this text; one that stays does not show the opposite, for others may stand in for it.",
+      "A prediction that changes without a head or a layer shows that the model uses it in this text; one that stays does not show the opposite, for others may stand in for it. What is off adds nothing to the stream; a layer is all of its heads and its MLP.",
     "honest.parameters":
       "How the numbers are spread shows damage, dead parts and what rounding will cost; what the model knows cannot be read from it.",
     layer: "Layer {n}",
-    "layer.whole": "layer {n}",
+    "layer.whole": "Layer {n}, whole",
     head: "Layer {layer}, head {head}",
     "head.short": "Head {n}",
     word: "Word",
@@ -90,10 +90,10 @@ export default {
     "tab.parameters": "参数",
     "honest.layers": "每一层的状态都用模型最后的归一化和输出头来读取，而它们只是为最后一层训练的：这里能看到预测在哪一层出现，但早期层读出的胡话并不说明它不知道。",
     "honest.attention": "权重说明一个头从哪里读取，但不说明它取走了什么，也不说明这是否重要：看着某个词的头，未必是预测的原因。",
-    "honest.off": "关掉某个头或层后预测改变，说明模型在这段文本里用到了它；预测不变却不能说明没用到，因为别的部件可能代替了它。",
+    "honest.off": "关掉某个头或层后预测改变，说明模型在这段文本里用到了它；预测不变却不能说明没用到，因为别的部件可能代替了它。关闭的部件不再向残差流添加任何东西；一层包括它所有的头和它的 MLP。",
     "honest.parameters": "数值的分布能显示损坏、失效的部分以及取整的代价；模型知道什么，从中读不出来。",
     layer: "第 {n} 层",
-    "layer.whole": "第 {n} 层",
+    "layer.whole": "第 {n} 层整层",
     head: "第 {layer} 层第 {head} 头",
     "head.short": "头 {n}",
     word: "词",

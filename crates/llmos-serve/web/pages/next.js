@@ -4,7 +4,7 @@ import { ErrorNote, ModelSelect, Slider } from "../components.js";
 import { html, useEffect, useId, useMemo, useRef, useState } from "../html.js";
 import { PLAIN, bits, draw, reshape } from "../views/distribution.js";
 import { useLatest } from "../views/latest.js";
-import { Facts, Select, percent } from "../views/pieces.js";
+import { Facts, Select, Spoken, percent } from "../views/pieces.js";
 import { logprobOf, spoken, units, visible } from "../views/tokens.js";
 
 /** Tokens of a table that are asked for; what lies beyond is shown as one bar. */
@@ -12,6 +12,8 @@ const TOP = 1000;
 /** Rows that are shown, and after a click. */
 const ROWS = 12;
 const MORE_ROWS = 60;
+/** Units of a text that are shown: the last ones. */
+const UNITS = 2000;
 /** Alternatives of each token of the text. */
 const ALTERNATIVES = 10;
 /** A knob's name, its word, its most and its step. */
@@ -78,7 +80,7 @@ export default function NextPage({ api, t, state }) {
     </div>
     <div class="field">
       <label class="label" for=${id}>${t("text")}</label>
-      <textarea id=${id} class="input" rows="3" ref=${area} value=${text} spellcheck=${false} aria-describedby=${`${id}-keys`}
+      <textarea id=${id} class="input" rows="2" ref=${area} value=${text} spellcheck=${false} aria-describedby=${`${id}-keys`}
         onInput=${(event) => write(event.target.value)}></textarea>
       ${pending && html`<p><span class="badge warn">${t("pending", { n: pending.ids.length })}</span>
         <button class="button small" onClick=${() => setPending(null)}>${t("undo")}</button></p>`}
@@ -90,10 +92,10 @@ export default function NextPage({ api, t, state }) {
     <fieldset class="panel knobs">
       <legend>${t("knobs")}</legend>
       ${KNOBS.map(([name, word, max, step]) => html`<${Slider} key=${name} label=${t(word)} min="0" max=${max} step=${step}
-        value=${knobs[name]} onInput=${(value) => setKnobs({ ...knobs, [name]: value })} />`)}
+        value=${knobs[name]} onInput=${(value) => setKnobs((old) => ({ ...old, [name]: value }))} />`)}
       <div class="row wrap">
-        <button class="button" disabled=${isPlain} onClick=${() => setKnobs(PLAIN)}>${t("reset")}</button>
-        <button class="button primary" aria-pressed=${isDrawing} onClick=${() => setDrawing(!isDrawing)}>${t(isDrawing ? "draw.stop" : "draw.start")}</button>
+        <button class="button small" disabled=${isPlain} onClick=${() => setKnobs(PLAIN)}>${t("reset")}</button>
+        <button class="button small primary" aria-pressed=${isDrawing} onClick=${() => setDrawing(!isDrawing)}>${t(isDrawing ? "draw.stop" : "draw.start")}</button>
       </div>
     </fieldset>
     <${ErrorNote} error=${error} t=${t} />
@@ -182,14 +184,14 @@ function Word({ t, number, token, shaped, cut, onChoose }) {
   const now = percent(t, shaped);
   const name = spoken(token.text, t);
   const label = cut ? t("word.cut", { word: name, before, step: t(cut) }) : t("word", { word: name, before, share: now });
-  return html`<li><button class=${`word ${cut ? "is-cut" : ""}`} aria-label=${label} onClick=${onChoose}>
+  return html`<li><button class=${`word ${cut ? "is-cut" : ""}`} onClick=${onChoose}><${Spoken} as=${label}>
     <kbd>${number < 10 ? number : ""}</kbd>
     <span class="token">${visible(token.text)}</span>
     <span class="bars"><span class="was" style=${{ width: `${100 * token.probability}%` }}></span>
       <span class="now" style=${{ width: `${100 * shaped}%` }}></span></span>
     <span class="share">${cut ? html`<small>${t("cut", { step: t(cut) })}</small>` : now}</span>
     <span class="share dim">${before}</span>
-  </button></li>`;
+  <//></button></li>`;
 }
 
 /** The log-probabilities of a text with each token's alternatives; of one beyond the context without them. */
@@ -210,24 +212,44 @@ const SHADES = [0.5, 1, 2, 4, 6, 8, 11, 15];
 
 const shade = (surprise) => SHADES.filter((least) => surprise >= least).length;
 
-/** The whole text, each unit coloured by its surprise; the chosen one's alternatives below. */
+/** The text, each unit coloured by its surprise; the chosen one's alternatives below. */
 function Surprise({ t, measured, text, start, onRewrite }) {
   const [chosen, setChosen] = useState(null);
+  const box = useRef();
   const list = measured.units;
-  const total = list.reduce((sum, unit) => sum + (logprobOf(unit) === null ? 0 : bits(logprobOf(unit))), 0);
-  const scored = list.reduce((sum, unit) => sum + unit.parts.filter((part) => part.logprob !== null).length, 0);
+  const total = list.reduce((sum, unit) => sum + bits(logprobOf(unit) ?? 0), 0);
+  const parts = list.flatMap((unit) => unit.parts);
+  const scored = parts.filter((part) => part.logprob !== null).length;
   const bytes = new TextEncoder().encode(text).length;
   const at = chosen !== null && chosen < list.length ? chosen : null;
-  const tabStop = at ?? 0;
-  const box = useRef();
+  const hidden = Math.max(0, list.length - UNITS);
+  const two = (value) => t.number(value, { maximumFractionDigits: 2 });
+  // Made once for a text, however the pointer moves over it.
+  const shown = useMemo(() => list.slice(hidden).map((unit, i) => {
+    const logprob = logprobOf(unit);
+    const word = spoken(unit.text, t);
+    return html`<button key=${i} data-at=${hidden + i} tabindex="-1"
+      class=${`unit shade-${shade(bits(logprob ?? 0))} ${logprob === null ? "is-first" : ""}`}><${Spoken} as=${logprob === null ? t("unit.first", { word }) : t("unit", { word, bits: two(bits(logprob)) })}>${unit.text.replace(/\n/g, "↵\n") || "∅"}<//></button>`;
+  }), [measured, t]);
+  useEffect(() => {
+    const unit = box.current.children[Math.max(0, (at ?? 0) - hidden)];
+    unit?.setAttribute("tabindex", "0");
+    unit?.classList.toggle("is-chosen", at !== null);
+    return () => {
+      unit?.setAttribute("tabindex", "-1");
+      unit?.classList.remove("is-chosen");
+    };
+  }, [at, shown]);
+  const choose = ({ target }) => {
+    const unit = target.closest("[data-at]");
+    if (unit) setChosen(Number(unit.dataset.at));
+  };
   const onKeyDown = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (step === undefined) return;
     event.preventDefault();
-    const to = Math.min(list.length - 1, Math.max(0, tabStop + step));
-    box.current.children[to]?.focus();
+    box.current.children[Math.min(list.length - 1, Math.max(hidden, (at ?? hidden) + step)) - hidden]?.focus();
   };
-  const two = (value) => t.number(value, { maximumFractionDigits: 2 });
   const rewrite = (place, token) => {
     const before = list.slice(0, place).filter((unit) => unit.text !== start).map((unit) => unit.text).join("");
     // A vocabulary of SentencePiece's kind puts a blank before the text.
@@ -238,17 +260,11 @@ function Surprise({ t, measured, text, start, onRewrite }) {
       [t("sum.bits"), two(total)],
       [t("sum.per_byte"), bytes > 0 && two(total / bytes)],
       [t("sum.per_token"), scored > 0 && two(total / scored)],
-      [t("sum.size"), `${t("sum.tokens", { n: list.reduce((sum, unit) => sum + unit.parts.length, 0) })}, ${t("sum.bytes", { n: bytes })}`],
+      [t("sum.size"), `${t("sum.tokens", { n: parts.length })}, ${t("sum.bytes", { n: bytes })}`],
     ]} />
-    <div class="surprise" role="group" aria-label=${t("surprise.label")} ref=${box} onKeyDown=${onKeyDown}>
-      ${list.map((unit, i) => {
-        const logprob = logprobOf(unit);
-        const name = logprob === null ? t("unit.first", { word: spoken(unit.text, t) }) : t("unit", { word: spoken(unit.text, t), bits: two(bits(logprob)) });
-        return html`<button key=${i} class=${`unit shade-${logprob === null ? 0 : shade(bits(logprob))} ${logprob === null ? "is-first" : ""}`}
-          aria-label=${name} aria-pressed=${i === at} tabindex=${i === tabStop ? 0 : -1}
-          onMouseEnter=${() => setChosen(i)} onFocus=${() => setChosen(i)} onClick=${() => setChosen(i)}>${unit.text.replace(/\n/g, "↵\n") || "∅"}</button>`;
-      })}
-    </div>
+    ${hidden > 0 && html`<p class="dim">${t("surprise.hidden", { n: UNITS })}</p>`}
+    <div class="surprise" role="group" aria-label=${t("surprise.label")} ref=${box}
+      onMouseOver=${choose} onFocusCapture=${choose} onClick=${choose} onKeyDown=${onKeyDown}>${shown}</div>
     <p class="legend dim" aria-hidden="true">${t("legend")} ${[0, ...SHADES].map((least, i) => html`<span key=${i} class=${`unit shade-${i}`}>${t.number(least)}</span>`)}</p>
     <div class="alternatives" aria-live="polite">
       ${at === null ? html`<p class="dim">${t("alternatives.none")}</p>` : list[at].parts.map((part, i) => html`<${Alternatives} key=${i} t=${t} part=${part}

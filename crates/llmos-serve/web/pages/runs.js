@@ -11,8 +11,6 @@ import { Facts, Select } from "../views/pieces.js";
 /** Milliseconds between two looks at a run, and at the list. */
 const PAUSE = 2000;
 const LIST_PAUSE = 5000;
-/** Steps whose mean time says how long the rest will take. */
-const RECENT = 50;
 /** Runs that can be told apart. */
 const MOST = 6;
 
@@ -44,12 +42,15 @@ export default function RunsPage({ api, t, state }) {
 
   useRepeated(ids.length ? async (signal) => {
     for (const id of ids) {
-      const known = data.get(id);
+      let known = data.get(id);
       if (known?.isWhole && memory.runs?.find((run) => run.id === id)?.state !== "running") continue;
       try {
-        const after = known?.metrics.length ? known.metrics[known.metrics.length - 1].step : 0;
-        const news = await api.get(`/v1/runs/${encodeURIComponent(id)}?after=${after}`, { signal });
-        data.set(id, joined(known, news));
+        let news;
+        do {
+          const after = known?.metrics.length ? known.metrics[known.metrics.length - 1].step : 0;
+          news = await api.get(`/v1/runs/${encodeURIComponent(id)}?after=${after}`, { signal });
+          data.set(id, (known = joined(known, news)));
+        } while (news.more && news.metrics.length);
       } catch (failure) {
         if (isAbort(failure)) return;
         data.set(id, { metrics: [], dreams: [], ...known, error: failure, isWhole: failure.status === 404 });
@@ -78,8 +79,7 @@ export default function RunsPage({ api, t, state }) {
     </table></div>`}
     ${ids.map((id) => data.get(id)?.error && html`<${ErrorNote} key=${id} error=${data.get(id).error} t=${t} />`)}
     ${shown.length > 0 && html`<div class="toolbar"><${Select} label=${t("axis")} value=${axis} onChange=${setAxis} options=${Object.keys(AXES).map((name) => [name, t(`axis.${name}`)])} /></div>`}
-    ${shown.length === 1 && html`<${One} ...${{ t, axis, one: shown[0] }} />`}
-    ${shown.length > 1 && html`<${Several} ...${{ t, axis, shown }} />`}
+    ${shown.length > 0 && html`<${shown.length > 1 ? Several : One} ...${{ t, shown }}><${Charts} ...${{ t, axis, shown }} /><//>`}
   </div>`;
 }
 
@@ -94,7 +94,7 @@ function joined(known, { run, recipe, forecast, metrics, dreams }) {
     run, recipe, forecast,
     metrics: isBehind ? [] : [...old, ...metrics],
     dreams: isBehind ? [] : [...texts.values()].sort((a, b) => a.step - b.step),
-    isWhole: !isBehind && !metrics.length && run.state !== "running",
+    isWhole: !isBehind && run.state !== "running",
   };
 }
 
@@ -122,71 +122,79 @@ const last = (metrics, name) => {
   return null;
 };
 
-function secondsLeft({ run, metrics }) {
-  const recent = metrics.slice(-RECENT).filter((row) => row.step_ms != null);
-  if (run.state !== "running" || !run.steps || !recent.length) return null;
-  const mean = recent.reduce((sum, row) => sum + row.step_ms, 0) / recent.length;
-  return ((run.steps - recent[recent.length - 1].step) * mean) / 1000;
+/** Charts where a run has their quantities: the lines, and what is measured now and then as dots. */
+const CHARTS = [
+  ["loss", "val_loss"], ["val_bits_per_byte"], ["lr"], ["tokens_per_s"], ["grad_norm"],
+  ["reward_accuracy", "val_reward_accuracy"], ["kl"],
+];
+
+/** The curves of all chosen runs over each other. */
+function Charts({ t, axis, shown }) {
+  const x = xAxis(t, axis);
+  const charts = useMemo(() => CHARTS.map((names) => ({
+    names,
+    series: shown.flatMap(({ run, slot, metrics }) => names.map((name, i) => ({
+      name: shown.length > 1 ? `${run.title}${i ? `, ${t(`metric.${name}`)}` : ""}` : t(`metric.${name}`),
+      points: points(metrics, axis, name), slot: slot % MOST, isDots: i > 0,
+    }))).filter((one) => one.points.length),
+  })).filter(({ series }) => series.length), [shown.map(({ id, metrics }) => `${id} ${metrics.length}`).join(), axis, t]);
+  const said = shown.length === 1 && saidOf(shown[0]);
+  const marks = said?.val_bits_per_byte == null ? []
+    : [{ y: said.val_bits_per_byte, low: said.low ?? undefined, high: said.high ?? undefined, name: t("forecast"), slot: 3 }];
+  return html`<div class="charts">${charts.map(({ names: [name], series }) => html`<div class="panel" key=${name}>
+    <${LineChart} t=${t} title=${t(`metric.${name}`)} series=${series} x=${x} y=${{ label: t(`unit.${name}`), format: (value) => few(t, value) }}
+      marks=${name === "val_bits_per_byte" ? marks : []} /></div>`)}</div>`;
 }
 
-/** Quantities with charts of their own where a run has them: name, digits. */
-const MORE = ["lr", "tokens_per_s", "grad_norm", "reward_accuracy", "val_reward_accuracy", "kl"];
+/** `forecast.json` holds what was said, and in the end what came of it. */
+const saidOf = ({ forecast }) => forecast?.forecast ?? forecast;
 
-function One({ t, axis, one }) {
+/** How a quantity is written. */
+const FORMATS = {
+  loss: few, val_loss: few, val_bits_per_byte: few, lr: few, tokens_per_s: (t, value) => t.number(value, { maximumFractionDigits: 0 }),
+  tokens: short, seconds: duration, left: duration, memory_bytes: size,
+};
+const format = (t, name, value) => (value == null ? "–" : FORMATS[name](t, value));
+
+function One({ t, shown: [one], children }) {
   const { run, metrics, dreams, recipe } = one;
-  // `forecast.json` holds what was said, and in the end what came of it.
-  const said = one.forecast?.forecast ?? one.forecast;
+  const said = saidOf(one);
   const came = one.forecast?.outcome;
-  const x = xAxis(t, axis);
-  const y = (label, format = (value) => few(t, value)) => ({ label, format });
-  const series = useMemo(() => {
-    const of = (name, slot, isDots) => [{ name: t(`metric.${name}`), points: points(metrics, axis, name), slot, isDots }];
-    return {
-      loss: [...of("loss", 0), ...of("val_loss", 1, true)],
-      bits: of("val_bits_per_byte", 1),
-      ...Object.fromEntries(MORE.map((name, i) => [name, of(name, i % MOST)])),
-    };
-  }, [metrics, axis, t]);
-  const left = secondsLeft(one);
-  const figures = [
-    ["loss", last(metrics, "loss"), (value) => few(t, value)],
-    ["val_loss", last(metrics, "val_loss"), (value) => few(t, value)],
-    ["val_bits_per_byte", last(metrics, "val_bits_per_byte"), (value) => few(t, value)],
-    ["lr", last(metrics, "lr"), (value) => few(t, value, 3)],
-    ["tokens_per_s", last(metrics, "tokens_per_s"), (value) => t.number(value, { maximumFractionDigits: 0 })],
-    ["tokens", last(metrics, "tokens"), (value) => short(t, value)],
-    ["seconds", last(metrics, "seconds"), (value) => duration(t, value)],
-    ["left", left, (value) => duration(t, value)],
-  ].map(([name, value, format]) => [t(`metric.${name}`), value !== null && format(value)]);
+  const left = run.seconds_left ?? null;
   const isDone = run.state === "done";
-  const seconds = last(metrics, "seconds");
-  const beside = [
-    ["seconds", said?.seconds, came?.seconds ?? (isDone ? seconds : left === null ? null : seconds + left), (value) => duration(t, value)],
-    ["val_bits_per_byte", said?.val_bits_per_byte, came?.val_bits_per_byte ?? last(metrics, "val_bits_per_byte"), (value) => few(t, value)],
-    ["memory_bytes", said?.memory_bytes, came?.memory_bytes, (value) => size(t, value)],
-  ].filter(([, value]) => value != null);
-  const mark = said?.val_bits_per_byte != null
-    ? [{ y: said.val_bits_per_byte, low: said.low ?? undefined, high: said.high ?? undefined, name: t("forecast"), slot: 3 }] : [];
+  const now = { ...Object.fromEntries(Object.keys(FORMATS).map((name) => [name, last(metrics, name)])), left };
+  const figures = Object.keys(FORMATS).map((name) => [t(`metric.${name}`), now[name] !== null && format(t, name, now[name])]);
+  const whole = isDone ? now.seconds : left === null ? null : now.seconds + left;
+  const beside = ["seconds", "val_bits_per_byte", "memory_bytes"].filter((name) => said?.[name] != null);
+  const actual = { ...now, seconds: whole, ...came };
   return html`<section class="stack" aria-label=${run.title}>
     <div class="row wrap"><h2 class="grow">${run.title}</h2><${State} t=${t} state=${run.state} />
       ${run.model && html`<span class="badge">${run.model}</span>`}</div>
     ${run.steps > 0 && html`<progress aria-label=${t("column.step")} max=${run.steps} value=${run.step}></progress>`}
     <${Facts} rows=${[[t("column.step"), stepOf(t, run)], ...figures]} />
-    <div class="charts">
-      <div class="panel"><${LineChart} t=${t} title=${t("chart.loss")} series=${series.loss} x=${x} y=${y(t("unit.nats"))} /></div>
-      ${series.bits[0].points.length > 0 && html`<div class="panel"><${LineChart} t=${t} title=${t("metric.val_bits_per_byte")} series=${series.bits} x=${x} y=${y(t("unit.bits"))} marks=${mark} /></div>`}
-      ${MORE.filter((name) => series[name][0].points.length).map((name) => html`<div class="panel" key=${name}>
-        <${LineChart} t=${t} title=${t(`metric.${name}`)} series=${series[name]} x=${x} y=${y(t(`unit.${name}`), (value) => few(t, value, 3))} /></div>`)}
-    </div>
+    ${children}
     ${beside.length > 0 && html`<div class="panel scroll-x"><h3>${t("forecast.title")}</h3><table class="table">
-      <thead><tr><th scope="col">${t("quantity")}</th><th scope="col" class="right">${t("forecast")}</th><th scope="col" class="right">${t(came || isDone ? "actual" : "actual.now")}</th><th scope="col" class="right">${t("difference")}</th></tr></thead>
-      <tbody>${beside.map(([name, was, is, format]) => html`<tr key=${name}><th scope="row">${t(`metric.${name}`)}</th>
-        <td class="right">${format(was)}${name === "val_bits_per_byte" && said.low != null ? ` (${few(t, said.low)}–${few(t, said.high)})` : ""}</td>
-        <td class="right">${is == null ? "–" : format(is)}</td>
-        <td class="right">${is == null || !was ? "–" : t.number(is / was - 1, { style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" })}</td></tr>`)}</tbody>
+      <thead><tr><th scope="col">${t("quantity")}</th>${["forecast", came || isDone ? "actual" : "actual.now", "difference"].map((name) => html`<th scope="col" class="right" key=${name}>${t(name)}</th>`)}</tr></thead>
+      <tbody>${beside.map((name) => html`<tr key=${name}><th scope="row">${t(`metric.${name}`)}</th>
+        <td class="right">${format(t, name, said[name])}${name === "val_bits_per_byte" && said.low != null ? ` (${few(t, said.low)}–${few(t, said.high)})` : ""}</td>
+        <td class="right">${format(t, name, actual[name])}</td>
+        <td class="right">${actual[name] == null || !said[name] ? "–" : t.number(actual[name] / said[name] - 1, { style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" })}</td></tr>`)}</tbody>
     </table></div>`}
     ${dreams.length > 0 && html`<${Dreams} t=${t} dreams=${dreams} />`}
-    ${recipe && html`<details class="panel"><summary>${t("recipe")}</summary><pre tabindex="0">${typeof recipe === "string" ? recipe : JSON.stringify(recipe, null, 2)}</pre></details>`}
+    ${recipe && html`<details class="panel"><summary>${t("recipe")}</summary><pre tabindex="0">${JSON.stringify(recipe, null, 2)}</pre></details>`}
+  </section>`;
+}
+
+function Several({ t, shown, children }) {
+  const names = ["val_loss", "val_bits_per_byte", "tokens", "seconds"];
+  return html`<section class="stack" aria-label=${t("compared")}>
+    <h2>${t("compared")}</h2>
+    <div class="scroll-x panel"><table class="table">
+      <thead><tr><th scope="col">${t("column.run")}</th>${names.map((name) => html`<th scope="col" class="right" key=${name}>${t(`metric.${name}`)}</th>`)}</tr></thead>
+      <tbody>${shown.map(({ id, run, metrics }) => html`<tr key=${id}><th scope="row">${run.title}</th>
+        ${names.map((name) => html`<td class="right" key=${name}>${format(t, name, last(metrics, name))}</td>`)}</tr>`)}</tbody>
+    </table></div>
+    ${children}
   </section>`;
 }
 
@@ -201,23 +209,4 @@ function Dreams({ t, dreams }) {
         onInput=${(event) => setStep(Number(event.target.value) === steps.length - 1 ? null : steps[Number(event.target.value)])} /></label>`}
     ${dreams.filter((dream) => dream.step === steps[at]).map((dream, i) => html`<pre key=${i} tabindex="0" aria-label=${t("dreams", { n: steps[at] })} role="group"><b>${dream.prompt ?? ""}</b>${dream.text}</pre>`)}
   </div>`;
-}
-
-function Several({ t, axis, shown }) {
-  const x = xAxis(t, axis);
-  const charts = useMemo(() => ["loss", "val_loss", "val_bits_per_byte", "lr", "tokens_per_s"].map((name) => ({
-    name,
-    series: shown.map(({ run, slot, metrics }) => ({ name: run.title, points: points(metrics, axis, name), slot: slot % MOST })),
-  })).filter(({ series }) => series.some((one) => one.points.length)), [shown.map(({ id, metrics }) => `${id} ${metrics.length}`).join(), axis, t]);
-  const unit = { loss: "unit.nats", val_loss: "unit.nats", val_bits_per_byte: "unit.bits", lr: "unit.lr", tokens_per_s: "unit.tokens_per_s" };
-  return html`<section class="stack" aria-label=${t("compared")}>
-    <h2>${t("compared")}</h2>
-    <div class="scroll-x panel"><table class="table">
-      <thead><tr><th scope="col">${t("column.run")}</th>${["val_loss", "val_bits_per_byte", "tokens", "seconds"].map((name) => html`<th scope="col" class="right" key=${name}>${t(`metric.${name}`)}</th>`)}</tr></thead>
-      <tbody>${shown.map(({ id, run, metrics }) => html`<tr key=${id}><th scope="row">${run.title}</th>
-        ${[["val_loss", few], ["val_bits_per_byte", few], ["tokens", short], ["seconds", duration]].map(([name, format]) => html`<td class="right" key=${name}>${last(metrics, name) === null ? "–" : format(t, last(metrics, name))}</td>`)}</tr>`)}</tbody>
-    </table></div>
-    <div class="charts">${charts.map(({ name, series }) => html`<div class="panel" key=${name}>
-      <${LineChart} t=${t} title=${t(`metric.${name}`)} series=${series} x=${x} y=${{ label: t(unit[name]), format: (value) => few(t, value) }} /></div>`)}</div>
-  </section>`;
 }

@@ -133,7 +133,7 @@ export function LineChart({ t, title, series, x, y, marks = [] }) {
   const rows = longest.filter((_, i) => i % every === 0 || i === longest.length - 1).map((point) => point[0]);
   return html`<figure class="chart" ref=${ref}>
     <figcaption id=${id}><b>${title}</b> <span class="dim">${y.label}</span>
-      <span class="key">${[...shown, ...marks].map(
+      <span class="key">${[...shown, ...marks].filter((one) => one.name !== title || shown.length > 1).map(
         (one) => html`<span key=${one.name}><svg class="swatch" viewBox="0 0 20 8" aria-hidden="true">${one.isDots
           ? html`<circle class=${`dot slot-${one.slot}`} cx="10" cy="4" r="3" />`
           : html`<path class=${`${one.points ? "line" : "mark"} slot-${one.slot}`} d="M0 4H20" />`}</svg>${one.name}</span>`,

@@ -24,5 +24,8 @@ export function useGrid(first = "0,0") {
   return { onKeyDown, cell };
 }
 
+/** 0 to `count` − 1. */
+export const range = (count) => Array.from({ length: count }, (_, i) => i);
+
 /** A share from 0 to 1 as CSS takes it for `.heat`. */
 export const heat = (share) => ({ "--heat": `${Math.round(45 * Math.min(1, Math.max(0, share)))}%` });

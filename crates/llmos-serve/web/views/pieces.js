@@ -11,6 +11,9 @@ export function Select({ label, value, options, onChange }) {
     </select></label>`;
 }
 
+/** What is seen, and what is read out in its place. */
+export const Spoken = ({ children, as }) => html`<span aria-hidden="true" class="seen">${children}</span><span class="visually-hidden">${as}</span>`;
+
 /** What is wrong with an answer of `useLatest`, or that it is on its way. */
 export function Waiting({ t, answer, text = t("loading") }) {
   return html`<${ErrorNote} error=${answer.error} t=${t} />

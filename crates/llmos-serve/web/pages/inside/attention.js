@@ -1,9 +1,9 @@
 // Where each head looks: one head's weights over the text, and all heads in small.
 
 import { html, useEffect, useRef, useState } from "../../html.js";
-import { heat, useGrid } from "../../views/grid.js";
+import { heat, range, useGrid } from "../../views/grid.js";
 import { useLatest } from "../../views/latest.js";
-import { Select, Shares, Waiting, percent } from "../../views/pieces.js";
+import { Select, Shares, Spoken, Waiting, percent } from "../../views/pieces.js";
 import { spoken, visible } from "../../views/tokens.js";
 
 /** Weights of an answer: as many as are read in a moment. */
@@ -11,16 +11,16 @@ const MOST_WEIGHTS = 250_000;
 /** Milliseconds of a frame that pictures may take. */
 const FRAME = 8;
 
-/** Layers and heads of a model: asked with a single token. */
-export async function shapeOf(api, model, ids, signal) {
+/** The number of heads of each layer: asked with a single token. */
+export async function headsOf(api, model, ids, signal) {
   const { attention } = await api.post("/v1/lens", { model, tokens: ids.slice(0, 1), top: 1, attention: true }, { signal });
-  return { layers: attention.length, heads: attention[0].length };
+  return attention.map((heads) => heads.length);
 }
 
 export function Attention({ api, t, state, model, ids }) {
   const answer = useLatest(async (signal) => {
-    const { layers, heads } = await shapeOf(api, model, ids, signal);
-    const most = Math.max(2, Math.floor(Math.sqrt((2 * MOST_WEIGHTS) / (layers * heads))));
+    const heads = (await headsOf(api, model, ids, signal)).reduce((sum, count) => sum + count, 0);
+    const most = Math.max(2, Math.floor(Math.sqrt((2 * MOST_WEIGHTS) / heads)));
     return api.post("/v1/lens", { model, tokens: ids.slice(0, most), top: 1, attention: true }, { signal });
   }, [model, ids.join()]);
   const [head, setHead] = useState([0, 0]);
@@ -51,8 +51,9 @@ export function Attention({ api, t, state, model, ids }) {
       <section class="panel stack">
         <h2>${name}</h2>
         <div class="toolbar">
-          <${Select} label=${t("choose.layer")} value=${head[0]} options=${attention.map((_, n) => [n, n + 1])} onChange=${(n) => setHead([Number(n), head[1]])} />
-          <${Select} label=${t("choose.head")} value=${head[1]} options=${attention[0].map((_, n) => [n, n + 1])} onChange=${(n) => setHead([head[0], Number(n)])} />
+          <${Select} label=${t("choose.layer")} value=${head[0]} options=${attention.map((_, n) => [n, n + 1])}
+            onChange=${(n) => setHead([Number(n), Math.min(head[1], attention[n].length - 1)])} />
+          <${Select} label=${t("choose.head")} value=${head[1]} options=${attention[head[0]].map((_, n) => [n, n + 1])} onChange=${(n) => setHead([head[0], Number(n)])} />
         </div>
         <p>${described(t, weights)}</p>
         <div class="map" onPointerMove=${choose} onClick=${choose}>
@@ -65,8 +66,9 @@ export function Attention({ api, t, state, model, ids }) {
         <h2>${t("attention.text")}</h2>
         <div class="words" role="group" aria-label=${t("attention.text")} onKeyDown=${onKeyDown}>
           ${tokens.map((token, i) => html`<button key=${i} class=${`word token heat ${i > query ? "is-later" : ""}`} style=${heat(weights[query][i] ?? 0)}
-            aria-pressed=${i === query} tabindex=${i === query ? 0 : -1} aria-label=${t("attention.word", { word: spoken(token.text, t), share: percent(t, weights[query][i] ?? 0) })}
-            onMouseEnter=${() => setFrom(i)} onFocus=${() => setFrom(i)} onClick=${() => setFrom(i)}>${visible(token.text)}</button>`)}
+            aria-pressed=${i === query} tabindex=${i === query ? 0 : -1}
+            onMouseEnter=${() => setFrom(i)} onFocus=${() => setFrom(i)} onClick=${() => setFrom(i)}><${Spoken}
+              as=${t("attention.word", { word: spoken(token.text, t), share: percent(t, weights[query][i] ?? 0) })}>${visible(token.text)}<//></button>`)}
         </div>
         <div aria-live="polite">
           <p>${t("attention.from")} <b class="token">${visible(tokens[query].text)}</b></p>
@@ -78,7 +80,7 @@ export function Attention({ api, t, state, model, ids }) {
       <h2>${t("attention.all")}</h2>
       <div class="scroll-x grid-box" tabindex="0" role="group" aria-label=${t("attention.all")} onKeyDown=${grid.onKeyDown}>
         <table class="grid">
-          <thead><tr><th scope="col"></th>${attention[0].map((_, h) => html`<th scope="col" key=${h}>${t("head.short", { n: h + 1 })}</th>`)}</tr></thead>
+          <thead><tr><td></td>${range(Math.max(...attention.map((heads) => heads.length))).map((h) => html`<th scope="col" key=${h}>${t("head.short", { n: h + 1 })}</th>`)}</tr></thead>
           <tbody>${attention.map((heads, l) => html`<tr key=${l}><th scope="row">${t("layer", { n: l + 1 })}</th>
             ${heads.map((weights, h) => html`<td key=${h}><button class="thumb" aria-pressed=${l === head[0] && h === head[1]}
               aria-label=${`${t("head", { layer: l + 1, head: h + 1 })}. ${described(t, weights)}`} ...${grid.cell(l, h)} onClick=${() => setHead([l, h])}>

@@ -3,11 +3,11 @@
 import { isAbort } from "../../api.js";
 import { ErrorNote } from "../../components.js";
 import { html, useEffect, useRef, useState } from "../../html.js";
-import { heat, useGrid } from "../../views/grid.js";
+import { heat, range, useGrid } from "../../views/grid.js";
 import { useLatest } from "../../views/latest.js";
-import { Bar, Waiting, percent } from "../../views/pieces.js";
+import { Bar, Spoken, Waiting, percent } from "../../views/pieces.js";
 import { visible } from "../../views/tokens.js";
-import { shapeOf } from "./attention.js";
+import { headsOf } from "./attention.js";
 
 /** Words of each prediction that are asked for, and shown. */
 const TOP = 20;
@@ -28,7 +28,7 @@ export function KnockOut({ api, t, state, model, ids }) {
   const [off, setOff] = useState([]);
   const [sweep, setSweep] = useState(null); // {done, total, changes, error, isRunning}
   const abort = useRef(null);
-  const shape = useLatest((signal) => shapeOf(api, model, ids, signal), [model]);
+  const heads = useLatest((signal) => headsOf(api, model, ids, signal), [model]);
   const answer = useLatest(
     (signal) => api.post("/v1/lens", { model, tokens: ids, top: TOP, off }, { signal }),
     [model, text, off.map(keyOf).join(" ")],
@@ -44,11 +44,7 @@ export function KnockOut({ api, t, state, model, ids }) {
 
   const sweepAll = async () => {
     const control = (abort.current = new AbortController());
-    const parts = [];
-    for (let layer = 0; layer < shape.value.layers; layer++) {
-      parts.push({ layer });
-      for (let head = 0; head < shape.value.heads; head++) parts.push({ layer, head });
-    }
+    const parts = heads.value.flatMap((count, layer) => [{ layer }, ...range(count).map((head) => ({ layer, head }))]);
     const changes = [];
     const report = (more) => setSweep({ done: changes.length, total: parts.length, changes: [...changes], isRunning: true, ...more });
     report();
@@ -66,14 +62,14 @@ export function KnockOut({ api, t, state, model, ids }) {
     }
   };
 
-  if (!shape.value) return html`<${Waiting} t=${t} answer=${shape} />`;
-  const { layers, heads } = shape.value;
+  if (!heads.value) return html`<${Waiting} t=${t} answer=${heads} />`;
   const nameOf = ({ layer, head }) => (head === undefined ? t("layer.whole", { n: layer + 1 }) : t("head", { layer: layer + 1, head: head + 1 }));
   const button = (part, row, column) => {
     const change = sweep?.changes.find((one) => keyOf(one.part) === keyOf(part));
     const label = `${nameOf(part)}${change ? `: ${changed(t, change)}` : ""}`;
-    return html`<button class="cell heat switch" aria-pressed=${isOff(part)} aria-label=${t("switch", { name: label })} title=${label}
-      style=${heat(change ? Math.abs(change.bits) / DEEP : 0)} ...${grid.cell(row, column)} onClick=${() => toggle(part)}>${isOff(part) ? "✕" : change ? t.number(change.bits, { maximumFractionDigits: 1 }) : "●"}</button>`;
+    return html`<button class="cell heat switch" aria-pressed=${isOff(part)} title=${label}
+      style=${heat(change ? Math.abs(change.bits) / DEEP : 0)} ...${grid.cell(row, column)} onClick=${() => toggle(part)}><${Spoken}
+        as=${t("switch", { name: label })}>${isOff(part) ? "✕" : change ? t.number(change.bits, { maximumFractionDigits: 1 }) : "●"}<//></button>`;
   };
   const most = sweep && [...sweep.changes].sort((a, b) => Math.abs(b.bits) - Math.abs(a.bits)).slice(0, SHOWN);
   return html`<div class="split">
@@ -81,10 +77,10 @@ export function KnockOut({ api, t, state, model, ids }) {
       <h2>${t("switches")}</h2>
       <div class="scroll-x grid-box" tabindex="0" role="group" aria-label=${t("switches")} onKeyDown=${grid.onKeyDown}>
         <table class="grid">
-          <thead><tr><td></td><th scope="col">${t("whole")}</th>${Array.from({ length: heads }, (_, h) => html`<th scope="col" key=${h}>${t("head.short", { n: h + 1 })}</th>`)}</tr></thead>
-          <tbody>${Array.from({ length: layers }, (_, l) => html`<tr key=${l}><th scope="row">${t("layer", { n: l + 1 })}</th>
+          <thead><tr><td></td><th scope="col">${t("whole")}</th>${range(Math.max(...heads.value)).map((h) => html`<th scope="col" key=${h}>${t("head.short", { n: h + 1 })}</th>`)}</tr></thead>
+          <tbody>${heads.value.map((count, l) => html`<tr key=${l}><th scope="row">${t("layer", { n: l + 1 })}</th>
             <td>${button({ layer: l }, l, 0)}</td>
-            ${Array.from({ length: heads }, (_, h) => html`<td key=${h}>${button({ layer: l, head: h }, l, h + 1)}</td>`)}</tr>`)}</tbody>
+            ${range(count).map((h) => html`<td key=${h}>${button({ layer: l, head: h }, l, h + 1)}</td>`)}</tr>`)}</tbody>
         </table>
       </div>
       <div class="row wrap">

@@ -3,7 +3,7 @@
 import { html, useState } from "../../html.js";
 import { heat, useGrid } from "../../views/grid.js";
 import { useLatest } from "../../views/latest.js";
-import { Bar, Shares, Waiting, percent } from "../../views/pieces.js";
+import { Bar, Shares, Spoken, Waiting, percent } from "../../views/pieces.js";
 import { spoken, visible } from "../../views/tokens.js";
 
 /** Words of each cell's list. */
@@ -37,8 +37,8 @@ export function Layers({ api, t, model, ids }) {
           ${layers.map(({ positions }, j) => {
             const [best] = positions[i];
             return html`<td key=${j}><button class=${`cell token heat ${j >= settled[i] ? "is-settled" : ""}`} style=${heat(best.probability)}
-              aria-pressed=${i === row && j === column} aria-label=${t("lens.cell", { word: spoken(best.text, t), share: percent(t, best.probability), layer: j + 1, after: spoken(token.text, t) })}
-              ...${grid.cell(i, j)} onClick=${() => setChosen([i, j])}>${visible(best.text)}</button></td>`;
+              aria-pressed=${i === row && j === column} ...${grid.cell(i, j)} onClick=${() => setChosen([i, j])}><${Spoken}
+                as=${t("lens.cell", { word: spoken(best.text, t), share: percent(t, best.probability), layer: j + 1, after: spoken(token.text, t) })}>${visible(best.text)}<//></button></td>`;
           })}</tr>`)}</tbody>
       </table>
     </div>

@@ -9,7 +9,7 @@ const SMALL = [120, 28];
 const LARGE = [640, 180];
 
 export function Parameters({ api, t, model }) {
-  const answer = useLatest((signal) => api.get(`/v1/parameters?model=${encodeURI(model)}`, { signal }), [model]);
+  const answer = useLatest((signal) => api.get(`/v1/parameters?model=${encodeURIComponent(model)}`, { signal }), [model]);
   const [filter, setFilter] = useState("");
   const [isLog, setLog] = useState(true);
   const [chosen, setChosen] = useState(null);
