@@ -47,6 +47,7 @@ fn a_question_is_answered_edited_asked_again_and_rated() {
 
     // Another wording is another branch, and the first one is still there.
     tab.click(".message.user [data-action=edit]");
+    tab.wait("document.activeElement.matches('.message textarea')");
     tab.press("a", CTRL);
     tab.insert("What is your name?");
     tab.press("Enter", 0);
@@ -134,6 +135,7 @@ fn conversations_are_found_renamed_and_deleted_with_a_way_back() {
     );
     tab.wait("document.querySelectorAll('.entries li').length === 2");
     tab.click(".entries a[aria-current] ~ button");
+    tab.wait("document.activeElement.matches('input.rename')");
     tab.press("a", CTRL);
     tab.insert("Striped");
     tab.press("Enter", 0);

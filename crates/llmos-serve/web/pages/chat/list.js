@@ -1,7 +1,7 @@
 // The conversations: search, open, rename, delete, export and import.
 
 import { Icon } from "../../components.js";
-import { html, useEffect, useRef, useState } from "../../html.js";
+import { html, useLayoutEffect, useRef, useState } from "../../html.js";
 
 /** `conversations` is { data, next }; `hits` is null where nothing is searched for. */
 export function List({ conversations, current, hits, words, setWords, searchRef, on, isKept, t }) {
@@ -53,7 +53,7 @@ function Entry({ head, isCurrent, on, t }) {
 
 function Rename({ title, t, onDone }) {
   const ref = useRef();
-  useEffect(() => ref.current.select(), []);
+  useLayoutEffect(() => ref.current.select(), []);
   const onKeyDown = (event) => {
     if (event.isComposing) return;
     if (event.key === "Enter") onDone(ref.current.value.trim());
