@@ -53,7 +53,7 @@ function Branches({ place, t, isBusy }) {
     event.preventDefault();
     place.go(step);
   };
-  return html`<span class="branches" role="group" aria-label=${t("branches")} onKeyDown=${onKeyDown}>
+  return html`<span class="branches" role="group" tabindex="-1" aria-label=${t("branches")} onKeyDown=${onKeyDown}>
     <button class="button quiet small" aria-label=${t("branch.previous")} disabled=${isBusy || place.at === 0} onClick=${() => place.go(-1)}><${Icon} name="left" /></button>
     <span>${place.at + 1}/${place.of}</span>
     <button class="button quiet small" aria-label=${t("branch.next")} disabled=${isBusy || place.at + 1 === place.of} onClick=${() => place.go(1)}><${Icon} name="right" /></button>
