@@ -1,6 +1,6 @@
 // Small pieces that several pages use.
 
-import { html, useEffect, useId, useRef, useState } from "./html.js";
+import { html, useLayoutEffect, useId, useRef, useState } from "./html.js";
 
 /** An error with what to do about it. `retry` is offered where it is given. */
 export function ErrorNote({ error, t, retry }) {
@@ -48,7 +48,7 @@ export function Slider({ label, value, min, max, step, onInput, unset, hint }) {
 export function Dialog({ title, onClose, t, children }) {
   const ref = useRef();
   const id = useId();
-  useEffect(() => {
+  useLayoutEffect(() => {
     ref.current.showModal();
   }, []);
   return html`<dialog ref=${ref} class="dialog" aria-labelledby=${id} onClose=${onClose}>

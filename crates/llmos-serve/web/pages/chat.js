@@ -296,7 +296,15 @@ export default function Chat({ api, t, state }) {
   const placeOf = (message) => {
     const all = siblings(tree, message.number);
     const at = all.indexOf(message.number);
-    return { at, of: all.length, go: (step) => all[at + step] && select(all[at + step]) };
+    const go = (step) => {
+      const to = all[at + step];
+      if (!to) return;
+      isAtEnd.current = false;
+      select(to);
+      // The focus goes along, so that the next arrow key is for the other branch.
+      requestAnimationFrame(() => document.querySelector(`#message-${to} .branches`)?.focus({ preventScroll: true }));
+    };
+    return { at, of: all.length, go };
   };
   const editLast = () => {
     const last = messages.findLast((message) => message.role === "user");
@@ -308,7 +316,7 @@ export default function Chat({ api, t, state }) {
 
   return html`<div class=${`chat ${isOpen.list ? "list-open" : ""}`}>
     <aside class="sidebar" aria-label=${t("conversations")}>
-      <${List} conversations=${conversations} current=${id} hits=${hits} words=${words} setWords=${setWords} searchRef=${searchRef} on=${onList} isKept=${store?.isKept !== false} t=${t} />
+      <${List} conversations=${conversations} current=${id} hits=${hits} words=${words} setWords=${setWords} searchRef=${searchRef} on=${onList} isReady=${store !== null} isKept=${store?.isKept !== false} t=${t} />
     </aside>
     <button class="curtain" aria-label=${t("close")} tabindex="-1" onClick=${() => show("list", false)}></button>
     <section class="talk" aria-label=${t("conversation")}>

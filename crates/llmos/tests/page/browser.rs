@@ -148,6 +148,9 @@ impl Tab {
                 "type": kind, "key": key, "code": code, "modifiers": modifiers,
                 "windowsVirtualKeyCode": number,
             });
+            if kind == "rawKeyDown" && (key, modifiers) == ("a", CTRL) {
+                params["commands"] = json!(["selectAll"]);
+            }
             if kind == "rawKeyDown" && key == "Enter" {
                 params["type"] = "keyDown".into();
                 params["text"] = "\r".into();

@@ -47,6 +47,7 @@ fn a_question_is_answered_edited_asked_again_and_rated() {
 
     // Another wording is another branch, and the first one is still there.
     tab.click(".message.user [data-action=edit]");
+    tab.wait("document.activeElement.matches('.message textarea')");
     tab.press("a", CTRL);
     tab.insert("What is your name?");
     tab.press("Enter", 0);
@@ -85,9 +86,12 @@ fn an_answer_streams_and_stops_where_it_is_told_to() {
     tab.press("Enter", SHIFT);
     tab.insert("and a kite.");
     assert_eq!(tab.count(".message"), 0);
+    // So small a model writes thousands of tokens a second: over a slow line one sees them come.
+    slow(&mut tab, 3000);
     tab.press("Enter", 0);
     tab.wait("document.querySelector('.message.assistant[aria-busy=true] .markdown')?.innerText.length > 10");
     tab.press("Escape", 0);
+    slow(&mut tab, -1);
     let stopped = answer(&mut tab);
     assert!(stopped.len() > 10);
     // What was said until then is part of the conversation, and another question follows it.
@@ -134,6 +138,7 @@ fn conversations_are_found_renamed_and_deleted_with_a_way_back() {
     );
     tab.wait("document.querySelectorAll('.entries li').length === 2");
     tab.click(".entries a[aria-current] ~ button");
+    tab.wait("document.activeElement.matches('input.rename')");
     tab.press("a", CTRL);
     tab.insert("Striped");
     tab.press("Enter", 0);
@@ -230,6 +235,12 @@ fn a_phone_has_the_list_behind_a_button() {
     tab.close();
 }
 
+/// Lets so many bytes a second come; all there are at -1.
+fn slow(tab: &mut Tab, bytes: i64) {
+    let line = json!({ "offline": false, "latency": 0, "downloadThroughput": bytes, "uploadThroughput": -1 });
+    tab.call("Network.emulateNetworkConditions", line);
+}
+
 /// A conversation of two messages, as anybody writes them down.
 fn conversation(id: &str, title: &str) -> Value {
     json!({ "id": id, "title": title, "messages": [
@@ -242,6 +253,7 @@ fn import(tab: &mut Tab, house: &House, rows: &[Value]) {
     let path = house.home.path().join("rows.jsonl");
     let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
     std::fs::write(&path, lines).unwrap();
+    tab.wait("document.querySelector('#new:not([disabled])')");
     upload(tab, ".list input[type=file]", &path.display().to_string());
     tab.wait("document.querySelector('.entries a')");
 }

@@ -7,7 +7,8 @@ use crate::house::House;
 use crate::next::set_number;
 use crate::pipe::PATIENCE;
 
-const DONE: &str = "document.querySelector('.dream') && !document.querySelector('.dream .badge.good')";
+const DONE: &str =
+    "document.querySelector('.dream') && !document.querySelector('.dream .badge.good')";
 
 /// Fills in the form and begins.
 #[track_caller]
@@ -26,7 +27,8 @@ fn dream(tab: &mut Tab, style: &str, seed: &str, count: f64, tokens: f64) {
 }
 
 fn texts(tab: &mut Tab) -> Vec<String> {
-    let texts = tab.evaluate("[...document.querySelectorAll('.dream pre')].map((it) => it.textContent)");
+    let texts =
+        tab.evaluate("[...document.querySelectorAll('.dream pre')].map((it) => it.textContent)");
     texts.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string()).collect()
 }
 
@@ -39,7 +41,10 @@ fn several_dreams_grow_and_one_can_be_dreamt_again() {
     tab.wait(DONE);
     let first = texts(&mut tab);
     assert_eq!(first.len(), 3);
-    assert!(first.iter().all(|text| text.starts_with("Once upon a time") && text.len() > 40), "{first:?}");
+    assert!(
+        first.iter().all(|text| text.starts_with("Once upon a time") && text.len() > 40),
+        "{first:?}"
+    );
     assert!(first[0] != first[1] && first[1] != first[2]);
     assert!(tab.text(".dream:nth-child(2)").contains("seed 8"));
     tab.is_accessible();
@@ -57,7 +62,9 @@ fn a_dream_is_stopped_and_kept() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/dreams") else { return };
     dream(&mut tab, "nothing", "", 2.0, 1000.0);
-    tab.wait("[...document.querySelectorAll('.dream pre')].every((it) => it.textContent.length > 20)");
+    tab.wait(
+        "[...document.querySelectorAll('.dream pre')].every((it) => it.textContent.length > 20)",
+    );
     tab.click(".dream footer button");
     tab.wait("document.querySelector('.dream .badge:not(.good)')");
     let stopped = texts(&mut tab)[0].clone();

@@ -43,7 +43,11 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn start(arguments: &[&str]) -> House {
-        let home = Folder::new();
+        House::start_in(Folder::new(), arguments)
+    }
+
+    /// As [`House::start`], where something has been kept before.
+    pub(crate) fn start_in(home: Folder, arguments: &[&str]) -> House {
         let mut command = program(&home, &["serve", "--port", "0", "-q"]);
         let mut process = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

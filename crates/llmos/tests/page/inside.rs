@@ -22,7 +22,9 @@ fn every_layer_says_what_comes_next() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/inside") else { return };
     let model = look(&mut tab);
-    tab.wait("document.querySelector('.grid tbody tr:last-child th')?.innerText.includes('little')");
+    tab.wait(
+        "document.querySelector('.grid tbody tr:last-child th')?.innerText.includes('little')",
+    );
     let lens = ask(&mut tab, "/v1/lens", &json!({ "model": model, "prompt": TEXT, "top": 1 }));
     let layers = lens["layers"].as_array().unwrap().len() as u64;
     let tokens = lens["tokens"].as_array().unwrap().len() as u64;
@@ -53,7 +55,8 @@ fn heads_show_where_they_look() {
     tab.wait("document.querySelector('.words')?.innerText.includes('little')");
     let body = json!({ "model": model, "prompt": TEXT, "top": 1, "attention": true });
     let attention = ask(&mut tab, "/v1/lens", &body)["attention"].clone();
-    let heads: usize = attention.as_array().unwrap().iter().map(|l| l.as_array().unwrap().len()).sum();
+    let heads: usize =
+        attention.as_array().unwrap().iter().map(|l| l.as_array().unwrap().len()).sum();
     assert_eq!(tab.count(".thumb"), heads as u64);
     // Another head, and another token that looks.
     tab.click("[data-cell='1,2']");
@@ -84,7 +87,9 @@ fn what_is_switched_off_is_missed() {
         row.children[1].innerText === row.children[2].innerText)";
     assert_eq!(tab.evaluate(same), true);
     tab.click("[data-cell='0,0']");
-    tab.wait(&format!("document.querySelector('[data-cell=\"0,0\"][aria-pressed=true]') && !({same})"));
+    tab.wait(&format!(
+        "document.querySelector('[data-cell=\"0,0\"][aria-pressed=true]') && !({same})"
+    ));
     let body = json!({ "model": model, "prompt": TEXT, "top": 20, "off": [{ "layer": 0 }] });
     let next = ask(&mut tab, "/v1/lens", &body)["next"].clone();
     let most = 100.0 * next[0]["probability"].as_f64().unwrap();

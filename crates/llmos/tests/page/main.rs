@@ -9,6 +9,11 @@
 mod access;
 mod browser;
 mod chat;
+mod dreams;
 mod house;
+mod inside;
+mod models;
+mod next;
 mod pipe;
+mod runs;
 mod shell;

@@ -8,13 +8,16 @@ fn models_are_shown_loaded_and_let_go() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/models") else { return };
     tab.wait("document.querySelectorAll('.model').length >= 2");
-    let listed = tab.evaluate("fetch('/v1/models').then((it) => it.json()).then((it) => it.data.length)");
+    let listed =
+        tab.evaluate("fetch('/v1/models').then((it) => it.json()).then((it) => it.data.length)");
     assert_eq!(tab.count(".model"), listed.as_u64().unwrap());
     tab.is_accessible();
     let first = ".model:first-child";
     let name = tab.text(&format!("{first} h2"));
     let is_loaded = tab.count(&format!("{first} .badge.good")) == 1;
-    let card = format!("[...document.querySelectorAll('.model')].find((it) => it.innerText.includes({name:?}))");
+    let card = format!(
+        "[...document.querySelectorAll('.model')].find((it) => it.innerText.includes({name:?}))"
+    );
     for expected in [!is_loaded, is_loaded] {
         tab.evaluate(&format!("{card}.querySelector('.toolbar button').click()"));
         tab.wait(&format!("!!{card}.querySelector('.badge.good') === {expected}"));

@@ -227,7 +227,8 @@ fn two_models_stand_side_by_side() {
     );
     tab.wait("document.querySelectorAll('.column .surprise').length === 2");
     tab.wait("!document.querySelector('.column[aria-busy=true]')");
-    let names = tab.evaluate("[...document.querySelectorAll('.column h2')].map((it) => it.innerText)");
+    let names =
+        tab.evaluate("[...document.querySelectorAll('.column h2')].map((it) => it.innerText)");
     assert_ne!(names[0], names[1]);
     tab.is_accessible();
     set_number(&mut tab, "Top-p", 0.8);

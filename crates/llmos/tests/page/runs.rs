@@ -26,7 +26,8 @@ fn metrics(steps: std::ops::RangeInclusive<u64>, scale: f64) -> String {
         let (tokens, seconds) = (step * 1000, step as f64 * 0.5);
         write!(text, "{{\"step\":{step},\"tokens\":{tokens},\"loss\":{loss},\"lr\":0.001,\"tokens_per_s\":2000.0,\"step_ms\":500.0,\"seconds\":{seconds}").unwrap();
         if step % 10 == 0 {
-            write!(text, ",\"val_loss\":{},\"val_bits_per_byte\":{}", loss + 0.1, loss / 1.5).unwrap();
+            write!(text, ",\"val_loss\":{},\"val_bits_per_byte\":{}", loss + 0.1, loss / 1.5)
+                .unwrap();
         }
         text += "}\n";
     }
@@ -74,7 +75,9 @@ fn a_run_is_followed_and_others_are_laid_over_it() {
         "(() => { const it = document.querySelector('main select'); it.value = 'time';
             it.dispatchEvent(new Event('change', { bubbles: true })); })()",
     );
-    tab.wait("[...document.querySelectorAll('.chart text')].some((it) => it.textContent === 'time')");
+    tab.wait(
+        "[...document.querySelectorAll('.chart text')].some((it) => it.textContent === 'time')",
+    );
     tab.is_accessible();
     tab.pictures("runs-compared");
     tab.close();

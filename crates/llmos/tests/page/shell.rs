@@ -1,7 +1,7 @@
 //! What all pages stand in: languages, colours, addresses, sizes, speed.
 
-use crate::browser::Tab;
-use crate::house::House;
+use crate::browser::{CTRL, Tab};
+use crate::house::{Folder, House, program};
 
 /// Bytes that all files of the page may have together.
 const MOST_BYTES: u64 = 400_000;
@@ -49,9 +49,10 @@ fn every_page_opens_and_fits_a_phone() {
     for name in names.as_array().unwrap() {
         let name = name.as_str().unwrap();
         tab.click(&format!("nav.tabs a[href='{name}']"));
-        tab.wait("document.querySelector('main h1') && !document.querySelector('.loading')");
-        let current = tab.evaluate("document.querySelector('nav.tabs a[aria-current]').hash");
-        assert_eq!(current, name);
+        tab.wait(&format!(
+            "document.querySelector('nav.tabs a[aria-current]').hash === '{name}'
+                && document.querySelector('main h1') && !document.querySelector('.loading')"
+        ));
         tab.is_accessible();
         tab.size(390, 844);
         let wide = tab.evaluate("document.documentElement.scrollWidth");
@@ -104,4 +105,32 @@ fn the_first_tab_stop_leads_past_the_navigation() {
     tab.press("Enter", 0);
     tab.wait("document.activeElement.id === 'main'");
     tab.close();
+}
+
+#[test]
+fn a_key_is_asked_for_and_exchanged_for_a_session() {
+    let home = Folder::new();
+    let added = program(&home, &["keys", "add", "ann", "-q"]).output().unwrap();
+    let key = String::from_utf8(added.stdout).unwrap().trim().to_string();
+    assert!(key.len() > 20, "{}", String::from_utf8_lossy(&added.stderr));
+    let house = House::start_in(home, &[]);
+    let Some(mut tab) = Tab::open(&house, "") else { return };
+    tab.is_accessible();
+    tab.fill("[name=key]", "a wrong one");
+    tab.press("Enter", 0);
+    tab.wait("document.querySelector('.door .error-note')");
+    tab.click("[name=key]");
+    tab.press("a", CTRL);
+    tab.insert(&key);
+    tab.press("Enter", 0);
+    tab.wait("document.querySelector('#composer') && document.querySelector('main select').value");
+    // The cookie is not a script's to read, and lasts beyond the page.
+    assert_eq!(tab.evaluate("document.cookie"), "");
+    tab.call("Page.reload", serde_json::json!({}));
+    tab.wait("document.querySelector('#composer') && document.querySelector('main select').value");
+    tab.click("#leave");
+    tab.wait("document.querySelector('[name=key]')");
+    // What was refused is in the browser's log, and nothing else is.
+    let problems = tab.problems();
+    assert!(problems.iter().all(|problem| problem.contains("401")), "{problems:#?}");
 }

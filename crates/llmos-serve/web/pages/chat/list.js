@@ -1,10 +1,10 @@
 // The conversations: search, open, rename, delete, export and import.
 
 import { Icon } from "../../components.js";
-import { html, useEffect, useRef, useState } from "../../html.js";
+import { html, useLayoutEffect, useRef, useState } from "../../html.js";
 
 /** `conversations` is { data, next }; `hits` is null where nothing is searched for. */
-export function List({ conversations, current, hits, words, setWords, searchRef, on, isKept, t }) {
+export function List({ conversations, current, hits, words, setWords, searchRef, on, isReady, isKept, t }) {
   const list = useRef();
   const picker = useRef();
   // The arrow keys go through what can be opened.
@@ -19,7 +19,7 @@ export function List({ conversations, current, hits, words, setWords, searchRef,
   };
   return html`<div class="list" onKeyDown=${onKeyDown}>
     <div class="row">
-      <button class="button grow" id="new" onClick=${on.start}><${Icon} name="plus" /> ${t("new")}</button>
+      <button class="button grow" id="new" disabled=${!isReady} onClick=${on.start}><${Icon} name="plus" /> ${t("new")}</button>
     </div>
     <div class="search" role="search">
       <${Icon} name="search" />
@@ -28,13 +28,13 @@ export function List({ conversations, current, hits, words, setWords, searchRef,
     ${!isKept && html`<p class="dim"><small>${t("notKept")}</small></p>`}
     <nav class="entries" ref=${list} aria-label=${t("conversations")}>
       ${hits ? html`<${Hits} hits=${hits} on=${on} t=${t} />` : html`
-        ${!conversations.data.length && html`<p class="dim"><small>${t("empty")}</small></p>`}
+        ${isReady && !conversations.data.length && html`<p class="dim"><small>${t("empty")}</small></p>`}
         <ul>${conversations.data.map((head) => html`<${Entry} key=${head.id} head=${head} isCurrent=${head.id === current} on=${on} t=${t} />`)}</ul>
         ${conversations.next && html`<button class="button quiet" onClick=${on.more}>${t("more")}</button>`}`}
     </nav>
     <div class="row">
-      <button class="button quiet small" onClick=${on.exportAll}><${Icon} name="save" /> ${t("export.all")}</button>
-      <button class="button quiet small" onClick=${() => picker.current.click()}><${Icon} name="load" /> ${t("import")}</button>
+      <button class="button quiet small" disabled=${!isReady} onClick=${on.exportAll}><${Icon} name="save" /> ${t("export.all")}</button>
+      <button class="button quiet small" disabled=${!isReady} onClick=${() => picker.current.click()}><${Icon} name="load" /> ${t("import")}</button>
       <input ref=${picker} type="file" accept=".jsonl,.ndjson,application/x-ndjson" hidden onChange=${(event) => (on.importFile(event.target.files[0]), (event.target.value = ""))} />
     </div>
   </div>`;
@@ -53,7 +53,7 @@ function Entry({ head, isCurrent, on, t }) {
 
 function Rename({ title, t, onDone }) {
   const ref = useRef();
-  useEffect(() => ref.current.select(), []);
+  useLayoutEffect(() => ref.current.select(), []);
   const onKeyDown = (event) => {
     if (event.isComposing) return;
     if (event.key === "Enter") onDone(ref.current.value.trim());

@@ -1,7 +1,7 @@
 // One message: what was said, thought and called, what one thought of it, and the branches that begin here.
 
 import { CopyButton, Icon } from "../../components.js";
-import { html, useEffect, useRef, useState } from "../../html.js";
+import { html, useLayoutEffect, useRef, useState } from "../../html.js";
 import { Markdown } from "../../markdown.js";
 
 /**
@@ -53,7 +53,7 @@ function Branches({ place, t, isBusy }) {
     event.preventDefault();
     place.go(step);
   };
-  return html`<span class="branches" role="group" aria-label=${t("branches")} onKeyDown=${onKeyDown}>
+  return html`<span class="branches" role="group" tabindex="-1" aria-label=${t("branches")} onKeyDown=${onKeyDown}>
     <button class="button quiet small" aria-label=${t("branch.previous")} disabled=${isBusy || place.at === 0} onClick=${() => place.go(-1)}><${Icon} name="left" /></button>
     <span>${place.at + 1}/${place.of}</span>
     <button class="button quiet small" aria-label=${t("branch.next")} disabled=${isBusy || place.at + 1 === place.of} onClick=${() => place.go(1)}><${Icon} name="right" /></button>
@@ -79,7 +79,7 @@ function Thumbs({ rating, t, on, open, setOpen }) {
 /** Why, and what should have been said: what a model can learn from later. */
 function RatingForm({ thumb, message, t, onSave, onClose }) {
   const first = useRef();
-  useEffect(() => first.current.focus(), []);
+  useLayoutEffect(() => first.current.focus(), []);
   const submit = (event) => {
     event.preventDefault();
     const fields = new FormData(event.target);
@@ -99,7 +99,7 @@ function RatingForm({ thumb, message, t, onSave, onClose }) {
 /** Another wording makes another branch; the first one stays. */
 function Editor({ text, t, onSave, onCancel }) {
   const ref = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     ref.current.focus();
     ref.current.setSelectionRange(text.length, text.length);
   }, []);
