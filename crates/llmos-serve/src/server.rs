@@ -267,8 +267,10 @@ impl Server {
 
 /// Loads what is to be there before anybody asks. Whoever asks for a model meanwhile waits for it.
 async fn preload(service: Arc<Service>) {
+    // Nobody waits for an answer yet.
+    let options = SchedulerOptions { patience: Duration::MAX, ..service.scheduling() };
     for id in &service.options.preload {
-        if let Err(refusal) = service.models.get(Some(id.as_str()), &service.scheduling()).await {
+        if let Err(refusal) = service.models.get(Some(id.as_str()), &options).await {
             tracing::error!(model = id, reason = refusal.message, "not loaded ahead");
             // Whoever runs it sees at /readyz that it is not what it was to be.
             continue;

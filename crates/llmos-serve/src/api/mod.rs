@@ -104,16 +104,20 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
 /// What is kept.
 fn conversations() -> Router<Arc<Service>> {
     use conversation::{exchange, messages};
-    const ONE: &str = "/v1/conversations/{id}";
-    let rating = post(messages::rate).delete(messages::unrate);
     Router::new()
         .route("/v1/conversations", get(conversation::list).post(conversation::create))
         .route("/v1/conversations/search", get(conversation::search))
         .route("/v1/conversations/export", get(exchange::export_all))
         .route("/v1/conversations/import", post(exchange::import))
-        .route(ONE, get(conversation::one).patch(conversation::change).delete(conversation::remove))
+        .route(
+            "/v1/conversations/{id}",
+            get(conversation::one).patch(conversation::change).delete(conversation::remove),
+        )
         .route("/v1/conversations/{id}/messages", post(messages::add))
-        .route("/v1/conversations/{id}/messages/{number}/rating", rating)
+        .route(
+            "/v1/conversations/{id}/messages/{number}/rating",
+            post(messages::rate).delete(messages::unrate),
+        )
         .route("/v1/conversations/{id}/export", get(exchange::export_one))
 }
 

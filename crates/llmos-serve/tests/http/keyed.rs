@@ -231,7 +231,7 @@ fn a_page_has_a_session_that_no_other_page_can_use() {
 
 /// Keys of two owners.
 fn two() -> Keys {
-    Keys::new(vec![Key::of("ann", "ann", Scope::Chat), Key::of("bob", "bob", Scope::Chat)])
+    Keys::new(vec![Key::of("ann", "ann", Scope::Chat), Key::of("bob", "bob", Scope::Admin)])
 }
 
 fn long(tokens: usize) -> Vec<u8> {
@@ -248,35 +248,31 @@ fn send(server: &Running, key: &str, body: &[u8]) -> Connection {
     Connection::send(server.address, &request("POST", "/v1/completions", &headers, body))
 }
 
+/// Tokens that were drawn for all so far.
+fn drawn(server: &Running) -> f64 {
+    let page = with_key(server, "bob", "GET", "/metrics", &Value::Null).body;
+    let lines = page.lines().filter(|line| line.starts_with("llmos_generated_tokens_total"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 #[test]
-fn one_request_beside_sixteen_of_another_s_takes_at_most_about_twice_as_long() {
+fn one_request_beside_sixteen_of_another_s_gets_about_half_of_the_work() {
     let options = ServerOptions { keys: two(), ..options() };
     let cache_bytes = Some(64 << 20);
     let engine = EngineOptions { cache_bytes, ..EngineOptions::default() };
     let server = serve(Kind::Endless, options, engine);
-    let timed = |key: &str| {
-        let start = Instant::now();
-        let usage = send(&server, key, &long(300)).finish().json()["usage"].clone();
-        assert_eq!(usage["completion_tokens"], 300);
-        start.elapsed()
-    };
-    timed("bob");
-    let alone = timed("bob").min(timed("bob"));
     // All slots are taken, for long.
     let crowd: Vec<Connection> = (0..16).map(|_| send(&server, "ann", &long(1_000_000))).collect();
     let start = Instant::now();
-    loop {
-        let path = "/readyz";
-        let found = with_key(&server, "ann", "GET", path, &Value::Null).json()["in_flight"].clone();
-        if found == 16 {
-            break;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30));
+    while drawn(&server) < 2000.0 {
+        assert!(start.elapsed() < Duration::from_secs(30), "sixteen write");
     }
-    std::thread::sleep(Duration::from_millis(300));
-    let beside = timed("bob").min(timed("bob"));
-    // Twice, and some for what the tests beside this one take.
-    assert!(beside < alone * 3, "{beside:?} beside others, {alone:?} alone");
+    let before = drawn(&server);
+    let usage = send(&server, "bob", &long(300)).finish().json()["usage"].clone();
+    assert_eq!(usage["completion_tokens"], 300);
+    let beside = drawn(&server) - before - 300.0;
+    // Without shares it would be sixteen for each; a step's fixed costs let some in nearly for free.
+    assert!(beside < 8.0 * 300.0, "{beside} tokens of another's beside 300");
     drop(crowd);
 }
 

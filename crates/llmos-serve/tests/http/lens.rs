@@ -139,9 +139,16 @@ fn who_looks_disturbs_nobody_and_stops_when_the_client_goes() {
 
 #[test]
 fn what_takes_too_long_is_given_up() {
-    let options =
-        llmos_serve::ServerOptions { request_time: std::time::Duration::ZERO, ..options() };
+    let options = llmos_serve::ServerOptions {
+        request_time: std::time::Duration::ZERO,
+        preload: vec!["test".to_string()],
+        ..options()
+    };
     let server = serve(Kind::Stories, options, EngineOptions::default());
+    let start = std::time::Instant::now();
+    while get(server.address, "/readyz").status != 200 {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "it is loaded");
+    }
     post(server.address, PATH, &json!({ "prompt": "a" })).is_refusal(504, "longer than");
     get(server.address, "/v1/parameters").is_refusal(504, "longer than");
 }

@@ -211,7 +211,7 @@ fn what_changes_models_is_for_admins() {
         ("convert", "{\"model\":\"tiny\",\"type\":\"q8_0\"}"),
     ] {
         let path = format!("/v1/models/{path}");
-        ask("POST", &path, "llmos-chat", body).is_refusal(403, "admins");
+        ask("POST", &path, "llmos-chat", body).is_refusal(403, "--scope admin");
         assert!(asked.lock().unwrap().is_empty());
         assert_eq!(ask("POST", &path, "llmos-admin", body).status, 200, "{path}");
         asked.lock().unwrap().clear();

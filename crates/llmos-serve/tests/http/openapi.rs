@@ -59,6 +59,10 @@ fn examples_are_answered() {
         let id = if path.starts_with("/v1/responses/") { &stored } else { "assistant" };
         let address = path.replace("{id}", id);
         for (method, operation) in operations.as_object().unwrap() {
+            // What needs a store, keys or a keeper of models has tests of its own.
+            if operation.get("x-needs").is_some() {
+                continue;
+            }
             let body = operation.pointer("/requestBody/content/application~1json/example");
             let reply = match (method.as_str(), body) {
                 ("get", None) => get(server.address, &address),
@@ -104,6 +108,9 @@ fn absurd_values_in_any_field_of_any_operation_are_refused_or_answered() {
     for (path, operations) in document["paths"].as_object().unwrap() {
         let content = operations.pointer("/post/requestBody/content/application~1json");
         let Some(content) = content else { continue };
+        if operations.pointer("/post/x-needs").is_some() {
+            continue;
+        }
         let check = |body: &Value| {
             let reply = post(server.address, path, body);
             assert!((200..500).contains(&reply.status), "{path} {body}: {reply:?}");

@@ -158,7 +158,8 @@ fn metrics_after(server: &Running, requests: f64) -> BTreeMap<String, Family> {
     let start = Instant::now();
     loop {
         let found = metrics(server);
-        if value(&found, "llmos_requests_total", "", &[("route", PATH)]) >= requests {
+        let is_over = value(&found, "llmos_sequences_running", "", &[]) == 0.0;
+        if is_over && value(&found, "llmos_requests_total", "", &[("route", PATH)]) >= requests {
             return found;
         }
         assert!(start.elapsed() < Duration::from_secs(30), "{found:#?}");

@@ -26,8 +26,12 @@ fn describe() -> Value {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.describe();
     }
-    let mut tags: Vec<&str> = OPERATIONS.iter().map(|operation| operation.tag).collect();
-    tags.dedup();
+    let mut tags: Vec<&str> = Vec::new();
+    for operation in OPERATIONS {
+        if !tags.contains(&operation.tag) {
+            tags.push(operation.tag);
+        }
+    }
     let error = json!({
         "type": "object",
         "properties": { "error": {
@@ -94,6 +98,9 @@ impl Operation {
                 "schema": { "type": field.kind },
             })
         });
+        if !self.needs.is_empty() {
+            operation["x-needs"] = self.needs.into();
+        }
         let parameters: Vec<Value> = in_path.chain(in_query).collect();
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();

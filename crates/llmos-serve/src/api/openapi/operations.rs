@@ -21,6 +21,8 @@ pub(super) struct Operation {
     pub(super) example: &'static str,
     /// Kinds of answers.
     pub(super) kinds: &'static [&'static str],
+    /// What a server must have been started with for it; empty where every server has it.
+    pub(super) needs: &'static str,
 }
 
 const fn field(name: &'static str, kind: &'static str, about: &'static str) -> Field {
@@ -33,6 +35,7 @@ const fn must(name: &'static str, kind: &'static str, about: &'static str) -> Fi
 
 const JSON: &[&str] = &["application/json"];
 const EVENTS: &[&str] = &["application/json", "text/event-stream"];
+const JSONL: &[&str] = &["application/jsonl"];
 const LINES: &[&str] = &["application/x-ndjson", "application/json"];
 
 const fn get(path: &'static str, tag: &'static str, summary: &'static str) -> Operation {
@@ -45,6 +48,7 @@ const fn get(path: &'static str, tag: &'static str, summary: &'static str) -> Op
         fields: &[],
         example: "",
         kinds: JSON,
+        needs: "",
     }
 }
 
@@ -55,7 +59,17 @@ const fn post(
     fields: &'static [&'static [Field]],
     example: &'static str,
 ) -> Operation {
-    Operation { method: "post", path, tag, summary, query: &[], fields, example, kinds: JSON }
+    Operation {
+        method: "post",
+        path,
+        tag,
+        summary,
+        query: &[],
+        fields,
+        example,
+        kinds: JSON,
+        needs: "",
+    }
 }
 
 const MODEL: &[Field] =
@@ -141,6 +155,21 @@ const MESSAGES: &[Field] = &[
     field("top_p", "number", "The likeliest tokens that have this much probability together."),
     field("top_k", "integer", "So many of the likeliest tokens."),
 ];
+
+const PAGE: &[Field] = &[
+    field("limit", "integer", "So many at most."),
+    field("after", "string", "What the page before gave as next."),
+];
+
+/// An operation on what is kept.
+const fn kept(operation: Operation) -> Operation {
+    Operation { tag: "Conversations", needs: "store", ..operation }
+}
+
+/// An operation for admins.
+const fn admin(operation: Operation) -> Operation {
+    Operation { tag: "Administration", needs: "admin", ..operation }
+}
 
 const LIMIT: &[Field] = &[
     must("max_tokens", "integer", "Most tokens of the answer."),
@@ -383,6 +412,172 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &[field("model", "string", "Its id; the first model where it is left out.")],
         ..get("/tokenizer_info", "Tokens", "What a client needs to know of the vocabulary")
     },
+    post(
+        "/v1/lens",
+        "Measures",
+        "What each layer would say, where its heads look, and what becomes of it without them",
+        &[
+            MODEL,
+            &[
+                field("prompt", "string", "A text."),
+                field("tokens", "array", "Token ids in its place."),
+                field("top", "integer", "So many of the likeliest tokens of each layer."),
+                field("attention", "boolean", "With the weights of each head."),
+                field("off", "array", "{\"layer\"} or {\"layer\", \"head\"}: what is left out."),
+            ],
+        ],
+        r#"{"model": "stories260K", "prompt": "The cat sat on a", "top": 2}"#,
+    ),
+    Operation {
+        query: &[field("model", "string", "Its id; the first model where it is left out.")],
+        ..get("/v1/parameters", "Measures", "How the numbers of each tensor are distributed")
+    },
+    kept(Operation {
+        query: PAGE,
+        ..get("/v1/conversations", "", "Conversations, the last changed first")
+    }),
+    kept(post(
+        "/v1/conversations",
+        "",
+        "Begins a conversation",
+        &[&[
+            field("title", "string", "What it is called."),
+            field(
+                "settings",
+                "object",
+                "A system prompt, a model, sampling: whatever is to be kept.",
+            ),
+        ]],
+        r#"{"title": "Fishing"}"#,
+    )),
+    kept(Operation {
+        query: &[
+            must("q", "string", "Words, or phrases in quotes."),
+            field("limit", "integer", "So many at most."),
+            field("skip", "integer", "So many of the first are left out."),
+        ],
+        ..get("/v1/conversations/search", "", "Messages and titles that hold all words")
+    }),
+    kept(Operation {
+        kinds: JSONL,
+        ..get("/v1/conversations/export", "", "All conversations, a line each")
+    }),
+    kept(post(
+        "/v1/conversations/import",
+        "",
+        "Takes in conversations, a line each",
+        &[],
+        r#"{"messages": [{"role": "user", "content": "Who are you?"}]}"#,
+    )),
+    kept(get("/v1/conversations/{id}", "", "A conversation with all its branches")),
+    kept(Operation {
+        method: "patch",
+        ..post(
+            "/v1/conversations/{id}",
+            "",
+            "Changes what is given",
+            &[&[
+                field("title", "string", "What it is called."),
+                field("settings", "object", "A system prompt, a model, sampling."),
+                field("leaf", "integer", "The last message of the branch that is looked at."),
+            ]],
+            r#"{"title": "Hiking"}"#,
+        )
+    }),
+    kept(Operation {
+        method: "delete",
+        ..get("/v1/conversations/{id}", "", "Deletes a conversation, its bytes included")
+    }),
+    kept(post(
+        "/v1/conversations/{id}/messages",
+        "",
+        "Adds a message, and answers once it is durable",
+        &[&[
+            must("role", "string", "Who speaks."),
+            must("content", "string", "What is said."),
+            field(
+                "parent",
+                "integer|null",
+                "The message before it; the last one where it is left out.",
+            ),
+            field("attachments", "array", "Files as text: {\"name\", \"media\", \"text\"}."),
+        ]],
+        r#"{"role": "user", "content": "Who are you?"}"#,
+    )),
+    kept(post(
+        "/v1/conversations/{id}/messages/{number}/rating",
+        "",
+        "Says what is thought of an answer",
+        &[&[
+            must("thumb", "string", "up or down."),
+            field("reason", "string", "Why."),
+            field("ideal", "string", "What should have been said."),
+        ]],
+        r#"{"thumb": "down", "reason": "It is not a cat."}"#,
+    )),
+    kept(Operation {
+        method: "delete",
+        ..get("/v1/conversations/{id}/messages/{number}/rating", "", "Takes that back")
+    }),
+    kept(Operation {
+        kinds: JSONL,
+        ..get("/v1/conversations/{id}/export", "", "One conversation as a line")
+    }),
+    get("/v1/session", "Server", "Whether the page's session is one"),
+    Operation {
+        needs: "key",
+        ..post(
+            "/v1/session",
+            "Server",
+            "Begins a session of the page: a cookie in place of a key",
+            &[&[must("key", "string", "The key.")]],
+            r#"{"key": "llmos_…"}"#,
+        )
+    },
+    Operation {
+        method: "delete",
+        needs: "key",
+        ..get("/v1/session", "Server", "Ends the session")
+    },
+    admin(post("/v1/models/load", "", "Loads a model", &[MODEL], r#"{"model": "assistant"}"#)),
+    admin(post(
+        "/v1/models/unload",
+        "",
+        "Lets go of a model; who uses it goes on with it",
+        &[MODEL],
+        r#"{"model": "assistant"}"#,
+    )),
+    admin(Operation {
+        kinds: &["text/event-stream"],
+        ..post(
+            "/v1/models/pull",
+            "",
+            "Downloads a model from the places that the server knows",
+            &[&[must("name", "string", "As `llmos pull` takes it.")]],
+            r#"{"name": "hf:owner/repo"}"#,
+        )
+    }),
+    admin(Operation {
+        kinds: &["text/event-stream"],
+        ..post(
+            "/v1/models/convert",
+            "",
+            "Makes a model of another type of numbers",
+            &[MODEL, &[must("type", "string", "Such as q8_0.")]],
+            r#"{"model": "assistant", "type": "q4_0"}"#,
+        )
+    }),
+    admin(get("/v1/runs", "", "Training runs")),
+    admin(Operation {
+        query: &[field("after", "integer", "Only steps beyond this one.")],
+        ..get("/v1/runs/{id}", "", "A run: recipe, forecast, steps, dreams")
+    }),
+    Operation {
+        kinds: &["text/plain"],
+        ..get("/metrics", "Server", "Counts and times, for Prometheus")
+    },
+    Operation { kinds: &["text/html"], ..get("/", "Server", "The page") },
+    Operation { needs: "a file's name", ..get("/web/{path}", "Server", "The files of the page") },
     get("/healthz", "Server", "Whether the server is there; asks for no key"),
     get("/readyz", "Server", "Whether it takes requests, and how many are in flight"),
     get("/openapi.json", "Server", "This document"),
