@@ -61,6 +61,13 @@ const fn post(
 const MODEL: &[Field] =
     &[field("model", "string", "Its id; the first model where it is left out.")];
 
+const ONE_MODEL: &[Field] = &[must("model", "string", "Its id.")];
+
+const PULL: &[Field] =
+    &[must("name", "string", "Its name at the hub: hf:OWNER/REPO, or hf:OWNER/REPO:FILE.")];
+
+const CONVERT: &[Field] = &[must("type", "string", "Such as q8_0, q4_0, f16 or bf16.")];
+
 const SAMPLING: &[Field] = &[
     field("temperature", "number", "0 is the likeliest token each time; more is more varied."),
     field("top_p", "number", "The likeliest tokens that have this much probability together."),
@@ -382,6 +389,49 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         query: &[field("model", "string", "Its id; the first model where it is left out.")],
         ..get("/tokenizer_info", "Tokens", "What a client needs to know of the vocabulary")
+    },
+    post(
+        "/v1/models/load",
+        "Models",
+        "Loads a model; for admins",
+        &[ONE_MODEL],
+        r#"{"model": "stories260K"}"#,
+    ),
+    post(
+        "/v1/models/unload",
+        "Models",
+        "Lets go of a model: what it is answering it goes on with; for admins",
+        &[ONE_MODEL],
+        r#"{"model": "stories260K"}"#,
+    ),
+    Operation {
+        kinds: EVENTS,
+        ..post(
+            "/v1/models/pull",
+            "Models",
+            "Brings a model from the hub, and tells how far it is; for admins",
+            &[PULL],
+            r#"{"name": "hf:owner/repo"}"#,
+        )
+    },
+    Operation {
+        kinds: EVENTS,
+        ..post(
+            "/v1/models/convert",
+            "Models",
+            "Makes a model of another type, and tells how far it is; for admins",
+            &[ONE_MODEL, CONVERT],
+            r#"{"model": "stories260K", "type": "q8_0"}"#,
+        )
+    },
+    get("/v1/runs", "Training", "Training runs, the last changed first; for admins"),
+    Operation {
+        query: &[field("after", "integer", "Only steps after this one.")],
+        ..get("/v1/runs/{id}", "Training", "A run: recipe, forecast, metrics, dreams; for admins")
+    },
+    Operation {
+        kinds: &["text/plain"],
+        ..get("/metrics", "Server", "All that is counted, as Prometheus reads it")
     },
     get("/healthz", "Server", "Whether the server is there; asks for no key"),
     get("/readyz", "Server", "Whether it takes requests, and how many are in flight"),
