@@ -211,8 +211,8 @@ impl Models {
     }
 
     /// The model of that id, or the one that it is an adapter of, loaded if it is not; the first one
-    /// where none is named. Loading goes on
-    /// even if nobody waits for it any more, so that an impatient client does not begin it for ever anew.
+    /// where none is named. Loading goes on even if nobody waits for it any more, so that an impatient
+    /// client does not begin it for ever anew.
     pub(crate) async fn get(
         &self,
         id: Option<&str>,
@@ -264,14 +264,15 @@ impl Models {
         self.find(Some(id)).is_ok() || self.adapter_of(id).is_some()
     }
 
-    /// The id of the model that an id means.
+    /// The id of the model that an id means, with an adapter or without.
     pub(crate) fn id_of(&self, id: &str) -> Result<String, Refusal> {
-        self.find(Some(id)).map(|slot| slot.offer.id.clone())
+        let base = self.adapter_of(id).map(|(base, _)| base);
+        self.find(base.as_deref().or(Some(id))).map(|slot| slot.offer.id.clone())
     }
 
     /// Lets go of a model: who uses it goes on with it.
     pub(crate) async fn unload(&self, id: &str) -> Result<(), Refusal> {
-        let slot = self.find(Some(id))?;
+        let slot = self.find(Some(&self.id_of(id)?))?;
         if slot.place.lock().await.take().is_some() {
             tracing::info!(model = slot.offer.id, "let go of");
         }

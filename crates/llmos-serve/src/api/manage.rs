@@ -148,7 +148,6 @@ async fn chore(
     })?;
     let (sender, mut receiver) = mpsc::channel(64);
     tokio::task::spawn_blocking(move || {
-        let _one = one;
         let mut told: Option<(Instant, String)> = None;
         let mut watch = |progress: Progress| {
             if sender.is_closed() || service.is_stopping() {
@@ -174,6 +173,8 @@ async fn chore(
             }
             Err(trouble) => News::Failed(refusal(trouble)),
         };
+        // Who hears of the end may ask for the next at once.
+        drop(one);
         let _ = sender.blocking_send(news);
     });
     // What fails at once has a status of its own.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::refusal::Refusal;
 use crate::server::Service;
+use crate::watch::Record;
 
 /// Whose words a client understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub(super) async fn watch(
     next: Next,
 ) -> Response {
     let shape = Shape::of(request.uri().path(), request.headers());
-    let id = service.ids.name("req_");
+    let record = Record::current();
+    let id = record.map_or_else(|| service.ids.name("req_"), |record| record.id().to_string());
     let mut response = next.run(request).await;
     let refusal = response.extensions_mut().remove::<Refusal>();
     if let Some(refusal) = refusal.filter(|_| shape != Shape::OpenAi) {

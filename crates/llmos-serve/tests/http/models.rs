@@ -24,7 +24,7 @@ fn engine() -> EngineOptions {
 
 /// Brings `new` models of the names that it is asked for, and fails as it is told to.
 #[derive(Default)]
-struct Stub {
+pub(crate) struct Stub {
     /// A pull goes on until this is raised, where there is one.
     gate: Option<Arc<AtomicBool>>,
     /// Pulls that were ended by who watched.

@@ -1,12 +1,15 @@
 //! The document of the routes: it names all that there are, no others, and its examples work.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use llmos_serve::Models;
+use llmos_serve::{Models, ServerOptions};
 use serde_json::{Value, json};
 
 use crate::client::{delete, get, post};
 use crate::house::{Kind, offer, options, repository, run, simple};
+use crate::models::Stub;
+use crate::runs::One;
 
 /// The routes that the sources name: (method, path).
 fn routes() -> BTreeSet<(String, String)> {
@@ -49,14 +52,18 @@ fn examples_are_answered() {
     let models = Models::new(None);
     models.offer(offer("assistant", 0, Kind::Assistant, Default::default()));
     models.offer(offer("stories260K", 0, Kind::Stories, Default::default()));
-    let server = run(options(), models);
+    let server = run(full(), models);
     let document = get(server.address, "/openapi.json").json();
     let stored =
         post(server.address, "/v1/responses", &json!({ "input": "Hi", "max_output_tokens": 2 }));
     let stored = stored.json()["id"].as_str().unwrap().to_string();
     let mut last = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let id = if path.starts_with("/v1/responses/") { &stored } else { "assistant" };
+        let id = match path.as_str() {
+            path if path.starts_with("/v1/responses/") => stored.as_str(),
+            "/v1/runs/{id}" => "one",
+            _ => "assistant",
+        };
         let address = path.replace("{id}", id);
         for (method, operation) in operations.as_object().unwrap() {
             // What needs a store, keys or a keeper of models has tests of its own.
@@ -85,12 +92,21 @@ fn examples_are_answered() {
     }
 }
 
+/// Options of a server that has something behind each route.
+fn full() -> ServerOptions {
+    ServerOptions {
+        keeper: Some(Arc::new(Stub::default())),
+        runs: Some(Arc::new(One::default())),
+        ..options()
+    }
+}
+
 #[test]
 fn absurd_values_in_any_field_of_any_operation_are_refused_or_answered() {
     let models = Models::new(None);
     models.offer(offer("assistant", 0, Kind::Parrot, Default::default()));
     models.offer(offer("stories260K", 0, Kind::Stories, Default::default()));
-    let server = run(options(), models);
+    let server = run(full(), models);
     let document = get(server.address, "/openapi.json").json();
     let absurd = [
         json!(-1),

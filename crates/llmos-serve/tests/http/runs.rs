@@ -10,7 +10,7 @@ use crate::house::{options, run};
 
 /// Knows one run, and notes what it is asked for.
 #[derive(Default)]
-struct One {
+pub(crate) struct One {
     asked: Mutex<Vec<(String, Option<u64>)>>,
 }
 

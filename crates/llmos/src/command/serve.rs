@@ -313,28 +313,30 @@ impl House {
         let about = about::about(&found, &files);
         let created = about::created(&found, &files);
         let Found { id, source, .. } = found;
-        match (&source, model_name::embedded(&id)) {
-            _ if about.digest.get().is_some() => {}
-            (Source::Bundled(_), Some(bytes)) => {
-                self.digests.want_embedded(bytes, about.digest.clone());
-            }
-            (Source::Path(path), _) => {
-                let paths = files.paths().map(Path::to_path_buf).collect();
-                self.digests.want(path, paths, about.digest.clone());
-            }
-            _ => {}
+        let what = match (&source, model_name::embedded(&id)) {
+            (Source::Bundled(_), Some(bytes)) => digest::What::Embedded(bytes),
+            _ => digest::What::of(&files),
+        };
+        if about.digest.get().is_none() {
+            self.digests.want(what.clone(), about.digest.clone());
         }
         drop(files);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(id.clone(), source.clone());
         drop(known);
-        let (name, device) = (id.clone(), self.device.clone());
+        let (name, device, digest) = (id.clone(), self.device.clone(), about.digest.clone());
         let is_its = |named: &&Named| named.model.as_ref().or(self.first.as_ref()) == Some(&id);
         let named: Vec<Named> = self.adapters.iter().filter(is_its).cloned().collect();
         let adapters = named.iter().map(|named| named.name.clone()).collect();
         let load = move || {
             let quiet = Terminal::new(true, false);
             let loaded = source.open().and_then(|files| {
+                // Answers that are stored name it, so it has to be known before the first.
+                if digest.get().is_none()
+                    && let Some(found) = what.find()
+                {
+                    let _ = digest.set(found);
+                }
                 let loaded = load::load_files(&name, files, &device, options.clone(), &quiet)?;
                 let tokenizer = loaded.tokenizer()?.clone();
                 let template = match loaded.engine.model().files() {

@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::UNIX_EPOCH;
 
+use llmos_model::ModelFiles;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -25,11 +26,45 @@ struct Wanted {
     digest: Arc<OnceLock<String>>,
 }
 
-enum What {
+/// What a digest is of.
+#[derive(Clone)]
+pub(super) enum What {
     /// Files of a folder.
     Files { folder: PathBuf, files: Vec<PathBuf> },
     /// One that lies in the program.
     Embedded(&'static [u8]),
+}
+
+impl What {
+    /// The files of a model.
+    pub(super) fn of(files: &ModelFiles) -> What {
+        let path = files.path();
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+        let files = files.paths().map(Path::to_path_buf).collect();
+        What::Files { folder: folder.to_path_buf(), files }
+    }
+
+    /// The digest, found out here and now; none where a file cannot be read.
+    pub(super) fn find(&self) -> Option<String> {
+        self.look(&mut BTreeMap::new()).0
+    }
+
+    /// The digest, and whether something had to be read for it that was not known.
+    fn look(&self, known: &mut BTreeMap<PathBuf, Known>) -> (Option<String>, bool) {
+        let (folder, files) = match self {
+            What::Embedded(bytes) => return (Some(hexadecimal(&Sha256::digest(bytes))), false),
+            What::Files { folder, files } => (folder, files),
+        };
+        let mut is_new = false;
+        let each = files.iter().map(|path| {
+            let shown = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+            let (sha256, is_read) = of_file(path, known)?;
+            is_new |= is_read;
+            Some((shown, sha256))
+        });
+        let all: Option<Vec<_>> = each.collect();
+        (all.and_then(of_all), is_new)
+    }
 }
 
 /// Finds digests out, one model after the other.
@@ -58,18 +93,8 @@ impl Digests {
         Digests { sender }
     }
 
-    /// Wants the digest of a model whose files are these; `path` is its folder, or its only file.
-    pub(super) fn want(&self, path: &Path, files: Vec<PathBuf>, digest: Arc<OnceLock<String>>) {
-        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
-        self.send(What::Files { folder: folder.to_path_buf(), files }, digest);
-    }
-
-    /// Wants the digest of a model that lies in the program.
-    pub(super) fn want_embedded(&self, bytes: &'static [u8], digest: Arc<OnceLock<String>>) {
-        self.send(What::Embedded(bytes), digest);
-    }
-
-    fn send(&self, what: What, digest: Arc<OnceLock<String>>) {
+    /// Wants a digest in that place.
+    pub(super) fn want(&self, what: What, digest: Arc<OnceLock<String>>) {
         // The thread ends with the program alone.
         let _ = self.sender.send(Wanted { what, digest });
     }
@@ -95,25 +120,14 @@ fn work(wanted: &Receiver<Wanted>, kept: Option<&Path>) {
     let text = kept.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
     let mut known: BTreeMap<PathBuf, Known> = serde_json::from_slice(&text).unwrap_or_default();
     for Wanted { what, digest } in wanted {
-        let (folder, files) = match what {
-            What::Files { folder, files } => (folder, files),
-            What::Embedded(bytes) => {
-                let _ = digest.set(hexadecimal(&Sha256::digest(bytes)));
-                continue;
-            }
-        };
-        let mut is_new = false;
-        let each = files.iter().map(|path| {
-            let shown = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
-            let (sha256, is_read) = of_file(path, &mut known)?;
-            is_new |= is_read;
-            Some((shown, sha256))
-        });
-        let all: Option<Vec<_>> = each.collect();
-        match all.and_then(of_all) {
-            // Another thread may have been first.
+        // Whoever loads the model may have been first.
+        if digest.get().is_some() {
+            continue;
+        }
+        let (found, is_new) = what.look(&mut known);
+        match found {
             Some(found) => drop(digest.set(found)),
-            None => tracing::warn!(folder = %folder.display(), "a model's digest is not known"),
+            None => tracing::warn!("a model's digest is not known: its files cannot be read"),
         }
         if is_new {
             known.retain(|path, _| path.exists());
