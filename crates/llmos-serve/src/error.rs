@@ -30,6 +30,12 @@ pub enum Error {
         /// What it is.
         got: String,
     },
+    /// The certificate cannot be shown.
+    #[error("TLS: {reason}")]
+    Certificate {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system gives no thread or no timer.
     #[error("{operation}: {source}")]
     System {

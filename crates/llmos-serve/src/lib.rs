@@ -23,6 +23,7 @@
 
 mod server;
 
+mod certificate;
 mod connection;
 mod gate;
 mod keys;
@@ -37,6 +38,7 @@ mod scheduler;
 
 mod error;
 
+pub use certificate::Certificate;
 pub use error::Error;
 pub use keys::{Key, Keys, Scope};
 pub use models::{Load, Loaded, Models, Offer};

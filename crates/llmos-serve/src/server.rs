@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio_rustls::TlsAcceptor;
 
 use crate::Error;
 use crate::api;
 use crate::body::BodyLimits;
-use crate::connection::{self, ConnectionLimits};
+use crate::certificate::Certificate;
+use crate::connection::{self, ConnectionLimits, Phase};
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::models::Models;
@@ -34,6 +36,8 @@ pub struct ServerOptions {
     pub hosts: Vec<String>,
     /// Pages of others that may ask, `https://chat.example`.
     pub origins: Vec<String>,
+    /// What it shows to who asks by TLS; none is plain HTTP.
+    pub certificate: Option<Certificate>,
     /// Sequences that a model writes at once.
     pub slots: usize,
     /// Requests that may wait beside those that are answered.
@@ -67,6 +71,7 @@ impl Default for ServerOptions {
             keys: Keys::default(),
             hosts: Vec::new(),
             origins: Vec::new(),
+            certificate: None,
             slots: 16,
             queue: 64,
             body_bytes: 16 << 20,
@@ -94,6 +99,7 @@ impl fmt::Debug for ServerOptions {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
     service: Arc<Service>,
     gate: Gate,
     stop: Arc<Notify>,
@@ -119,6 +125,10 @@ pub(crate) struct Service {
     pub(crate) ids: Ids,
     in_flight: Arc<AtomicUsize>,
     is_stopping: AtomicBool,
+    /// Turns of calls that may have a grammar to compile.
+    pub(crate) compiling: Arc<Semaphore>,
+    /// Raised when what is still written is broken off.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -126,7 +136,8 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Open`] for an address that others can reach without a key, [`Error::Option`] for no slots
-    /// or no connections, [`Error::Listen`] if the address is taken or not this machine's.
+    /// or no connections, [`Error::Certificate`] for one that cannot be shown, [`Error::Listen`] if the
+    /// address is taken or not this machine's.
     pub fn bind(options: ServerOptions, models: Models) -> Result<Server, Error> {
         let address = options.address;
         if !address.ip().is_loopback() && options.keys.is_empty() {
@@ -138,6 +149,7 @@ impl Server {
                 return Err(Error::Option { option, expected, got });
             }
         }
+        let acceptor = options.certificate.as_ref().map(Certificate::acceptor).transpose()?;
         let listen = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -153,8 +165,10 @@ impl Server {
             ids: Ids::default(),
             in_flight: Arc::default(),
             is_stopping: AtomicBool::new(false),
+            compiling: Arc::new(Semaphore::new(COMPILING)),
+            is_over: Arc::default(),
         });
-        Ok(Server { listener, address, service, gate, stop: Arc::new(Notify::new()) })
+        Ok(Server { listener, address, acceptor, service, gate, stop: Arc::new(Notify::new()) })
     }
 
     /// Where it listens.
@@ -179,7 +193,7 @@ impl Server {
             .max_blocking_threads(BLOCKING)
             .build()
             .map_err(|source| Error::System { operation: "start the server", source })?;
-        let Server { listener, service, gate, stop, .. } = self;
+        let Server { listener, acceptor, service, gate, stop, .. } = self;
         let options = &service.options;
         let limits = ConnectionLimits {
             count: options.connections,
@@ -192,8 +206,11 @@ impl Server {
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| Error::System { operation: "listen", source })?;
             tokio::spawn(preload(service.clone()));
-            let stopping = || service.is_stopping.store(true, Ordering::Relaxed);
-            connection::serve(listener, router, limits, &stop, stopping).await;
+            let enter = |phase| match phase {
+                Phase::Stopping => service.is_stopping.store(true, Ordering::Relaxed),
+                Phase::Over => service.is_over.store(true, Ordering::Relaxed),
+            };
+            connection::serve(listener, acceptor, router, limits, &stop, enter).await;
             Ok(())
         });
         // A grammar that is being compiled is nobody's any more.
@@ -213,6 +230,9 @@ async fn preload(service: Arc<Service>) {
 
 /// Threads for what takes long without waiting: reading bodies, templates, grammars, loading.
 const BLOCKING: usize = 8;
+
+/// Grammars that are compiled at once, less than there are threads.
+const COMPILING: usize = 2;
 
 impl Service {
     /// A place among the requests in flight.
@@ -237,7 +257,11 @@ impl Service {
     }
 
     pub(crate) fn scheduling(&self) -> SchedulerOptions {
-        SchedulerOptions { slots: self.options.slots, spare: self.options.spare_bytes }
+        SchedulerOptions {
+            slots: self.options.slots,
+            spare: self.options.spare_bytes,
+            is_over: self.is_over.clone(),
+        }
     }
 
     pub(crate) fn body_limits(&self) -> BodyLimits {

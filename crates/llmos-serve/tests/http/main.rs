@@ -3,9 +3,16 @@
 
 mod answers;
 mod bad_input;
+mod bombs;
 mod client;
 mod completions;
 mod doors;
+mod ending;
 mod house;
 mod load;
+mod reach;
+mod routes;
+mod secrets;
+mod slow;
+mod tls;
 mod tools;

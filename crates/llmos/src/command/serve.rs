@@ -1,5 +1,7 @@
 //! `llmos serve`: models answer over HTTP.
 
+mod tls;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -56,6 +58,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     #[command(flatten)]
+    tls: tls::Tls,
+    #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
     compute: Compute,
@@ -87,11 +91,13 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         models.offer(offer(found, &arguments, memory, &device)?);
     }
     let address = SocketAddr::new(arguments.host, arguments.port);
+    let scheme = arguments.tls.scheme();
     let server = Server::bind(
         ServerOptions {
             address,
             hosts: arguments.allow_host,
             origins: arguments.allow_origin,
+            certificate: arguments.tls.read()?,
             slots: arguments.slots,
             queue: arguments.queue,
             request_time: Duration::from_secs(arguments.time_limit),
@@ -105,7 +111,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     .map_err(explained)?;
     let stopper = server.stopper();
     interrupt::does(move || stopper.stop());
-    terminal.print(format!("http://{}\n", server.address()))?;
+    terminal.print(format!("{scheme}://{}\n", server.address()))?;
     terminal.say(format_args!(
         "serving {} ({}) to this machine: /v1/chat/completions, /v1/completions, /v1/models",
         number_of(ids.len(), "model"),
@@ -239,6 +245,10 @@ fn explained(error: llmos_serve::Error) -> anyhow::Error {
     let hint = match error {
         Error::Open { .. } => {
             "leave --host out: without a key the server is for this machine alone"
+        }
+        Error::Certificate { .. } => {
+            "--tls-cert is the server's certificate and those that lead to its authority, --tls-key its \
+             key, both PEM"
         }
         Error::Listen { .. } => "give another --port; 0 is any that is free",
         _ => "`llmos help serve` shows what can be set",
