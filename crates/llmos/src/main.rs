@@ -3,7 +3,7 @@
 //! **What it is.** The binary: commands, flags, settings, the terminal, progress, downloads.
 //!
 //! **May touch.** Arguments, the environment, standard streams, exit codes, the registry's folder,
-//! the network for `pull` alone.
+//! the network for `pull` and `bench serve` alone.
 //!
 //! **Never.** Algorithms: what a model is, how numbers are multiplied and text becomes tokens are
 //! other crates' business.

@@ -15,7 +15,7 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 48] = [
+const PER_CALL: [&str; 49] = [
     "again",
     "char",
     "count",
@@ -60,6 +60,7 @@ const PER_CALL: [&str; 48] = [
     "token",
     "tokenizer",
     "toml",
+    "url",
     "validation",
     "verbatim",
     "version",
