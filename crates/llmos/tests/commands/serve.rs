@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::program::{Folder, collect, command, finish, llmos, llmos_with, stories};
 
 /// The address that a server says first.
-fn address(child: &mut Child) -> String {
+pub(crate) fn address(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     line.trim().strip_prefix("http://").unwrap_or_else(|| panic!("{line:?}")).to_string()
 }
 
-fn ask(address: &str, method: &str, path: &str, body: &Value) -> Value {
+pub(crate) fn ask(address: &str, method: &str, path: &str, body: &Value) -> Value {
     let mut stream = TcpStream::connect(address).unwrap();
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(
