@@ -10,6 +10,7 @@ mod conversation;
 mod data;
 mod files;
 mod recipe;
+mod request;
 mod scratch;
 mod store;
 mod text;
@@ -20,6 +21,7 @@ pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, peft, safetensors};
 pub use recipe::recipe;
+pub use request::{chat_body, completions_body, host_header, http_request};
 pub use store::stored_rows;
 pub use text::{chat_template, grammar, sentencepiece, tokenizer_json};
 
@@ -34,10 +36,16 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 22] = [
     Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
+    Target { name: "chat_body", body: chat_body, seeds: request::chat_body_seeds },
     Target { name: "chat_template", body: chat_template, seeds: text::chat_template_seeds },
+    Target {
+        name: "completions_body",
+        body: completions_body,
+        seeds: request::completions_body_seeds,
+    },
     Target { name: "config_json", body: config_json, seeds: files::config_json_seeds },
     Target {
         name: "conversation_rows",
@@ -47,6 +55,8 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "dequantize", body: dequantize, seeds: files::dequantize_seeds },
     Target { name: "gguf", body: gguf, seeds: files::gguf_seeds },
     Target { name: "grammar", body: grammar, seeds: text::grammar_seeds },
+    Target { name: "host_header", body: host_header, seeds: request::host_header_seeds },
+    Target { name: "http_request", body: http_request, seeds: request::http_request_seeds },
     Target { name: "llama2c", body: llama2c, seeds: files::llama2c_seeds },
     Target { name: "page_image", body: page_image, seeds: files::page_image_seeds },
     Target { name: "peft", body: peft, seeds: files::peft_seeds },

@@ -14,14 +14,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
     /// Connections at once.
     pub(crate) count: usize,
-    /// Time for the head of a request.
+    /// Time for the head of a request, and for shaking hands.
     pub(crate) head: Duration,
     /// Time in which a client must take something of what is sent.
     pub(crate) stall: Duration,
@@ -38,13 +39,27 @@ const HEAD_LINES: usize = 100;
 /// Between two tries where the system has no more sockets.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Serves connections until `stop`, then waits for what is under way.
+/// After the time for what is under way: who is broken off is told so.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    /// Nothing new is taken.
+    Stopping,
+    /// What is under way is broken off.
+    Over,
+}
+
+/// Serves connections until `stop`, then waits for what is under way. Each is by TLS where there is an
+/// `acceptor`.
 pub(crate) async fn serve(
     listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
     router: Router,
     limits: ConnectionLimits,
     stop: &Notify,
-    stopping: impl FnOnce(),
+    enter: impl Fn(Phase),
 ) {
     let mut builder = http1::Builder::new();
     // Without a timer the time limit would do nothing.
@@ -75,20 +90,37 @@ pub(crate) async fn serve(
         };
         // A token goes out when it is drawn; that it may wait for more is a wish, not a must.
         let _ = stream.set_nodelay(true);
-        let io = TokioIo::new(Patient { stream, limit: limits.stall, timer: None });
+        let stream = Patient { stream, limit: limits.stall, timer: None };
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(builder.serve_connection(io, service));
+        let (builder, watcher, acceptor) = (builder.clone(), graceful.watcher(), acceptor.clone());
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
+            let ended = match acceptor {
+                None => {
+                    watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await
+                }
+                Some(acceptor) => match timeout(limits.head, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await
+                    }
+                    Ok(Err(error)) => return tracing::debug!(%error, "hands were not shaken"),
+                    Err(_) => return tracing::debug!("hands were not shaken in time"),
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended");
             }
         });
     }
     drop(listener);
-    stopping();
-    if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
+    enter(Phase::Stopping);
+    let closed = graceful.shutdown();
+    tokio::pin!(closed);
+    if timeout(limits.grace, &mut closed).await.is_err() {
         tracing::warn!("what was still under way is ended");
+        enter(Phase::Over);
+        // Whoever does not listen to that either is cut off.
+        let _ = timeout(FAREWELL, closed).await;
     }
 }
 

@@ -33,6 +33,12 @@ pub enum Error {
     /// The store cannot be opened or asked.
     #[error(transparent)]
     Store(llmos_store::Error),
+    /// The certificate cannot be shown.
+    #[error("TLS: {reason}")]
+    Certificate {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system gives no thread or no timer.
     #[error("{operation}: {source}")]
     System {

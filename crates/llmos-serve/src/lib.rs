@@ -25,6 +25,7 @@
 
 mod server;
 
+mod certificate;
 mod connection;
 mod gate;
 mod keyring;
@@ -52,6 +53,7 @@ mod error;
 
 pub use api::{ResponseMemory, ResponseStore};
 pub use archive::Archive;
+pub use certificate::Certificate;
 pub use error::Error;
 pub use keys::{Key, Keys, Quota, Scope};
 pub use models::{About, Load, Loaded, LoadedAdapter, Models, Offer};

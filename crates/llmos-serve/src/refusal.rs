@@ -34,7 +34,11 @@ impl Refusal {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) -> Refusal {
-        let (message, hint) = (message.into(), hint.into());
+        let (mut message, hint): (String, String) = (message.into(), hint.into());
+        if let Some((at, _)) = message.char_indices().nth(LONGEST) {
+            message.truncate(at);
+            message.push('…');
+        }
         Refusal { status, kind, code: None, param: None, message, hint, retry_after: None }
     }
 
@@ -361,6 +365,8 @@ fn short(error: &llmos_store::Error) -> String {
         None => text,
     }
 }
+/// Most characters of a message: what was sent may stand in it, and an error is not to be as long.
+const LONGEST: usize = 500;
 
 /// A value as it stands in a message: not all of a long one.
 fn clipped(value: &Value) -> String {

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio_rustls::TlsAcceptor;
 
 use crate::Error;
 use crate::api::{self, ResponseMemory, ResponseStore};
 use crate::archive::Archive;
 use crate::body::BodyLimits;
-use crate::connection::{self, ConnectionLimits};
+use crate::certificate::Certificate;
+use crate::connection::{self, ConnectionLimits, Phase};
 use crate::flights::{Flights, Ticket};
 use crate::gate::Gate;
 use crate::keyring::{self, Keyring};
@@ -42,6 +44,8 @@ pub struct ServerOptions {
     pub hosts: Vec<String>,
     /// Pages of others that may ask, `https://chat.example`.
     pub origins: Vec<String>,
+    /// What it shows to who asks by TLS; none is plain HTTP.
+    pub certificate: Option<Certificate>,
     /// Sequences that a model writes at once.
     pub slots: usize,
     /// Requests that may wait beside those that are answered.
@@ -88,6 +92,7 @@ impl Default for ServerOptions {
             archive: None,
             hosts: Vec::new(),
             origins: Vec::new(),
+            certificate: None,
             slots: 16,
             queue: 64,
             body_bytes: 16 << 20,
@@ -121,6 +126,7 @@ impl fmt::Debug for ServerOptions {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
     service: Arc<Service>,
     gate: Gate,
     stop: Arc<Notify>,
@@ -155,6 +161,10 @@ pub(crate) struct Service {
     /// Models that are to be loaded before the server is ready.
     awaited: Mutex<Vec<String>>,
     is_stopping: AtomicBool,
+    /// Turns of calls that may have a grammar to compile.
+    pub(crate) compiling: Arc<Semaphore>,
+    /// Raised when what is still written is broken off.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -162,8 +172,8 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Open`] for an address that others can reach without a key, [`Error::Option`] for no slots
-    /// or no connections, [`Error::Listen`] if the address is taken or not this machine's,
-    /// [`Error::Store`] if the keys cannot be read.
+    /// or no connections, [`Error::Certificate`] for one that cannot be shown, [`Error::Listen`] if the
+    /// address is taken or not this machine's, [`Error::Store`] if the keys cannot be read.
     pub fn bind(options: ServerOptions, models: Models) -> Result<Server, Error> {
         let address = options.address;
         let keyring = Arc::new(Keyring::new(&options.keys));
@@ -179,6 +189,7 @@ impl Server {
                 return Err(Error::Option { option, expected, got });
             }
         }
+        let acceptor = options.certificate.as_ref().map(Certificate::acceptor).transpose()?;
         let listen = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -203,8 +214,10 @@ impl Server {
             chore: Arc::default(),
             began: SystemTime::now(),
             is_stopping: AtomicBool::new(false),
+            compiling: Arc::new(Semaphore::new(COMPILING)),
+            is_over: Arc::default(),
         });
-        Ok(Server { listener, address, service, gate, stop: Arc::new(Notify::new()) })
+        Ok(Server { listener, address, acceptor, service, gate, stop: Arc::new(Notify::new()) })
     }
 
     /// Where it listens.
@@ -234,7 +247,7 @@ impl Server {
             .max_blocking_threads(BLOCKING)
             .build()
             .map_err(|source| Error::System { operation: "start the server", source })?;
-        let Server { listener, service, gate, stop, .. } = self;
+        let Server { listener, acceptor, service, gate, stop, .. } = self;
         let options = &service.options;
         let limits = ConnectionLimits {
             count: options.connections,
@@ -250,8 +263,11 @@ impl Server {
             tokio::spawn(preload(service.clone()));
             tokio::spawn(follow_keys(service.clone()));
             tokio::spawn(tidy_up(service.clone()));
-            let stopping = || service.is_stopping.store(true, Ordering::Relaxed);
-            connection::serve(listener, router, limits, &stop, stopping).await;
+            let enter = |phase| match phase {
+                Phase::Stopping => service.is_stopping.store(true, Ordering::Relaxed),
+                Phase::Over => service.is_over.store(true, Ordering::Relaxed),
+            };
+            connection::serve(listener, acceptor, router, limits, &stop, enter).await;
             Ok(())
         });
         // A grammar that is being compiled is nobody's any more.
@@ -298,6 +314,9 @@ async fn follow_keys(service: Arc<Service>) {
 
 /// Threads for what takes long without waiting: reading bodies, templates, grammars, loading.
 const BLOCKING: usize = 8;
+
+/// Grammars that are compiled at once, less than there are threads.
+const COMPILING: usize = 2;
 
 impl Service {
     /// A place among the requests in flight.
@@ -372,6 +391,7 @@ impl Service {
             slots: self.options.slots,
             spare: self.options.spare_bytes,
             patience: self.options.request_time,
+            is_over: self.is_over.clone(),
         }
     }
 

@@ -3,7 +3,8 @@
 //! **What it is.** The binary: commands, flags, settings, the terminal, progress, downloads.
 //!
 //! **May touch.** Arguments, the environment, standard streams, exit codes, the registry's folder,
-//! the network for `pull`, and for the servers that `top` and `serve --otlp` are told of.
+//! the network for `pull`, and for the servers that `top`, `bench serve` and `serve --otlp` are told
+//! of.
 //!
 //! **Never.** Algorithms: what a model is, how numbers are multiplied and text becomes tokens are
 //! other crates' business.

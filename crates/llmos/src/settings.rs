@@ -15,7 +15,7 @@ use crate::failure::{Explain, failure};
 use crate::places;
 
 /// Flags that say what one call is about: they have neither variable nor key.
-const PER_CALL: [&str; 59] = [
+const PER_CALL: [&str; 60] = [
     "again",
     "all",
     "char",
@@ -71,6 +71,7 @@ const PER_CALL: [&str; 59] = [
     "tokens-per-day",
     "tokens-per-minute",
     "toml",
+    "url",
     "validation",
     "verbatim",
     "version",

@@ -64,7 +64,7 @@ macro_rules! targets {
 }
 
 targets! {
-    answer calculator chat_template config_json conversation_rows dequantize gguf grammar llama2c
-    page_image peft prepared raw_text recipe safetensors sentencepiece stored_rows
-    tokenizer_json
+    answer calculator chat_body chat_template completions_body config_json conversation_rows
+    dequantize gguf grammar host_header http_request llama2c page_image peft prepared raw_text recipe
+    safetensors sentencepiece stored_rows tokenizer_json
 }

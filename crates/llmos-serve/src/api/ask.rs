@@ -22,6 +22,9 @@ use crate::watch::Record;
 /// Events that a client may be behind. One that is further behind has gone, or reads too slowly.
 const BEHIND: usize = 2048;
 
+/// Fields that may hold a schema or a grammar, whichever API they are of.
+const COMPILED: [&str; 5] = ["response_format", "tools", "format", "text", "output_config"];
+
 /// A call that is being prepared.
 pub(crate) struct Ask {
     pub(crate) service: Arc<Service>,
@@ -124,8 +127,18 @@ pub(crate) async fn ask<T: Send + 'static>(
         record,
         _resident: resident.clone(),
     };
+    // Few of those that may have a grammar are prepared at once: compiling one can take seconds and
+    // hundreds of megabytes, and all others need the threads as well.
+    let has_grammar = COMPILED
+        .iter()
+        .any(|name| body.get(*name).is_some_and(|value| value.is_object() || value.is_array()));
+    let turn = match has_grammar {
+        true => service.compiling.clone().acquire_owned().await.ok(),
+        false => None,
+    };
     let ask = Ask { service, resident, caller, ticket, deadline, events, cancel };
     let prepared = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let (requests, shape) = prepare(&ask, Fields::new(&body))?;
         let left = requests.iter().map(|request| request.choices).sum();
         requests.into_iter().try_for_each(|request| ask.resident.submit(request))?;

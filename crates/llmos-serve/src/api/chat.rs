@@ -120,9 +120,11 @@ pub(super) fn prepare(
             dialogue
         }
     };
+    let mut sampler = sampling::options(fields, resident.vocab_size)?;
+    sampler.logit_bias.extend(sampling::ignored_ends(fields, resident.tokenizer.end_ids())?);
     let request = Request {
         choices: sampling::choices(fields, service)?,
-        sampler: sampling::options(fields, resident.vocab_size)?,
+        sampler,
         seed: sampling::seed(fields, service)?,
         stops: sampling::stops(fields)?,
         scores: with_scores.then_some(top.unwrap_or(0) as usize),
@@ -179,6 +181,11 @@ pub(crate) fn prompt(
     clock: Option<Clock>,
     tools: Vec<Tool>,
 ) -> Result<Prompt, Refusal> {
+    // A template is a program, and comes with the model alone.
+    if let Some(given) = fields.get("chat_template") {
+        let hint = "leave it out: the model's own is used";
+        return Err(Refusal::field("chat_template", "nothing", given, hint));
+    }
     let Some(template) = &resident.template else {
         return Err(Refusal::bad(
             format!("the model {:?} has no chat template", resident.id),

@@ -81,12 +81,13 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, (bool, Form))
         _ => fields.integer("logprobs", 0..=TOP)?.map(|top| top as usize),
     };
     let grammar = constraint::of_format(fields, resident)?;
-    let sampler = sampling::options(fields, resident.vocab_size)?;
+    let mut sampler = sampling::options(fields, resident.vocab_size)?;
     let seed = sampling::seed(fields, service)?;
     let stops = sampling::stops(fields)?;
     // The start of another document ends one: all that separates them in the training of some models.
     let ends: Vec<u32> =
         resident.tokenizer.end_ids().iter().copied().chain(resident.tokenizer.bos()).collect();
+    sampler.logit_bias.extend(sampling::ignored_ends(fields, &ends)?);
     let mut requests = Vec::new();
     let mut echoes = Vec::new();
     for (number, (tokens, text)) in

@@ -89,6 +89,13 @@ fn biases(fields: Fields<'_>, vocab_size: usize) -> Result<Vec<(u32, f32)>, Refu
     Ok(biases)
 }
 
+/// What `ignore_eos` adds to the biases: an answer goes on until it has all its tokens, since what would
+/// end it cannot be drawn.
+pub(crate) fn ignored_ends(fields: Fields<'_>, ends: &[u32]) -> Result<Vec<(u32, f32)>, Refusal> {
+    let ignored = if fields.flag("ignore_eos")? { ends } else { &[] };
+    Ok(ignored.iter().map(|&id| (id, f32::NEG_INFINITY)).collect())
+}
+
 /// The seed: the client's, or one that nobody knows.
 pub(crate) fn seed(fields: Fields<'_>, service: &Service) -> Result<u64, Refusal> {
     let Some(value) = fields.get("seed") else { return Ok(service.ids.number()) };

@@ -16,6 +16,7 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ pub(crate) struct SchedulerOptions {
     pub(crate) spare: usize,
     /// How long a request waits for the memory of a model that is to be loaded.
     pub(crate) patience: Duration,
+    /// Raised when all that is under way is broken off.
+    pub(crate) is_over: Arc<AtomicBool>,
 }
 
 /// Owns an engine, and runs what it is asked for until nobody can ask any more.
@@ -50,6 +53,7 @@ pub(crate) struct Scheduler {
     inbox: Receiver<Order>,
     slots: usize,
     spare: usize,
+    is_over: Arc<AtomicBool>,
     queue: Queue,
     /// In order of admission.
     running: Vec<Job>,
@@ -76,6 +80,7 @@ impl Scheduler {
             inbox,
             slots: options.slots,
             spare: options.spare,
+            is_over: options.is_over,
             queue: Queue::default(),
             running: Vec::new(),
             away: VecDeque::new(),
@@ -89,6 +94,9 @@ impl Scheduler {
     /// Runs until all senders are gone and all requests are answered.
     pub(crate) fn run(mut self) {
         while self.receive() {
+            if self.is_over.load(Ordering::Relaxed) {
+                self.break_off();
+            }
             self.reap();
             self.admit();
             self.go_on_with_tasks();
@@ -168,8 +176,7 @@ impl Scheduler {
                 tell(request, Event::Failed(Refusal::timed_out()));
                 return false;
             }
-            !request.events.is_closed()
-                && !request.cancel.load(std::sync::atomic::Ordering::Relaxed)
+            !request.events.is_closed() && !request.cancel.load(Ordering::Relaxed)
         });
         let engine = &mut self.engine;
         let (kept, gone): (Vec<Job>, Vec<Job>) =
@@ -335,6 +342,21 @@ impl Scheduler {
         match job.page_out(&mut self.engine, &mut self.spare) {
             Ok(()) => self.away.push_back(job),
             Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
+        }
+    }
+
+    /// The server ends: whoever still waits or listens is told so.
+    fn break_off(&mut self) {
+        let ended = || {
+            let hint = "ask again in a while; an answer begins anew";
+            Refusal::unavailable("the server ended before the answer did", hint)
+        };
+        self.queue.retain(|request| {
+            tell(request, Event::Failed(ended()));
+            false
+        });
+        for job in std::mem::take(&mut self.running).into_iter().chain(self.away.drain(..)) {
+            job.fail(&mut self.engine, ended());
         }
     }
 

@@ -113,6 +113,11 @@ impl Connection {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Sends more; false once the other side does not take it.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
     /// All that comes.
     pub(crate) fn finish(mut self) -> Reply {
         let mut bytes = Vec::new();
@@ -122,7 +127,7 @@ impl Connection {
     }
 }
 
-fn reply(bytes: &[u8]) -> Reply {
+pub(crate) fn reply(bytes: &[u8]) -> Reply {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Reply { status: 0, head: String::new(), body: String::new() };
     };

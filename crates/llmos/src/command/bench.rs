@@ -12,7 +12,7 @@ use llmos_tensor::{Device, machine};
 use serde::Serialize;
 
 use super::convert::parse_type;
-use super::{bench_machine, bench_train};
+use super::{bench_machine, bench_serve, bench_train};
 use crate::Outcome;
 use crate::failure::failure;
 use crate::load::{self, Cache, Compute, Loaded};
@@ -26,7 +26,7 @@ use crate::terminal::{Terminal, number_of, size};
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    machine: Option<Machine>,
+    subject: Option<Subject>,
     /// A model: a path or a name.
     #[arg(required_unless_present = "random")]
     model: Option<String>,
@@ -58,8 +58,9 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Subcommand, Debug)]
-enum Machine {
+enum Subject {
     Machine(bench_machine::Arguments),
+    Serve(bench_serve::Arguments),
     Train(bench_train::Arguments),
 }
 
@@ -95,9 +96,10 @@ struct Report {
 }
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
-    match arguments.machine {
-        Some(Machine::Machine(arguments)) => return bench_machine::run(&arguments, terminal),
-        Some(Machine::Train(arguments)) => return bench_train::run(&arguments, terminal),
+    match arguments.subject {
+        Some(Subject::Machine(arguments)) => return bench_machine::run(&arguments, terminal),
+        Some(Subject::Serve(arguments)) => return bench_serve::run(&arguments, terminal),
+        Some(Subject::Train(arguments)) => return bench_train::run(&arguments, terminal),
         None => {}
     }
     let device = arguments.compute.device(terminal)?;

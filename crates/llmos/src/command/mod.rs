@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod bench_machine;
+mod bench_serve;
 mod bench_train;
 pub(crate) mod chat;
 pub(crate) mod chats;

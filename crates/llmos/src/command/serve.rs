@@ -6,6 +6,7 @@ mod keeper;
 mod log;
 mod otlp;
 mod runs;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -92,6 +93,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URL", value_parser = otlp::parse_url)]
     otlp: Option<String>,
     #[command(flatten)]
+    tls: tls::Tls,
+    #[command(flatten)]
     cache: Cache,
     #[command(flatten)]
     compute: Compute,
@@ -151,12 +154,14 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     }
     let exporter = arguments.otlp.map(otlp::Exporter::start).transpose()?;
     let address = SocketAddr::new(arguments.host, arguments.port);
+    let scheme = arguments.tls.scheme();
     let server = Server::bind(
         ServerOptions {
             address,
             archive,
             hosts: arguments.allow_host,
             origins: arguments.allow_origin,
+            certificate: arguments.tls.read()?,
             slots: arguments.slots,
             queue: arguments.queue,
             request_time: Duration::from_secs(arguments.time_limit),
@@ -175,7 +180,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     .map_err(explained)?;
     let stopper = server.stopper();
     interrupt::does(move || stopper.stop());
-    terminal.print(format!("http://{}\n", server.address()))?;
+    terminal.print(format!("{scheme}://{}\n", server.address()))?;
     terminal.say(format_args!(
         "serving {} ({}) to {}: /v1/chat/completions, /v1/completions, /v1/models",
         number_of(ids.len(), "model"),
@@ -382,6 +387,10 @@ fn explained(error: llmos_serve::Error) -> anyhow::Error {
         Error::Open { .. } => {
             "make a key (`llmos keys add NAME`), or leave --host out: without a key the server is \
              for this machine alone"
+        }
+        Error::Certificate { .. } => {
+            "--tls-cert is the server's certificate and those that lead to its authority, --tls-key its \
+             key, both PEM"
         }
         Error::Listen { .. } => "give another --port; 0 is any that is free",
         _ => "`llmos help serve` shows what can be set",

@@ -6,15 +6,19 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 18] = [
+const PARSERS: [&str; 22] = [
     "answer",
     "calculator",
+    "chat_body",
     "chat_template",
+    "completions_body",
     "config_json",
     "conversation_rows",
     "dequantize",
     "gguf",
     "grammar",
+    "host_header",
+    "http_request",
     "llama2c",
     "page_image",
     "peft",
@@ -44,7 +48,7 @@ fn every_parser_has_a_fuzz_target() {
 
 #[test]
 fn the_pages_are_there() {
-    const PAGES: [&str; 12] = [
+    const PAGES: [&str; 14] = [
         "README.md",
         "README.zh.md",
         "ARCHITECTURE.md",
@@ -57,6 +61,8 @@ fn the_pages_are_there() {
         "docs/LOG.md",
         "docs/adding-a-kernel.md",
         "docs/adding-an-architecture.md",
+        "docs/serving.md",
+        "docs/threat-model.md",
     ];
     none(
         PAGES

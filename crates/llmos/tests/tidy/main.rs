@@ -8,6 +8,7 @@ mod licence;
 mod rooms;
 mod source;
 mod style;
+mod threats;
 
 /// Fails with the offences, if there are any.
 #[track_caller]

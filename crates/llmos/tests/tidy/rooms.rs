@@ -37,7 +37,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Outside crate -> the rooms that may import it: what a card forbids cannot come in by the back door.
-const KEYS: [(&str, &[&str]); 19] = [
+const KEYS: [(&str, &[&str]); 20] = [
     ("axum", &["llmos-serve"]),
     ("chrono", &["llmos"]),
     ("clap", &["llmos"]),
@@ -55,6 +55,7 @@ const KEYS: [(&str, &[&str]); 19] = [
     ("rustyline", &["llmos"]),
     ("sqlx", &["llmos-store"]),
     ("tokio", &["llmos-serve", "llmos-agent"]),
+    ("tokio-rustls", &["llmos-serve"]),
     ("tracing-subscriber", &["llmos"]),
     ("ureq", &["llmos"]),
 ];
