@@ -422,4 +422,37 @@ mod tests {
         assert!(message.starts_with("seed: expected a whole number, got \"世"), "{message}");
         assert!(message.ends_with("…; leave it out") && message.chars().count() < 150, "{message}");
     }
+    #[test]
+    fn what_ails_a_store_is_told_without_its_place() {
+        use llmos_store::Error;
+        let (operation, place, problem) = ("add a message", "/home/ann/store", "no /home/ann left");
+        let (place, problem) = (place.to_string(), problem.to_string());
+        let busy = Error::Busy { operation, place: place.clone(), waited: Duration::from_secs(5) };
+        let locked = Error::Locked { operation, place: place.clone(), process: Some(7) };
+        let newer = Error::Newer { place: place.clone(), found: 9, known: 3 };
+        macro_rules! of {
+            ($kind:ident) => {
+                Error::$kind { operation, place: place.clone(), problem: problem.clone() }
+            };
+        }
+        for (error, status, code, is_lasting) in [
+            (busy, 503, Some("store_busy"), false),
+            (locked, 503, Some("store_busy"), false),
+            (of!(Unreachable), 503, Some("store_unreachable"), false),
+            (of!(Full), 507, Some("store_full"), true),
+            (of!(ReadOnly), 507, Some("store_read_only"), true),
+            (of!(Corrupt), 500, Some("store_damaged"), true),
+            (of!(Foreign), 500, Some("store_damaged"), true),
+            (newer, 500, Some("store_damaged"), true),
+            (of!(Database), 500, None, true),
+        ] {
+            let refusal = Refusal::of_store(&error);
+            assert_eq!((refusal.status.as_u16(), refusal.code), (status, code), "{error}");
+            assert_eq!(refusal.retry_after.is_none(), is_lasting, "{error}");
+            assert!(!refusal.to_json().to_string().contains("ann"), "{refusal:?}");
+        }
+        let name = "x".repeat(10_000);
+        let missing = Refusal::of_store(&Error::Missing { what: "conversation", name });
+        assert!(missing.status == StatusCode::NOT_FOUND && missing.message.len() < 300);
+    }
 }

@@ -77,7 +77,7 @@ pub(crate) fn explained(error: Error) -> anyhow::Error {
         }
         Error::Missing { what: "key", .. } => "`llmos keys list` shows which there are",
         Error::Exists { what: "key", .. } => {
-            "choose another name: one that was given stays given, since conversations are its own"
+            "choose another name, or make another key of this one: `llmos keys renew NAME`"
         }
         Error::Row { .. } => {
             "a line is a conversation of `llmos chats export`, or {\"messages\": […]}; nothing was \

@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::json_response;
-use crate::body;
+use crate::body::{self, BodyLimits};
 use crate::fields::Fields;
 use crate::gate;
 use crate::keyring::SESSION;
@@ -19,13 +19,18 @@ use crate::keys::Caller;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
+/// Most bytes of what begins a session.
+const BODY: usize = 4 << 10;
+
 /// Begins a session.
 pub(crate) async fn begin(
     State(service): State<Arc<Service>>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let headers = request.headers().clone();
-    let body = body::object(request, service.body_limits()).await?;
+    // Nobody has shown a key yet, and none is long.
+    let limits = BodyLimits { bytes: BODY, ..service.body_limits() };
+    let body = body::object(request, limits).await?;
     let fields = Fields::new(&body);
     let key = fields
         .text("key")?

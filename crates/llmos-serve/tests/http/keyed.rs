@@ -158,6 +158,8 @@ fn a_page_has_a_session_that_no_other_page_can_use() {
     let key = json!({ "key": secret.expose() });
     send("POST", "/v1/session", &[&origin], &json!({ "key": "wrong" })).is_refusal(401, "known");
     send("POST", "/v1/session", &[&origin], &json!({})).is_refusal(400, "no key");
+    let long = json!({ "key": "x".repeat(5000) });
+    send("POST", "/v1/session", &[&origin], &long).is_refusal(413, "4096 bytes");
     // A page of others cannot even begin one.
     for origin in ["Origin: http://evil.example", "Origin: null", "Origin: http://localhost:1"] {
         assert_eq!(send("POST", "/v1/session", &[origin], &key).status, 403, "{origin}");

@@ -1,14 +1,14 @@
 //! `llmos keys`: who may ask a server.
 
 use clap::Subcommand;
-use llmos_store::{Key, Quota, Scope};
+use llmos_store::{Key, Quota, Scope, Secret};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::store::{StorePlace, explained, when};
 use crate::terminal::{Style, Terminal, plain};
 
-/// Make, list and revoke the keys of a server.
+/// Make, renew, list and revoke the keys of a server.
 ///
 /// Once there is one, a server that keeps its data in the same place asks everyone for a key, and
 /// others than this machine may be served. A running server notices within a second or two.
@@ -22,6 +22,7 @@ pub(crate) struct Arguments {
 enum Action {
     Add(Add),
     List(List),
+    Renew(Renew),
     Revoke(Revoke),
 }
 
@@ -68,6 +69,21 @@ struct List {
     place: StorePlace,
 }
 
+/// Make another key of a name, in place of the old one, which opens nothing any more.
+///
+/// Scope, quotas and conversations stay.
+#[derive(clap::Args, Debug)]
+struct Renew {
+    /// Its name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: StorePlace,
+}
+
 /// Revoke a key: it opens nothing any more. What was said with it stays.
 #[derive(clap::Args, Debug)]
 struct Revoke {
@@ -82,6 +98,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     match arguments.action {
         Action::Add(arguments) => add(arguments, terminal)?,
         Action::List(arguments) => list(&arguments, terminal)?,
+        Action::Renew(arguments) => renew(&arguments, terminal)?,
         Action::Revoke(arguments) => {
             let mut store = arguments.place.visit()?;
             store.keys().revoke(&arguments.name).map_err(explained)?;
@@ -96,14 +113,36 @@ fn add(arguments: Add, terminal: &Terminal) -> anyhow::Result<()> {
     let quota = Quota { requests_per_minute, tokens_per_minute, tokens_per_day };
     let mut store = arguments.place.visit()?;
     let secret = store.keys().add(&name, scope, quota).map_err(explained)?;
-    if arguments.json {
+    let key = (name.as_str(), scope, quota);
+    show(&secret, key, arguments.json, terminal)
+}
+
+/// Makes another key of a name.
+fn renew(arguments: &Renew, terminal: &Terminal) -> anyhow::Result<()> {
+    let mut store = arguments.place.visit()?;
+    let secret = store.keys().renew(&arguments.name).map_err(explained)?;
+    let keys = store.keys().list().map_err(explained)?;
+    let key = keys.iter().find(|key| key.name == arguments.name);
+    let (scope, quota) = key.map_or_else(Default::default, |key| (Some(key.scope), key.quota));
+    let key = (arguments.name.as_str(), scope.unwrap_or(Scope::Chat), quota);
+    show(&secret, key, arguments.json, terminal)
+}
+
+/// Prints a key, this once.
+fn show(
+    secret: &Secret,
+    (name, scope, quota): (&str, Scope, Quota),
+    is_json: bool,
+    terminal: &Terminal,
+) -> anyhow::Result<()> {
+    if is_json {
         let mut row = json!({ "name": name, "key": secret.expose(), "scope": scope.name() });
         add_quota(&mut row, quota);
         return terminal.json(&row);
     }
     terminal.say(format_args!(
         "the key of {} ({}); it is shown this once:",
-        plain(&name),
+        plain(name),
         scope.name()
     ));
     terminal.print(format!("{}\n", secret.expose()))

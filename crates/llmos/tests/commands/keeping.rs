@@ -111,6 +111,11 @@ fn keys_are_made_listed_and_revoked_beside_a_running_server() {
     wait_for(key, 401);
     wait_for(root, 200);
     run(&home, &["keys", "add", "laptop"]).is_error("there is a key laptop already");
+    let renewed = run(&home, &["keys", "renew", "laptop"]).text();
+    assert_ne!(renewed.trim(), key);
+    wait_for(renewed.trim(), 200);
+    assert_eq!(status(key), 401);
+    run(&home, &["keys", "renew", "desktop"]).is_error("there is no key desktop");
     run(&home, &["keys", "revoke", "desktop"]).is_error("there is no key desktop");
     run(&home, &["keys", "add", ""]).is_error("key name");
     for flags in [["--scope", "all"], ["--requests-per-minute", "0"], ["--tokens-per-day", "-1"]] {
