@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use llmos_model::{Device, Engine, EngineOptions, Isa, Model, ModelFiles};
-use llmos_serve::{Loaded, Models, Offer, Server, ServerOptions};
+use llmos_serve::{About, Loaded, Models, Offer, Server, ServerOptions};
 use llmos_tokenizer::Tokenizer;
 use serde_json::Value;
 
@@ -18,7 +18,14 @@ use super::scratch;
 /// It runs for as long as the process does.
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
     let models = Models::new(None);
-    models.offer(Offer { id: "test".into(), bytes: 0, created: 0, load: Box::new(|| Ok(load())) });
+    models.offer(Offer {
+        id: "test".into(),
+        bytes: 0,
+        created: 0,
+        adapters: Vec::new(),
+        about: About::default(),
+        load: Box::new(|| Ok(load())),
+    });
     let options = ServerOptions {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         // Damaged heads and lengths leave both sides waiting.
@@ -50,6 +57,7 @@ fn load() -> Loaded {
         engine,
         tokenizer: Arc::new(tokenizer.expect("a tokenizer of ours")),
         template: Some(template),
+        adapters: Vec::new(),
     }
 }
 
