@@ -60,6 +60,7 @@ impl Scheduler {
         options: SchedulerOptions,
     ) -> Scheduler {
         Scheduler {
+            share: Share::of(engine.config()),
             engine,
             tokenizer,
             inbox,
@@ -69,7 +70,6 @@ impl Scheduler {
             running: Vec::new(),
             away: VecDeque::new(),
             n_job: 0,
-            share: Share::default(),
         }
     }
 
@@ -83,10 +83,7 @@ impl Scheduler {
             }
             let start = Instant::now();
             match self.engine.step_with(&mut self.share) {
-                Ok(events) => {
-                    self.share.note(start.elapsed());
-                    self.note(&events);
-                }
+                Ok(events) => self.note(&events),
                 Err(Error::CacheFull { .. }) => {
                     self.make_room();
                     continue;
@@ -100,6 +97,7 @@ impl Scheduler {
                 }
             }
             self.draw();
+            self.share.note(start.elapsed());
         }
     }
 
