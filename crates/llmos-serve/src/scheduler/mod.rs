@@ -75,6 +75,7 @@ impl Scheduler {
         gauges: Arc<Gauges>,
     ) -> Scheduler {
         Scheduler {
+            share: Share::of(engine.config()),
             engine,
             tokenizer,
             inbox,
@@ -86,7 +87,6 @@ impl Scheduler {
             away: VecDeque::new(),
             tasks: VecDeque::new(),
             n_job: 0,
-            share: Share::default(),
             gauges,
         }
     }
@@ -106,10 +106,7 @@ impl Scheduler {
             }
             let start = Instant::now();
             match self.engine.step_with(&mut self.share) {
-                Ok(events) => {
-                    self.share.note(start.elapsed());
-                    self.note(&events);
-                }
+                Ok(events) => self.note(&events),
                 Err(Error::CacheFull { .. }) => {
                     self.make_room();
                     continue;
@@ -123,6 +120,7 @@ impl Scheduler {
                 }
             }
             self.draw();
+            self.share.note(start.elapsed());
         }
     }
 

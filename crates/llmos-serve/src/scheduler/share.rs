@@ -5,25 +5,30 @@
 //! three a third. What one does not use stays good for a while, so that a prompt is read in
 //! pieces worth reading.
 //!
-//! A step's time is a fixed part (the weights are read once) and one that grows with its rows. Where
-//! the fixed part is large, as for models that memory cannot bring fast enough, others' rows come
-//! nearly for free and are let in. Both parts are measured as steps go by.
+//! A step's time is a fixed part (the weights are read once) and one that grows with its work: rows,
+//! each with what it looks back at. Where the fixed part is large, as for models that memory cannot
+//! bring fast enough, others' rows come nearly for free and are let in. Both parts are measured as
+//! steps go by.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use llmos_model::Config;
+use llmos_model::config::Mlp;
 use llmos_model::engine::{Capacity, DecodeFirst, Policy, SequenceId, Waiting};
 
 /// Shares steps between owners.
 #[derive(Default)]
 pub(super) struct Share {
-    /// Rows that an owner may still have.
+    /// Work that an owner may still have done. A row without a past is 1.
     credit: HashMap<u64, f64>,
     /// The step in which a sequence was last advanced.
     advanced: HashMap<SequenceId, u64>,
     step: u64,
-    /// Rows of the last plan.
-    rows: usize,
+    /// Work of the last plan.
+    work: f64,
+    /// Work of a token that a row looks back at.
+    past: f64,
     cost: Cost,
 }
 
@@ -34,11 +39,36 @@ const PIECE: usize = 32;
 const MOST_CREDIT: f64 = 256.0;
 
 impl Share {
-    /// Notes how long the last step took.
-    pub(super) fn note(&mut self, time: Duration) {
-        if self.rows > 0 {
-            self.cost.note(self.rows as f64, time.as_secs_f64());
+    /// Shares the steps of a model: by its shape, what a row multiplies and what each token of its
+    /// past adds to that.
+    pub(super) fn of(config: &Config) -> Share {
+        let d_model = config.d_model as f64;
+        let (mut row, mut past) = (config.vocab_size as f64 * d_model, 0.0);
+        for layer in &config.layers {
+            let width = (layer.n_head * layer.head_dim) as f64;
+            let narrow = (layer.n_kv_head * layer.head_dim) as f64;
+            let inner = match layer.mlp {
+                Mlp::Dense { d_ff, .. } => d_ff,
+                Mlp::Experts { d_ff, n_expert_used, .. } => d_ff * n_expert_used,
+            };
+            // Queries, output, keys and values; then the three matrices of the MLP.
+            row += d_model * (2.0 * width + 2.0 * narrow + 3.0 * inner as f64);
+            past += 2.0 * width;
         }
+        Share { past: past / row.max(1.0), ..Share::default() }
+    }
+
+    /// Notes how long the last plan took.
+    pub(super) fn note(&mut self, time: Duration) {
+        if self.work > 0.0 {
+            self.cost.note(self.work, time.as_secs_f64());
+        }
+    }
+
+    /// The work of so many rows of a sequence.
+    fn work(&self, one: &Waiting, rows: usize) -> f64 {
+        let before = one.computed as f64 + rows as f64 / 2.0;
+        rows as f64 * (1.0 + self.past * before)
     }
 
     /// Forgets owners that want nothing, and sequences that have not been advanced for long.
@@ -53,34 +83,45 @@ impl Share {
         for one in waiting {
             owners.entry(one.owner).or_default().push(*one);
         }
-        let work = |of: &[Waiting]| of.iter().map(|one| one.pending).sum::<usize>();
-        let Some((&least, _)) = owners.iter().min_by_key(|(owner, of)| (work(of), **owner)) else {
+        let work = |of: &[Waiting]| -> f64 {
+            of.iter().map(|one| self.work(one, one.pending.min(capacity.rows))).sum()
+        };
+        let works = owners.iter().map(|(owner, of)| (work(of), *owner));
+        let Some((_, least)) = works.min_by(|one, other| one.0.total_cmp(&other.0)) else {
             return Vec::new();
         };
         let own = owners.remove(&least).unwrap_or_default();
         let mut plan = DecodeFirst.plan(&own, capacity);
-        let taken: usize = plan.iter().map(|(_, rows)| rows).sum();
-        let mut left = Capacity { rows: capacity.rows - taken, ..capacity };
+        let mut left = capacity.rows - plan.iter().map(|(_, rows)| rows).sum::<usize>();
         // What takes as long as this step would take without the others.
-        let unit = taken as f64 + self.cost.fixed_rows();
+        let unit = self.planned(&own, &plan) + self.cost.fixed();
         for (owner, mut of) in owners {
-            let credit = self.credit.entry(owner).or_default();
-            *credit = (*credit + unit).min(MOST_CREDIT.max(unit));
+            let credit = self.credit.get(&owner).copied().unwrap_or_default();
+            let mut credit = (credit + unit).min(MOST_CREDIT.max(unit));
             // Those that waited longest come first: all of an owner's answers go on.
             of.sort_by_key(|one| self.advanced.get(&one.sequence).copied().unwrap_or(0));
-            let mut may = (*credit as usize).min(left.rows);
             for one in of {
-                let rows = one.pending.min(may);
+                let affordable = credit / self.work(&one, 1);
+                let rows = one.pending.min(affordable as usize).min(left);
                 if rows == 0 || rows < one.pending.min(PIECE) {
                     continue;
                 }
                 plan.push((one.sequence, rows));
-                may -= rows;
-                left.rows -= rows;
-                *credit -= rows as f64;
+                left -= rows;
+                credit -= self.work(&one, rows);
             }
+            self.credit.insert(owner, credit);
         }
         plan
+    }
+
+    /// The work of a plan.
+    fn planned(&self, waiting: &[Waiting], plan: &[(SequenceId, usize)]) -> f64 {
+        let work = |(sequence, rows): &(SequenceId, usize)| {
+            let one = waiting.iter().find(|one| one.sequence == *sequence);
+            one.map_or(0.0, |one| self.work(one, *rows))
+        };
+        plan.iter().map(work).sum()
     }
 }
 
@@ -92,7 +133,7 @@ impl Policy for Share {
             true => DecodeFirst.plan(waiting, capacity),
             false => self.shared(waiting, capacity),
         };
-        self.rows = plan.iter().map(|(_, rows)| rows).sum();
+        self.work = self.planned(waiting, &plan);
         for (sequence, _) in &plan {
             self.advanced.insert(*sequence, self.step);
         }
@@ -101,41 +142,41 @@ impl Policy for Share {
     }
 }
 
-/// A line through the times of steps by their rows; what was long ago counts less and less.
+/// A line through the times of steps by their work; what was long ago counts less and less.
 #[derive(Default)]
 struct Cost {
     weight: f64,
-    rows: f64,
+    work: f64,
     seconds: f64,
-    rows_rows: f64,
-    rows_seconds: f64,
+    work_work: f64,
+    work_seconds: f64,
 }
 
 /// What a step counts for after the next one.
 const DECAY: f64 = 0.99;
 
-/// More rows than this are never given away for the fixed part.
+/// More work than this is never given away for the fixed part.
 const MOST_FIXED: f64 = 16.0;
 
 impl Cost {
-    fn note(&mut self, rows: f64, seconds: f64) {
+    fn note(&mut self, work: f64, seconds: f64) {
         let add = |sum: &mut f64, value: f64| *sum = *sum * DECAY + value;
         add(&mut self.weight, 1.0);
-        add(&mut self.rows, rows);
+        add(&mut self.work, work);
         add(&mut self.seconds, seconds);
-        add(&mut self.rows_rows, rows * rows);
-        add(&mut self.rows_seconds, rows * seconds);
+        add(&mut self.work_work, work * work);
+        add(&mut self.work_seconds, work * seconds);
     }
 
-    /// How many rows take as long as the fixed part; 0 where nothing is known.
-    fn fixed_rows(&self) -> f64 {
-        let spread = self.weight * self.rows_rows - self.rows * self.rows;
+    /// How much work takes as long as the fixed part; 0 where nothing is known.
+    fn fixed(&self) -> f64 {
+        let spread = self.weight * self.work_work - self.work * self.work;
         // Steps of one size tell nothing of the slope.
-        if self.weight < 8.0 || spread <= 0.01 * self.rows * self.rows {
+        if self.weight < 8.0 || spread <= 0.01 * self.work * self.work {
             return 0.0;
         }
-        let each = (self.weight * self.rows_seconds - self.rows * self.seconds) / spread;
-        let fixed = (self.seconds - each * self.rows) / self.weight;
+        let each = (self.weight * self.work_seconds - self.work * self.seconds) / spread;
+        let fixed = (self.seconds - each * self.work) / self.weight;
         if each <= 0.0 { MOST_FIXED } else { (fixed / each).clamp(0.0, MOST_FIXED) }
     }
 }
@@ -201,15 +242,36 @@ mod tests {
     }
 
     #[test]
+    fn a_long_past_counts() {
+        let ids = sequences(2);
+        let waiting = [(1, 1000), (2, 0)].map(|(owner, computed)| Waiting {
+            sequence: ids[owner as usize - 1],
+            owner,
+            priority: 0,
+            computed,
+            pending: 1,
+        });
+        // A row with that past is as much work as two without one.
+        let mut share = Share { past: 0.001, ..Share::default() };
+        let capacity = Capacity { rows: 256, blocks: 99 };
+        let plans = (0..100).map(|_| share.plan(&waiting, capacity));
+        let rows = plans.map(|plan| plan.iter().any(|(id, _)| *id == ids[0]) as usize);
+        assert!((48..=50).contains(&rows.sum::<usize>()));
+        let files = ModelFiles::embedded("stories", STORIES).unwrap();
+        let past = Share::of(files.config().unwrap()).past;
+        assert!((0.001..0.01).contains(&past), "{past}");
+    }
+
+    #[test]
     fn where_rows_are_cheap_others_come_along() {
         let mut share = Share::default();
         for rows in (1..=16).cycle().take(200) {
-            share.cost.note(rows as f64, 0.010 + 0.001 * rows as f64);
+            share.cost.note(f64::from(rows), 0.0101 + 0.001 * f64::from(rows));
         }
-        assert!((share.cost.fixed_rows() - 10.0).abs() < 0.01, "{}", share.cost.fixed_rows());
+        assert!((share.cost.fixed() - 10.1).abs() < 0.01, "{}", share.cost.fixed());
         assert_eq!(run(&mut share, &[(16, 1), (1, 1)], 10), [110, 10]);
         let mut flat = Cost::default();
         (0..100).for_each(|_| flat.note(4.0, 0.01));
-        assert_eq!(flat.fixed_rows(), 0.0);
+        assert_eq!(flat.fixed(), 0.0);
     }
 }

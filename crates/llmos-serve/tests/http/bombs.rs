@@ -51,7 +51,7 @@ fn a_template_can_do_nothing_and_not_for_long() {
             loaded.template = Some(template.to_string());
             Ok(loaded)
         });
-        models.offer(Offer { id: format!("bomb-{number}"), bytes: 0, created: 0, load });
+        models.offer(Offer { load, ..offer(&format!("bomb-{number}"), 0, Kind::Parrot, EngineOptions::default()) });
     }
     let server = run(options(), models);
     for (number, template) in templates.iter().enumerate() {
@@ -203,7 +203,7 @@ fn a_damaged_model_is_an_error_and_the_others_are_served() {
             Ok(_) => panic!("a damaged file was opened"),
             Err(error) => Err(error.to_string()),
         });
-        models.offer(Offer { id: name.to_string(), bytes: 0, created: 0, load });
+        models.offer(Offer { load, ..offer(name, 0, Kind::Parrot, EngineOptions::default()) });
     }
     let server = run(options(), models);
     for (name, _) in damaged {
