@@ -527,8 +527,8 @@ fn one_sequence_is_steered_among_others_and_all_are_measured() {
     let logits = [steered, free].map(|id| ready(&mut engine, id));
     assert_ne!(logits[0], expected);
     assert_eq!(logits[1], untouched, "the others' bits stay");
-    let found = found.lock().unwrap();
-    assert!(found[&steered.number()] > found[&free.number()] + 5.0, "{found:?}");
+    let measured = found.lock().unwrap().clone();
+    assert!(measured[&steered.number()] > measured[&free.number()] + 5.0, "{measured:?}");
     // Who looks sees what the engine's own hook leaves.
     let view = View { states: 1, ..View::default() };
     let before = engine.look(&one, plain(), &view).unwrap();

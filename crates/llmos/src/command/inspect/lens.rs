@@ -187,7 +187,9 @@ impl Page<'_> {
         whole: Option<&Sight>,
     ) -> String {
         let last = tokens.last().map_or(String::new(), |&id| self.word(id));
-        let heading = format!("what would follow \"{last}\" if the model ended with layer");
+        let without = if whole.is_some() { ", without what is off," } else { "" };
+        let heading =
+            format!("what would follow \"{last}\"{without} if the model ended with layer");
         let mut text = self.terminal.style(Style::Bold, heading) + "\n";
         // As many columns as the terminal has room for, one at least.
         let columns = (self.terminal.width().saturating_sub(6) / CELL).max(1);
@@ -216,7 +218,7 @@ impl Page<'_> {
                 ids.push(id);
             }
         }
-        let mut text = format!("\n{:>WORD$}  {:>10} {:>10}\n", "next", "as it is", "off");
+        let mut text = format!("\n{:<WORD$}  {:>10} {:>10}\n", "next", "as it is", "off");
         for id in ids {
             let [whole, changed] =
                 [whole, changed].map(|logits| 100.0 * log_probability(logits, id).exp());
