@@ -14,7 +14,7 @@ impl Tab {
             self.evaluate(&format!("{script}; 0"));
         }
         let found = self.evaluate(
-            "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
+            "axe.run(document, { resultTypes: ['violations'], preload: false }).then(({ violations }) =>
                 violations.map(({ id, impact, help, nodes }) =>
                     ({ id, impact, help, nodes: nodes.map((node) => node.failureSummary + node.html) })))",
         );

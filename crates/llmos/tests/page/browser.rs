@@ -194,10 +194,12 @@ impl Tab {
     /// Presses the switch of colours until it says so.
     pub(crate) fn theme(&mut self, theme: &str) {
         for _ in 0..3 {
-            if self.evaluate("document.documentElement.dataset.theme") == theme {
+            let now = self.evaluate("document.documentElement.dataset.theme");
+            if now == theme {
                 return;
             }
             self.click("#theme");
+            self.wait(&format!("document.documentElement.dataset.theme !== {now}"));
         }
         panic!("there is no theme {theme}");
     }

@@ -61,12 +61,15 @@ fn several_dreams_grow_and_one_can_be_dreamt_again() {
 fn a_dream_is_stopped_and_kept() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/dreams") else { return };
-    dream(&mut tab, "nothing", "", 2.0, 1000.0);
+    // Hot enough that none ends by itself.
+    set_number(&mut tab, "Temperature", 2.0);
+    dream(&mut tab, "story", "", 2.0, 1000.0);
     tab.wait(
-        "[...document.querySelectorAll('.dream pre')].every((it) => it.textContent.length > 20)",
+        "document.querySelectorAll('.dream .badge.good').length === 2
+            && [...document.querySelectorAll('.dream pre')].every((it) => it.textContent.length > 40)",
     );
     tab.click(".dream footer button");
-    tab.wait("document.querySelector('.dream .badge:not(.good)')");
+    tab.wait("document.querySelectorAll('.dream .badge.good').length === 1");
     let stopped = texts(&mut tab)[0].clone();
     tab.click("main form .row button:nth-child(2)");
     tab.wait(DONE);

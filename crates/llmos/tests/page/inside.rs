@@ -32,7 +32,7 @@ fn every_layer_says_what_comes_next() {
     // The last layer's word is the one that the model would say.
     let next = ask(&mut tab, "/v1/next", &json!({ "model": model, "prompt": TEXT, "top": 1 }));
     let word = next["next"][0]["text"].as_str().unwrap().trim().to_string();
-    let last = tab.text(".grid tbody tr:last-child td:last-child");
+    let last = tab.text(".grid tbody tr:last-child td:last-child .seen");
     assert_eq!(last.trim_matches('␣'), word);
     // The arrow keys lead through the grid; Enter shows a cell's list.
     tab.evaluate("document.querySelector('[data-cell=\"0,0\"]').focus()");

@@ -20,7 +20,7 @@ fn settled(tab: &mut Tab) {
     tab.wait(
         "document.querySelector('.column .word') && !document.querySelector('.column[aria-busy=true]')
             && document.querySelector('.surprise')
-            && [...document.querySelectorAll('.surprise .unit')].map((unit) => unit.textContent).join('')
+            && [...document.querySelectorAll('.surprise .seen')].map((unit) => unit.textContent).join('')
                 .replaceAll('↵', '').includes(document.querySelector('main textarea').value.trim())",
     );
 }
