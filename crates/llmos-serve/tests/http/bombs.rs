@@ -51,7 +51,10 @@ fn a_template_can_do_nothing_and_not_for_long() {
             loaded.template = Some(template.to_string());
             Ok(loaded)
         });
-        models.offer(Offer { load, ..offer(&format!("bomb-{number}"), 0, Kind::Parrot, EngineOptions::default()) });
+        models.offer(Offer {
+            load,
+            ..offer(&format!("bomb-{number}"), 0, Kind::Parrot, EngineOptions::default())
+        });
     }
     let server = run(options(), models);
     for (number, template) in templates.iter().enumerate() {

@@ -14,6 +14,7 @@ impl Tab {
             self.evaluate(&format!("{script}; 0"));
         }
         let found = self.evaluate(
+            // Without its own look at style sheets, which the page's policy would complain of.
             "axe.run(document, { resultTypes: ['violations'], preload: false }).then(({ violations }) =>
                 violations.map(({ id, impact, help, nodes }) =>
                     ({ id, impact, help, nodes: nodes.map((node) => node.failureSummary + node.html) })))",

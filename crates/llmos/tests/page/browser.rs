@@ -82,7 +82,10 @@ impl Tab {
     #[track_caller]
     pub(crate) fn wait(&mut self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while self.evaluate(&format!("!!({expression})")) != true {
+        // What is not there yet is no reason to stop.
+        let test =
+            format!("(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()");
+        while self.evaluate(&test) != true {
             if Instant::now() > deadline {
                 let text = self.evaluate("document.body.innerText");
                 let problems = self.problems();
@@ -193,13 +196,17 @@ impl Tab {
 
     /// Presses the switch of colours until it says so.
     pub(crate) fn theme(&mut self, theme: &str) {
+        let now = "document.documentElement.dataset.theme";
         for _ in 0..3 {
-            let now = self.evaluate("document.documentElement.dataset.theme");
-            if now == theme {
+            let before = self.evaluate(now);
+            if before == theme {
                 return;
             }
             self.click("#theme");
-            self.wait(&format!("document.documentElement.dataset.theme !== {now}"));
+            self.wait(&format!("{now} !== {before}"));
+        }
+        if self.evaluate(now) == theme {
+            return;
         }
         panic!("there is no theme {theme}");
     }

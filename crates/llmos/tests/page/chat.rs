@@ -57,6 +57,7 @@ fn a_question_is_answered_edited_asked_again_and_rated() {
     tab.click(".message.user .branches button");
     tab.wait("document.querySelector('.message.user .said').innerText === 'Who are you?'");
     assert_eq!(answer(&mut tab), first);
+    tab.wait("document.activeElement.matches('.message.user .branches')");
     // The arrow keys go through branches as well.
     tab.press("ArrowRight", 0);
     tab.wait("document.querySelector('.message.user .said').innerText === 'What is your name?'");

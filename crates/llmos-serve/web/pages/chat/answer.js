@@ -42,6 +42,7 @@ export async function answer({ store, id, parent, model, settings, withoutTools,
     let message = { role: "assistant", content: "", parent, origin: { model } };
     let stored = null;
     let usage = null;
+    const asked = performance.now();
     let began = 0;
     let speed = null;
     show(message);
@@ -56,8 +57,10 @@ export async function answer({ store, id, parent, model, settings, withoutTools,
         if (event.message) stored = event.message;
         if (event.usage) usage = event.usage;
       }
-      const seconds = (performance.now() - began) / 1000;
-      if (began && usage?.completion_tokens > 1 && seconds > 0) speed = (usage.completion_tokens - 1) / seconds;
+      // What comes in one piece tells nothing of its speed, but for the time of it all.
+      const now = performance.now();
+      const seconds = (now - (now - began > 250 ? began : asked)) / 1000;
+      if (began && usage?.completion_tokens) speed = usage.completion_tokens / seconds;
     } catch (error) {
       if (error.param === "tools" && offersTools) {
         withoutTools.add(model);

@@ -54,15 +54,22 @@ function Entry({ head, isCurrent, on, t }) {
 function Rename({ title, t, onDone }) {
   const ref = useRef();
   useLayoutEffect(() => ref.current.select(), []);
+  const isDone = useRef(false);
+  // A field that goes away while it has the focus loses it as well, which is no second answer.
+  const finish = (text) => {
+    if (isDone.current) return;
+    isDone.current = true;
+    onDone(text);
+  };
   const onKeyDown = (event) => {
     if (event.isComposing) return;
-    if (event.key === "Enter") onDone(ref.current.value.trim());
+    if (event.key === "Enter") finish(event.target.value.trim());
     if (event.key === "Escape") {
       event.stopPropagation();
-      onDone(null);
+      finish(null);
     }
   };
-  return html`<input ref=${ref} class="input rename" defaultValue=${title} maxlength="300" aria-label=${t("rename")} onKeyDown=${onKeyDown} onBlur=${() => onDone(ref.current.value.trim())} />`;
+  return html`<input ref=${ref} class="input rename" defaultValue=${title} maxlength="300" aria-label=${t("rename")} onKeyDown=${onKeyDown} onBlur=${(event) => finish(event.target.value.trim())} />`;
 }
 
 function Hits({ hits, on, t }) {
