@@ -112,18 +112,79 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
+    arguments.log.begin(terminal.is_quiet(), terminal.is_verbose());
+    let archive = archive(&arguments)?;
+    let Prepared { server, ids, memory, exporter, scheme } = prepare(arguments, archive, terminal)?;
+    let stopper = server.stopper();
+    interrupt::does(move || stopper.stop());
+    let address = server.address();
+    terminal.print(format!("{scheme}://{address}\n"))?;
+    terminal.say(format_args!(
+        "serving {} ({}) to {}: the page, /v1/chat/completions, /v1/models; /docs lists the rest",
+        number_of(ids.len(), "model"),
+        ids.join(", "),
+        match (server.is_open(), address.ip().is_loopback()) {
+            (true, _) => "this machine",
+            (false, true) => "who has a key and is on this machine",
+            (false, false) => "who has a key",
+        },
+    ));
+    if let Some(memory) = memory {
+        terminal.detail(format_args!("models and contexts take at most {}", size(memory)));
+    }
+    server.run().map_err(explained)?;
+    if let Some(exporter) = exporter {
+        exporter.finish();
+    }
+    Ok(Outcome::Success)
+}
+
+/// The arguments of a server that nobody typed.
+#[derive(clap::Parser)]
+struct Beside {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+/// A server beside a chat, for this machine alone, until the program ends: its page shows the same
+/// models. What is said there is kept unless another server has the store.
+pub(super) fn beside(terminal: &Terminal) -> anyhow::Result<SocketAddr> {
+    let Beside { arguments } = clap::Parser::parse_from(["llmos", "--port", "0"]);
+    let archive = archive(&arguments).ok().flatten();
+    let Prepared { server, .. } = prepare(arguments, archive, terminal)?;
+    let address = server.address();
+    std::thread::Builder::new().name("serve".into()).spawn(move || server.run())?;
+    Ok(address)
+}
+
+fn archive(arguments: &Arguments) -> anyhow::Result<Option<Archive>> {
+    match arguments.no_store {
+        true => Ok(None),
+        false => Archive::open(&arguments.place.place()?).map(Some).map_err(explained),
+    }
+}
+
+/// A server that listens.
+struct Prepared {
+    server: Server,
+    ids: Vec<String>,
+    memory: Option<u64>,
+    exporter: Option<otlp::Exporter>,
+    scheme: &'static str,
+}
+
+fn prepare(
+    arguments: Arguments,
+    archive: Option<Archive>,
+    terminal: &Terminal,
+) -> anyhow::Result<Prepared> {
     // A probability that is asked for is that of `llmos score`.
     let device = arguments.compute.exact_by_default().device(terminal)?;
-    arguments.log.begin(terminal.is_quiet(), terminal.is_verbose());
     let free = processors::memory().map(|memory| memory.available / 5 * 4);
     let memory = arguments.memory.map(|bytes| bytes as u64).or(free);
     let found = match arguments.models.is_empty() {
         true => all(terminal)?,
         false => named(&arguments.models, terminal)?,
-    };
-    let archive = match arguments.no_store {
-        true => None,
-        false => Some(Archive::open(&arguments.place.place()?).map_err(explained)?),
     };
     let models = Models::new(memory);
     let ids: Vec<String> = found.iter().map(|found| found.id.clone()).collect();
@@ -178,27 +239,7 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         models,
     )
     .map_err(explained)?;
-    let stopper = server.stopper();
-    interrupt::does(move || stopper.stop());
-    terminal.print(format!("{scheme}://{}\n", server.address()))?;
-    terminal.say(format_args!(
-        "serving {} ({}) to {}: /v1/chat/completions, /v1/completions, /v1/models",
-        number_of(ids.len(), "model"),
-        ids.join(", "),
-        match (server.is_open(), address.ip().is_loopback()) {
-            (true, _) => "this machine",
-            (false, true) => "who has a key and is on this machine",
-            (false, false) => "who has a key",
-        },
-    ));
-    if let Some(memory) = memory {
-        terminal.detail(format_args!("models and contexts take at most {}", size(memory)));
-    }
-    server.run().map_err(explained)?;
-    if let Some(exporter) = exporter {
-        exporter.finish();
-    }
-    Ok(Outcome::Success)
+    Ok(Prepared { server, ids, memory, exporter, scheme })
 }
 
 /// A model that is here.

@@ -154,7 +154,10 @@ fn clients_that_come_and_go_leave_nothing_behind() {
     let seconds = std::env::var("LLMOS_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(10));
     let home = Folder::new();
+    // Nobody reads its log meanwhile.
+    let log = ["--log", "text,error"];
     let given = ["serve", &stories(), "--port", "0", "--slots", "16", "--queue", "64"];
+    let given = [given.as_slice(), &log].concat();
     let mut child = command(home.path(), &given).spawn().unwrap();
     let address = address(&mut child);
     let questions = questions(&address);

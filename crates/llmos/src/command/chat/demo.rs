@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use super::conversation::Chat;
+use super::super::serve;
 use super::{Manner, session};
 use crate::Outcome;
 use crate::generation;
@@ -34,6 +35,12 @@ pub(in crate::command) fn run(terminal: &Terminal) -> anyhow::Result<Outcome> {
     if !is_interactive {
         // The likeliest answers: the same each time.
         sampling.set_temperature(0.0);
+    }
+    if is_interactive {
+        match serve::beside(terminal) {
+            Ok(address) => terminal.say(format_args!("Web page: http://{address}")),
+            Err(error) => terminal.detail(format_args!("there is no web page: {error:#}")),
+        }
     }
     let adapting = Adapting::default();
     let mut chat = Chat::new(None, &manner, &sampling, &adapting, &memory, &compute, terminal)?;
