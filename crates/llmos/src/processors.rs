@@ -88,10 +88,20 @@ pub(crate) fn forget_peak_memory() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
+/// The memory of its own that this process holds, files that it reads left out, in bytes.
+pub(crate) fn held_memory() -> Option<u64> {
+    status("RssAnon:")
+}
+
 /// The most memory that this process has held, in bytes.
 pub(crate) fn peak_memory() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// A size in Linux's process status, in bytes.
+fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
 }

@@ -30,6 +30,7 @@ mod score;
 mod serve;
 mod settings;
 mod speedrun;
+mod teach;
 mod tokenize;
 mod tokenizer;
 mod watch;
