@@ -16,7 +16,7 @@ use llmos_train::run::{RewardModel, RunFolder};
 
 use crate::failure::{Explain, failure, hint_of, is_full, message_of};
 use crate::terminal::{Terminal, number_of, size};
-use crate::{model_name, processors, vocabulary};
+use crate::{model_name, processors, resume, vocabulary};
 
 /// What the processors are asked for.
 #[derive(Args, Clone, Debug)]
@@ -239,8 +239,15 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
 /// # Errors
 /// There is no such model, or its files are not sound.
 pub(crate) fn open(name: &str, terminal: &Terminal) -> anyhow::Result<ModelFiles> {
-    let path = model_name::resolve(name, terminal)?;
-    ModelFiles::open(&path).map_err(|error| no_model_yet(&path).unwrap_or_else(|| explained(error)))
+    open_at(&model_name::resolve(name, terminal)?)
+}
+
+/// As [`open`], of a path.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_at(path: &Path) -> anyhow::Result<ModelFiles> {
+    ModelFiles::open(path).map_err(|error| no_model_yet(path).unwrap_or_else(|| explained(error)))
 }
 
 /// What a folder without a model is, if it is on the way to one.
@@ -255,10 +262,7 @@ fn no_model_yet(path: &Path) -> Option<anyhow::Error> {
             ),
         ));
     }
-    let command = match path.join(RunFolder::ORDER).is_file() {
-        true => "finetune",
-        false => "pretrain",
-    };
+    let command = resume::command_of(path);
     let latest = RunFolder::latest(path).map_or(String::new(), |latest| {
         format!("; what it had learnt last is {}", latest.display())
     });

@@ -31,6 +31,7 @@ mod places;
 mod processors;
 mod recipe;
 mod registry;
+mod resume;
 mod sampling;
 mod settings;
 mod step_line;

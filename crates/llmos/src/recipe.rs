@@ -12,7 +12,7 @@ use llmos_train::run::RunFolder;
 
 use crate::command::data;
 use crate::failure::{Explain, failure};
-use crate::processors;
+use crate::{processors, training_text};
 
 /// A training run. Flags beat the recipe's file, and of two flags the later one in this list counts.
 #[derive(Args, Clone, Debug, Default)]
@@ -138,6 +138,7 @@ impl RecipeArguments {
     /// The text cannot be read.
     pub(crate) fn facts(&self, draft: &Draft) -> anyhow::Result<Facts> {
         let paths: Vec<PathBuf> = draft.paths().map(PathBuf::from).collect();
+        training_text::check_paths(&paths)?;
         Ok(Facts {
             text: if paths.is_empty() { None } else { Some(text(&paths)?) },
             speed: None,

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use llmos_tensor::Device;
-use llmos_train::data::{Dataset, HeldOut, MANIFEST, Place, Preparation, Source};
+use llmos_train::data::{Dataset, HeldOut, MANIFEST, Place, Preparation, Source, Split};
 use llmos_train::plan::{Law, RunFlops, derive, pilot, pilot_flops};
 use llmos_train::recipe::{Draft, Facts, Recipe, Text};
+use llmos_train::run::RunFolder;
 
 use crate::command::data::{self, TokenizerChoice};
 use crate::command::plan::explained;
 use crate::failure::failure;
 use crate::recipe::RecipeArguments;
 use crate::terminal::{Terminal, count};
+use crate::{resume, vocabulary};
 
 /// The paths of a draft from the root, so that the run goes on from wherever llmos is started.
 ///
@@ -39,6 +41,76 @@ pub(crate) fn absolute(draft: &Draft) -> anyhow::Result<toml::Value> {
     }
     Ok(paths.into())
 }
+
+/// Refuses paths that are no texts, or that cannot be learnt from together.
+///
+/// # Errors
+/// One of them is a run, or a prepared folder beside others.
+pub(crate) fn check_paths(paths: &[PathBuf]) -> anyhow::Result<()> {
+    for path in paths {
+        let shown = path.display();
+        if RunFolder::is_begun(path) {
+            let command = resume::command_of(path);
+            let text = match path.join(RunFolder::DATA).join(MANIFEST).is_file() {
+                true => {
+                    format!("; --data {shown}/{} is the text that it learnt from", RunFolder::DATA)
+                }
+                false => String::new(),
+            };
+            return Err(failure(
+                format!("{shown} is a run, where texts were expected"),
+                format!("`llmos {command} --resume {shown}` goes on with it{text}"),
+            ));
+        }
+        if paths.len() > 1 && path.join(MANIFEST).is_file() {
+            return Err(failure(
+                format!("{shown} is prepared, and cannot be learnt from beside other texts"),
+                "prepare all of them together: `llmos data prepare RAW… --out DATA`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses keys that ask for another preparation than that of a prepared folder.
+///
+/// # Errors
+/// The folder has another tokenizer, or holds out another share.
+fn check_prepared(draft: &Draft, path: &Path, terminal: &Terminal) -> anyhow::Result<()> {
+    let shown = path.display();
+    let hint = "give the raw texts, or `llmos data prepare` them so; or leave the key out";
+    if let Some(name) = draft.text("data.tokenizer").filter(|name| *name != "bpe") {
+        let own = vocabulary::of_name(&shown.to_string(), terminal)?;
+        let is_so = match name {
+            "char" => {
+                let ids = 0..own.vocab_size() as u32;
+                let text = |id| String::from_utf8_lossy(own.token_bytes(id)).chars().count();
+                ids.into_iter().all(|id| text(id) <= 1)
+            }
+            name => vocabulary::are_same(&own, &vocabulary::of_name(name, terminal)?),
+        };
+        if !is_so {
+            let problem =
+                format!("{shown} is prepared with a tokenizer of its own, not with {name}");
+            return Err(failure(format!("data.tokenizer: {problem}"), hint));
+        }
+    }
+    if let Some(asked) = draft.number("data.held_out").filter(|share| *share > 0.0) {
+        let dataset = Dataset::open_unread(path).map_err(data::explained)?;
+        let tokens = |split| dataset.n_token(split) as f64;
+        let held_out = tokens(Split::Validation);
+        let share = held_out / (held_out + tokens(Split::Train)).max(1.0);
+        // Documents are held out whole.
+        if (share / asked - 1.0).abs() > SHARE_TOLERANCE {
+            let problem = format!("of {shown} {:.1} % are held out already", 100.0 * share);
+            return Err(failure(format!("data.held_out: {problem}"), hint));
+        }
+    }
+    Ok(())
+}
+
+/// A share that is held out is met up to a document.
+const SHARE_TOLERANCE: f64 = 0.2;
 
 /// The prepared folder that a draft names.
 pub(crate) fn prepared(draft: &Draft) -> Option<PathBuf> {
@@ -86,7 +158,10 @@ pub(crate) fn ready(
 ) -> anyhow::Result<(Facts, Arc<Dataset>)> {
     let mut facts = run.facts(draft)?;
     let dataset = match prepared(draft) {
-        Some(path) => open(&path, terminal)?,
+        Some(path) => {
+            check_prepared(draft, &path, terminal)?;
+            open(&path, terminal)?
+        }
         None => {
             // The text's tokenizer has as many ids as the model that is derived first.
             let spinner = terminal.spinner("measuring some steps");

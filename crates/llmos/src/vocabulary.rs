@@ -99,8 +99,37 @@ pub(crate) fn of_name(name: &str, terminal: &Terminal) -> anyhow::Result<Tokeniz
     tokenizer.ok_or_else(|| failure(format!("{} has no vocabulary", path.display()), hint()))
 }
 
+/// Whether two tokenizers have the same tokens under the same ids.
+pub(crate) fn are_same(one: &Tokenizer, other: &Tokenizer) -> bool {
+    let ids = 0..one.vocab_size() as u32;
+    one.vocab_size() == other.vocab_size()
+        && ids.into_iter().all(|id| one.token_bytes(id) == other.token_bytes(id))
+}
+
 /// A chat template in a folder of its own file.
 pub(crate) const TEMPLATE: &str = "chat_template.jinja";
+
+/// The name of the template that is there without a file.
+pub(crate) const PLAIN: &str = "plain";
+
+/// What `--template` names: a file, or the plain template where there is no file of that name.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn given_template(path: &Path) -> anyhow::Result<String> {
+    if is_plain(path) {
+        return Ok(include_str!("plain.jinja").to_string());
+    }
+    std::fs::read_to_string(path).explain(
+        || format!("cannot read {}", path.display()),
+        || format!("--template names a Jinja file, or is `{PLAIN}`"),
+    )
+}
+
+/// Whether `--template` means the plain template.
+pub(crate) fn is_plain(path: &Path) -> bool {
+    path == Path::new(PLAIN) && !path.exists()
+}
 
 /// What ends an answer, for transformers.
 pub(crate) const GENERATION: &str = "generation_config.json";

@@ -122,10 +122,8 @@ impl Learner<'_> {
         tools: Option<&Value>,
         first: usize,
     ) -> Result<(String, Vec<Range<usize>>), Fault> {
-        let template = self
-            .template
-            .ok_or_else(|| Fault::Broken("the model has no chat template".to_string()))?;
-        let broken = |error: llmos_tokenizer::Error| Fault::Broken(error.to_string());
+        let template = self.template.ok_or(Fault::NoTemplate)?;
+        let broken = |error: llmos_tokenizer::Error| Fault::Template(error.to_string());
         let part = |end: usize| Value::Array(messages[..end].to_vec());
         let marked = render_marked(template, &part(messages.len()), tools, false, &self.extra)
             .map_err(broken)?;
@@ -147,7 +145,7 @@ impl Learner<'_> {
             let Some(after) = text.strip_prefix(&before) else {
                 let problem =
                     format!("the template writes what comes before message {} in two ways", i + 1);
-                return Err(Fault::Broken(problem));
+                return Err(Fault::Template(problem));
             };
             learnt
                 .push(before.len()..before.len() + self.turn(after, messages, tools, i, &before)?);
@@ -176,7 +174,7 @@ impl Learner<'_> {
         let template = self.template.unwrap_or_default();
         let part = Value::Array(messages[..=i].to_vec());
         let whole = render(template, &part, tools, false, &self.extra)
-            .map_err(|error| Fault::Broken(error.to_string()))?;
+            .map_err(|error| Fault::Template(error.to_string()))?;
         Ok(common(after, whole.get(before.len()..).unwrap_or_default()))
     }
 

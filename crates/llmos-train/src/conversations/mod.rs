@@ -27,8 +27,12 @@ pub enum Fault {
         /// Its tokens.
         tokens: usize,
     },
-    /// Turns that do not make a conversation, or that the template refuses.
+    /// Turns that do not make a conversation.
     Broken(String),
+    /// There is no template that could write them.
+    NoTemplate,
+    /// The template refuses them.
+    Template(String),
     /// Another form than the other rows'.
     OtherForm,
 }
@@ -38,7 +42,8 @@ impl std::fmt::Display for Fault {
         match self {
             Fault::NothingLearnt => f.write_str("no token of it would be learnt"),
             Fault::TooLong { tokens } => write!(f, "{tokens} tokens are too many"),
-            Fault::Broken(problem) => f.write_str(problem),
+            Fault::Broken(problem) | Fault::Template(problem) => f.write_str(problem),
+            Fault::NoTemplate => f.write_str("the model has no chat template to write it with"),
             Fault::OtherForm => f.write_str("it has another form than the rows before it"),
         }
     }

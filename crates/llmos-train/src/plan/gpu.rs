@@ -98,6 +98,14 @@ impl Gpu {
         })
     }
 
+    /// The name of the halves that it multiplies: the oldest know no bfloat16.
+    pub fn halves(&self) -> &'static str {
+        match self.name {
+            "t4" | "v100-16g" | "v100-32g" => "f16",
+            _ => "bf16",
+        }
+    }
+
     /// FLOP/s at most, in products of this type; none where it has none.
     pub fn peak(&self, dtype: Dtype) -> Option<f64> {
         let tflops = match dtype {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::amount::{bytes, duration, figures};
 use super::flops::{Flops, RunFlops};
-use super::law::{Law, Prediction, Size};
+use super::law::{Law, Prediction};
 use super::memory::{ActivationFormula, Disk, Memory, activations};
 use super::parameters::Parameters;
 use crate::Error;
@@ -33,7 +33,8 @@ pub struct RunPlan {
     pub text_bytes: Option<f64>,
     /// Where the time goes; none where the machine's speed is not known.
     pub seconds: Option<Seconds>,
-    /// Bits per byte at the end; none as long as the law is not fitted, or the text not known.
+    /// Bits per byte at the end; none as long as the law is not fitted, or knows nothing of the text or
+    /// of a run that reads it so often.
     pub prediction: Option<Prediction>,
 }
 
@@ -98,9 +99,7 @@ impl RunPlan {
         let text_tokens = text.map(|text| text.likely_tokens(recipe.model.vocab_size));
         let epochs = text_tokens.map(|text| tokens as f64 / text.max(1) as f64);
         let text_bytes = epochs.zip(text).map(|(epochs, text)| epochs * text.bytes as f64);
-        let pilot = text.and_then(|text| Some((text, text.pilot.as_ref()?)));
-        let prediction =
-            law.zip(pilot).map(|(law, (text, pilot))| law.predict(Size::of(recipe, text), pilot));
+        let prediction = law.zip(text).and_then(|(law, text)| law.forecast(recipe, text));
         RunPlan {
             parameters,
             token_flops: Flops::of(&recipe.model, recipe.train.context),

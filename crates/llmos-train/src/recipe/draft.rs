@@ -142,6 +142,23 @@ impl Draft {
         Ok(())
     }
 
+    /// Sets a key that nobody gave; `reason` says why it has this value.
+    ///
+    /// # Errors
+    /// As [`Draft::set`].
+    pub fn derive(
+        &mut self,
+        key: &str,
+        value: impl Into<Value>,
+        reason: &str,
+    ) -> Result<(), Error> {
+        self.set(key, value, "")?;
+        if let Some(given) = self.given.get_mut(keys::find(key)?.name) {
+            reason.clone_into(&mut given.reason);
+        }
+        Ok(())
+    }
+
     /// Keeps the model and the step of a recipe that was derived, so that its speed can be measured
     /// and the rest derived again from that.
     pub fn fix(&mut self, recipe: &Recipe) {
@@ -192,6 +209,12 @@ impl Draft {
         self.given.get(key)?.value.as_str()
     }
 
+    /// The number of a key that was given and holds one.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        let value = &self.given.get(key)?.value;
+        value.as_float().or(value.as_integer().map(|count| count as f64))
+    }
+
     fn put(&mut self, key: &str, value: Value, origin: &str) -> Result<(), Error> {
         let key = keys::find(key)?;
         let value = key.accept(value)?;
@@ -207,10 +230,7 @@ impl Draft {
 
     /// The length of the run, with the key that gives it.
     pub(super) fn length(&self) -> Option<(&'static str, f64)> {
-        LENGTHS.into_iter().find_map(|key| {
-            let value = &self.given.get(key)?.value;
-            Some((key, value.as_float().or(value.as_integer().map(|count| count as f64))?))
-        })
+        LENGTHS.into_iter().find_map(|key| Some((key, self.number(key)?)))
     }
 }
 

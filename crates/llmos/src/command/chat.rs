@@ -104,7 +104,7 @@ pub(super) struct Manner {
     /// It may call none.
     #[arg(long, conflicts_with = "tools")]
     no_tools: bool,
-    /// A chat template in place of the model's own: a file of Jinja.
+    /// A chat template in place of the model's own: a file of Jinja, or `plain`.
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
 }

@@ -79,6 +79,9 @@ struct CardArguments {
     /// The folder to write.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// Replace a card there that measures more.
+    #[arg(long)]
+    force: bool,
     /// A quick look: at most N texts of each kind, and N rows of each set.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -114,6 +117,9 @@ fn card(arguments: &CardArguments, terminal: &Terminal) -> anyhow::Result<Outcom
     if arguments.out.is_file() {
         let out = arguments.out.display();
         return Err(failure(format!("{out} is a file"), "--out names a folder"));
+    }
+    if !arguments.force {
+        check_fuller(arguments, &models)?;
     }
     let limit = arguments.limit.unwrap_or(usize::MAX);
     let rows = answers::rows(arguments, limit)?;
@@ -153,6 +159,34 @@ fn card(arguments: &CardArguments, terminal: &Terminal) -> anyhow::Result<Outcom
     }
     terminal.say(format_args!("{} has the card", arguments.out.join("card.html").display()));
     Ok(Outcome::Success)
+}
+
+/// Refuses to replace a card of more models or sets than this one will have.
+fn check_fuller(
+    arguments: &CardArguments,
+    models: &[(String, Option<String>)],
+) -> anyhow::Result<()> {
+    let path = arguments.out.join("card.json");
+    let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+    let Ok(card) = serde_json::from_slice::<Card>(&bytes) else { return Ok(()) };
+    // Which sets files of answers are about is known when they are read.
+    let is_answered = !arguments.answers.is_empty() || !arguments.answers_alone.is_empty();
+    let has = |set: &str| match set {
+        "stories" => !arguments.stories.is_empty(),
+        "chinese" => !arguments.chinese.is_empty(),
+        "generated" => arguments.generated > 0 || is_answered,
+        "hand" => arguments.hand.is_some() || is_answered,
+        _ => true,
+    };
+    let model = card.models.iter().find(|model| !models.iter().any(|(name, _)| name == *model));
+    let set = card.sets.iter().map(|set| &set.name).find(|set| !has(set));
+    match model.or(set) {
+        None => Ok(()),
+        Some(more) => Err(failure(
+            format!("{} is there, and measures {more} as well", path.display()),
+            "name another folder with --out, or replace the card with --force",
+        )),
+    }
 }
 
 /// What each model is called, and what it is where it is to be run; in the order in which they were

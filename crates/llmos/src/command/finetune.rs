@@ -4,29 +4,34 @@ mod again;
 mod judged;
 mod lesson;
 mod mask;
+mod moved;
+mod place;
+mod recipe;
+mod rows;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use llmos_model::ModelFiles;
 use llmos_tensor::{Device, Isa};
 use llmos_train::journal::Row;
 use llmos_train::plan::{Forecast, ForecastFile, LessonPlan, amount};
 use llmos_train::preference::Judgement;
 use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
-use llmos_train::run::{Ending, Lesson, Material, Preference, RewardModel, Run, RunFolder};
+use llmos_train::run::{Ending, Lesson, Material, RewardModel, Run, RunFolder};
 use serde::Serialize;
 
-use super::pretrain::{explained, no_run, report, train};
+use super::pretrain::{explained, report, train};
 use crate::failure::failure;
 use crate::recipe::parse_dtype;
 use crate::terminal::Terminal;
-use crate::{Outcome, load, model_name, processors};
+use crate::{Outcome, load, model_name, processors, vocabulary};
 pub(super) use judged::{BETA, LOSS, Pairwise, REWARD};
 use lesson::Order;
-pub(super) use lesson::{Read, Speech, read, trainable};
+pub(super) use lesson::{Speech, trainable};
 use llmos_train::model::Lora;
+use moved::Identity;
+pub(super) use rows::read;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
 ///
@@ -42,7 +47,8 @@ pub(crate) struct Arguments {
     /// Files of conversations.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     data: Vec<PathBuf>,
-    /// The run's folder; runs/BASE-finetuned, -preferred or -reward where left out.
+    /// The run's folder; runs/BASE-finetuned, -preferred or -reward where left out, with a number
+    /// after it where that is taken.
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
     /// Go on with a run that was stopped, of which this command or its folder is enough.
@@ -60,7 +66,8 @@ pub(crate) struct Arguments {
     /// The form of the rows: messages, sharegpt, alpaca, prompt-completion, preference, tagged.
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
-    /// A chat template in place of the model's own.
+    /// A chat template in place of the model's own: a file of Jinja, or `plain` for a model that was
+    /// only pretrained.
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
     /// Train all weights: the default.
@@ -153,8 +160,14 @@ pub(super) fn teach(
         let (format, template) = (arguments.format.as_deref(), arguments.template.as_deref());
         return mask::show(data, model, format, template, arguments.rows, arguments.json, terminal);
     }
+    recipe::check_assignments(&arguments.assignments)?;
     let device = device(&arguments)?;
-    let out = out(&arguments, pairwise.as_ref())?;
+    let command = match &pairwise {
+        None => "finetune",
+        Some(pairwise) if pairwise.loss == REWARD => "reward train",
+        Some(_) => "prefer",
+    };
+    let out = place::out(&arguments, command)?;
     let is_begun = RunFolder::is_begun(&out);
     if is_begun && arguments.resume.is_none() {
         return Err(failure(
@@ -204,7 +217,7 @@ pub(super) fn teach(
     report::draw(&run, terminal);
     if ending == Ending::Stopped {
         terminal.say(format_args!(
-            "stopped after step {}; llmos finetune --resume {} goes on",
+            "stopped after step {}; llmos {command} --resume {} goes on",
             run.step(),
             out.display()
         ));
@@ -212,14 +225,17 @@ pub(super) fn teach(
     }
     let seconds = run.seconds();
     let outcome = report::conclude(&run, &said, last.as_ref(), terminal)?;
+    let speaks = run.folder().join(vocabulary::TEMPLATE).is_file();
     let (out, time) = (out.display(), amount::duration(seconds));
+    let talk = if speaks { "chat" } else { "run" };
     match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
             "{out} is a reward model, after {time}: llmos reward score {out} --data FILE"
         )),
-        false => terminal.say(format_args!("{out} is a model, after {time}: llmos run {out}")),
+        false => terminal.say(format_args!("{out} is a model, after {time}: llmos {talk} {out}")),
         true => terminal.say(format_args!(
-            "{out} is an adapter, after {time}: llmos merge BASE {out} --out MODEL"
+            "{out} is an adapter, after {time}: llmos {talk} BASE --lora {out}, or llmos merge BASE \
+             {out} --out MODEL"
         )),
     }
     if arguments.json {
@@ -245,10 +261,13 @@ fn forecast(
     device: &Arc<Device>,
     terminal: &Terminal,
 ) -> anyhow::Result<Forecast> {
-    let plan = LessonPlan::of(recipe, lesson).map_err(explained)?;
+    let mut plan = LessonPlan::of(recipe, lesson).map_err(explained)?;
     let available = processors::memory().map(|memory| memory.available);
+    // Rows lie in memory already, and what reading them took does not all go back to the system.
+    let held = processors::held_memory().unwrap_or(0);
+    plan.memory.program += held;
     if let Some(available) = available {
-        plan.check(available).map_err(|error| {
+        plan.check(available.saturating_add(held)).map_err(|error| {
             let hint = match &lesson.lora {
                 None => "--lora r=16 learns beside weights that stay as BASE has them",
                 Some(_) => "shorter rows, or a BASE in fewer bits: `llmos convert --type q4_k_m`",
@@ -310,34 +329,6 @@ fn device(arguments: &Arguments) -> anyhow::Result<Arc<Device>> {
     Ok(Arc::new(Device::new(isa, threads)))
 }
 
-fn out(arguments: &Arguments, pairwise: Option<&Pairwise>) -> anyhow::Result<PathBuf> {
-    if let Some(Some(run)) = &arguments.resume {
-        if arguments.out.as_ref().is_some_and(|out| out != run) {
-            return Err(failure(
-                format!("--resume {} and --out name two folders", run.display()),
-                "leave --out out: the run stays where it is",
-            ));
-        }
-        // One that was killed before it began is begun by its whole command.
-        let is_whole = arguments.base.is_some() && !arguments.data.is_empty();
-        return match RunFolder::is_begun(run) || is_whole {
-            true => Ok(run.clone()),
-            false => Err(no_run(run)),
-        };
-    }
-    if let Some(out) = &arguments.out {
-        return Ok(out.clone());
-    }
-    let base = arguments.base.as_deref().unwrap_or_default();
-    let name = PathBuf::from(base).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let what = match pairwise {
-        None => "finetuned",
-        Some(pairwise) if pairwise.loss == REWARD => "reward",
-        Some(_) => "preferred",
-    };
-    Ok(PathBuf::from("runs").join(format!("{name}-{what}")))
-}
-
 /// A new run: conversations become tokens, and what was not given is derived.
 fn begin(
     arguments: &Arguments,
@@ -377,15 +368,16 @@ fn begin(
         base: absolute(model_name::resolve(base, terminal)?),
         data: arguments.data.iter().map(absolute).collect(),
         format: arguments.format.clone(),
-        template: arguments.template.as_ref().map(absolute),
+        template: arguments.template.as_deref().map(template_path),
         pack: !arguments.no_pack,
         shuffle: !arguments.no_shuffle,
         held_out: arguments.held_out,
         skip_bad_rows: arguments.skip_bad_rows,
         lora: lora(arguments),
         preference: pairwise,
+        identity: None,
     };
-    let files = ModelFiles::open(&order.base).map_err(load::explained)?;
+    let files = load::open_at(&order.base)?;
     let shape = trainable(&files)?.shape();
     if !is_scored && RewardModel::is_in(&files) {
         return Err(failure(
@@ -395,10 +387,16 @@ fn begin(
     }
     let (batch, seed) = (arguments.batch as usize, u64::from(arguments.seed));
     let lesson = lesson::prepare(&order, files, batch, seed, terminal)?;
-    let resolved = resolve(arguments, &lesson, &shape, device).map_err(explained)?;
+    let resolved = recipe::resolve(arguments, &lesson, &shape, device).map_err(explained)?;
     check_length(&resolved.recipe, &lesson)?;
+    let order = Order { identity: Some(Identity::of(&lesson.base, &lesson)?), ..order };
     folder.write(ORDER, &serde_json::to_vec_pretty(&order)?).map_err(explained)?;
     Ok((resolved, lesson))
+}
+
+/// A template's file from the root; the plain one keeps its name.
+fn template_path(path: &Path) -> PathBuf {
+    if vocabulary::is_plain(path) { path.to_path_buf() } else { absolute(path) }
 }
 
 fn absolute(path: impl AsRef<Path>) -> PathBuf {
@@ -418,18 +416,28 @@ fn go_on(
     let order = order.ok_or_else(|| {
         failure(
             format!("{} is no finetuning run", folder.path().display()),
-            "`llmos pretrain --resume` goes on with runs of pretrain",
+            "its finetune.json is damaged: begin another run",
         )
     })?;
     let stored = Draft::stored(&folder.recipe()).map_err(explained)?;
     let before = stored.resolve(&Facts::default()).map_err(explained)?;
-    again::check(arguments, pairwise, &order, (&stored, &before.recipe), terminal)?;
-    let changed = again::changed(&stored, arguments)?;
+    let now = moved::now(arguments, &order, terminal)?;
+    again::check(arguments, pairwise, &order, (&stored, &before.recipe))?;
+    let mut changed = again::changed(&stored, arguments)?;
+    if now.data != order.data {
+        let paths = now.data.iter().map(|path| path.display().to_string().into());
+        let paths = paths.collect::<Vec<toml::Value>>();
+        changed.set("data.path", paths, "--data").map_err(explained)?;
+    }
     let resolved = changed.resolve(&Facts::default()).map_err(explained)?;
-    let files = ModelFiles::open(&order.base).map_err(load::explained)?;
+    let files = load::open_at(&now.base)?;
     let train = &resolved.recipe.train;
-    let lesson = lesson::prepare(&order, files, train.batch, train.seed, terminal)?;
+    let lesson = lesson::prepare(&now, files, train.batch, train.seed, terminal)?;
     check_length(&resolved.recipe, &lesson)?;
+    if now != order {
+        moved::check(&order, &now, &Identity::of(&lesson.base, &lesson)?)?;
+        folder.write(ORDER, &serde_json::to_vec_pretty(&now)?).map_err(explained)?;
+    }
     Ok((resolved, lesson))
 }
 
@@ -447,116 +455,4 @@ fn check_length(recipe: &Recipe, lesson: &Lesson) -> anyhow::Result<()> {
 
 fn longest(lesson: &Lesson) -> usize {
     lesson.train.longest().max(lesson.held_out.longest())
-}
-
-/// Sequences are at least this long where the model's context allows, so that short rows are packed
-/// into products of a good size.
-const ROOM: usize = 256;
-
-/// The learning rate of full finetuning, where none was given.
-const RATE: f64 = 5e-5;
-
-/// The learning rate of an adapter, where none was given.
-const LORA_RATE: f64 = 2e-4;
-
-/// The learning rate of a reward model, where none was given: TRL's.
-const REWARD_RATE: f64 = 1e-4;
-
-/// Readings of the rows, where nothing else was said.
-const EPOCHS: f64 = 3.0;
-
-/// The recipe: the base's shape, a length, and a habit for everything else.
-fn resolve(
-    arguments: &Arguments,
-    lesson: &Lesson,
-    shape: &llmos_train::recipe::ModelShape,
-    device: &Arc<Device>,
-) -> Result<Resolved, llmos_train::Error> {
-    let mut draft = Draft::default();
-    let longest = longest(lesson);
-    let most = lesson.base.config().map_or(ROOM, |config| config.context_length);
-    let context = longest.max(ROOM.min(most)).next_multiple_of(16);
-    let count = |n: usize| toml::Value::Integer(n as i64);
-    for (key, value) in [
-        ("model.n_layer", count(shape.n_layer)),
-        ("model.n_head", count(shape.n_head)),
-        ("model.n_kv_head", count(shape.n_kv_head)),
-        ("model.head_dim", count(shape.head_dim)),
-        ("model.d_model", count(shape.d_model)),
-        ("model.d_ff", count(shape.d_ff)),
-        ("model.vocab_size", count(shape.vocab_size)),
-        ("model.tied_head", shape.tied_head.into()),
-        ("model.qk_norm", shape.qk_norm.into()),
-        ("model.rope_base", shape.rope_base.into()),
-        ("model.norm_eps", shape.norm_eps.into()),
-    ] {
-        draft.set(key, value, "BASE")?;
-    }
-    draft.set("train.context", count(context), "the longest row")?;
-    draft.set("train.batch", count(arguments.batch as usize), "--batch")?;
-    draft.set("train.seed", i64::from(arguments.seed), "--seed")?;
-    draft.set("train.dtype", arguments.dtype.unwrap_or(Dtype::F32).name(), "--dtype")?;
-    draft.set("train.document_attention", true, "a row sees itself alone")?;
-    draft.set("optimizer.name", "adamw", "finetuning")?;
-    let (rate, epochs) = match (lesson.lora.is_some(), lesson.preference.is_some()) {
-        (false, false) => (RATE, EPOCHS),
-        (true, false) => (LORA_RATE, EPOCHS),
-        // A preference is a small change of what is there already.
-        (false, true) => (RATE / 10.0, 1.0),
-        (true, true) => (LORA_RATE / 10.0, 1.0),
-    };
-    let is_scored = |preference: Preference| preference.judgement == Judgement::Scores;
-    let rate = if lesson.preference.is_some_and(is_scored) { REWARD_RATE } else { rate };
-    draft.set("optimizer.lr", arguments.lr.unwrap_or(rate), "--lr")?;
-    draft.set("optimizer.weight_decay", 0.0, "finetuning")?;
-    draft.set("optimizer.final_weight_decay", 0.0, "finetuning")?;
-    draft.set("optimizer.clip", 1.0, "finetuning")?;
-    draft.set("optimizer.z_loss", 0.0, "finetuning")?;
-    draft.set("schedule.name", "cosine", "finetuning")?;
-    draft.set("schedule.warmup", 0.03, "finetuning")?;
-    for (key, value) in [("save_every", arguments.save_every), ("eval_every", arguments.eval_every)]
-    {
-        if let Some(value) = value {
-            draft.set(key, value, "a flag")?;
-        }
-    }
-    for assignment in &arguments.assignments {
-        draft.assign(assignment)?;
-    }
-    let paths = arguments.data.iter().map(|path| path.display().to_string().into());
-    draft.set("data.path", paths.collect::<Vec<toml::Value>>(), "--data")?;
-    draft.set("data.held_out", arguments.held_out, "--held-out")?;
-    let is_asked = arguments.minutes.is_some() || arguments.epochs.is_some();
-    if draft.has("train.steps") && arguments.steps.is_none() && !is_asked {
-        return draft.resolve(&Facts::default());
-    }
-    let epoch = lesson.train.n_group() as f64 / f64::from(arguments.batch);
-    let (steps, origin) = match (arguments.steps, arguments.minutes) {
-        (Some(steps), _) => (steps, "--steps"),
-        (None, Some(minutes)) => (steps_of(minutes, &draft, lesson, device)?, "--minutes"),
-        (None, None) => {
-            ((arguments.epochs.unwrap_or(epochs) * epoch).ceil().max(1.0) as u64, "--epochs")
-        }
-    };
-    draft.set("train.steps", steps as i64, origin)?;
-    draft.resolve(&Facts::default())
-}
-
-/// Steps that so many minutes allow, by the speed of a few steps.
-fn steps_of(
-    minutes: f64,
-    draft: &Draft,
-    lesson: &Lesson,
-    device: &Arc<Device>,
-) -> Result<u64, llmos_train::Error> {
-    let mut draft = draft.clone();
-    draft.set("train.steps", 1, "a measurement")?;
-    let recipe = draft.resolve(&Facts::default())?.recipe;
-    let plan = LessonPlan::of(&recipe, lesson)?;
-    if let Some(memory) = processors::memory() {
-        plan.check(memory.available)?;
-    }
-    let seconds = plan.seconds(&recipe, lesson, device)?;
-    let left = 60.0 * minutes - (seconds.total() - seconds.steps);
-    Ok((left / seconds.steps).floor().max(1.0) as u64)
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use llmos_tensor::{Device, Isa};
 use llmos_train::adapter;
+use llmos_train::run::RewardModel;
 
 use super::finetune::trainable;
-use crate::failure::failure;
+use crate::failure::{failure, is_full};
 use crate::terminal::Terminal;
 use crate::{Outcome, load, processors, vocabulary};
 
@@ -35,6 +36,12 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     }
     let files = load::open(base, terminal)?;
     trainable(&files)?;
+    if RewardModel::is_in(&files) {
+        return Err(failure(
+            format!("{base} is a reward model, which no adapter belongs to"),
+            "merge with the model that the adapter was trained beside",
+        ));
+    }
     let mut words = vocabulary::whole(&files)?.ok_or_else(|| {
         failure(format!("{base} has no vocabulary"), "merge beside the model's whole folder")
     })?;
@@ -51,6 +58,10 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     spinner.finish_and_clear();
     merged.map_err(|error| {
         let hint = match &error {
+            llmos_train::Error::Io { source, .. } if is_full(source) => {
+                "the disk is full, or a limit on files is reached: make room (`llmos rm`) or write \
+                 elsewhere"
+            }
             llmos_train::Error::Format { .. } => {
                 "BASE is the model that the adapter was trained beside"
             }
@@ -59,6 +70,8 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         };
         failure(error, hint)
     })?;
-    terminal.say(format_args!("{} is a model: llmos run {}", out.display(), out.display()));
+    let speaks = words.files.iter().any(|(name, _)| name == vocabulary::TEMPLATE);
+    let talk = if speaks { "chat" } else { "run" };
+    terminal.say(format_args!("{} is a model: llmos {talk} {}", out.display(), out.display()));
     Ok(Outcome::Success)
 }

@@ -60,12 +60,17 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     };
     let weights = [liked_weight, disliked_weight];
     let judgement = Judgement::from_name(&loss);
-    // As in TRL, which says nothing.
     if label_smoothing > 0.0 && judgement.is_some_and(|judgement| !judgement.is_smoothed()) {
-        terminal.warn(format_args!("--label-smoothing changes nothing: {loss} has none"));
+        return Err(failure(
+            format!("--label-smoothing changes nothing: {loss} has none"),
+            "leave the flag out, or take --loss robust, simpo or cpo",
+        ));
     }
     if weights != [1.0; 2] && matches!(judgement, Some(Judgement::Pairs(_))) {
-        terminal.warn(format_args!("weights change nothing: {loss} learns from pairs"));
+        return Err(failure(
+            format!("weights change nothing: {loss} learns from pairs"),
+            "leave --liked-weight and --disliked-weight out, or take --loss kto",
+        ));
     }
     teach(teaching, Some(Pairwise { loss, beta, label_smoothing, weights, reference }), terminal)
 }

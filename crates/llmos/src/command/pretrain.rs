@@ -1,6 +1,7 @@
 //! `llmos pretrain`: text becomes parameters.
 
 mod place;
+pub(super) use place::RUNS;
 pub(super) mod report;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::recipe::RecipeArguments;
 use crate::step_line::step_line;
 use crate::terminal::{Style, Terminal};
 use crate::training_text::{self, Try};
-use crate::{Outcome, interrupt, processors};
+use crate::{Outcome, interrupt, processors, resume};
 
 /// Train a model: compress text into parameters.
 ///
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(mut arguments: Arguments, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let out = place::out(&mut arguments)?;
+    if arguments.resume.is_some() {
+        resume::check(&out, "pretrain")?;
+    }
     let given = arguments.run.draft()?;
     let is_begun = RunFolder::is_begun(&out);
     if is_begun && arguments.resume.is_none() {

@@ -9,7 +9,7 @@ use llmos_train::conversations::{Example, Fault, Form, Learner, pair};
 use llmos_train::run::{RewardModel, score_example};
 use serde::Serialize;
 
-use super::finetune::{self, Pairwise, REWARD, Read, Speech, read, teach, trainable};
+use super::finetune::{self, Pairwise, REWARD, Speech, read, teach, trainable};
 use super::pretrain::explained;
 use crate::failure::failure;
 use crate::terminal::{Terminal, number_of};
@@ -93,13 +93,14 @@ fn score(arguments: &Score, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let blueprint = trainable(&files)?;
     let context = files.config().map_err(load::explained)?.context_length;
     let speech = Speech::of(&files, arguments.template.as_deref())?;
-    let Read { form, rows, .. } = read(&arguments.data, arguments.format.as_deref())?;
+    let rows = read(&arguments.data, arguments.format.as_deref())?;
     let learner = speech.learner(context.saturating_sub(1));
     let mut examples: Vec<Vec<Example>> = Vec::with_capacity(rows.len());
-    for (i, row) in rows.iter().enumerate() {
-        let of_row = examples_of(row, form, &learner).map_err(|fault| {
+    for i in 0..rows.len() {
+        let of_row = rows.row(i).and_then(|(row, form)| examples_of(row, form, &learner));
+        let of_row = of_row.map_err(|fault| {
             let hint = "every row is scored: mend it, or take it out of the file";
-            failure(format!("row {}: {fault}", i + 1), hint)
+            failure(format!("{}: {fault}", rows.place(i)), hint)
         })?;
         examples.push(of_row);
     }

@@ -175,6 +175,9 @@ pub(crate) fn measured(error: llmos_eval::Error) -> anyhow::Error {
             failure(error, "the weights are damaged: fetch or convert the model again")
         }
         Error::Rows { .. } => failure(error, "rows are JSON objects, one a line"),
+        Error::Setting { key: "--stride", .. } => {
+            failure(error, "--context N, or a shorter stride; half of the context is usual")
+        }
         error => failure(error, "`llmos help COMMAND` shows what a command takes"),
     }
 }

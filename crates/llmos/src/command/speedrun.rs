@@ -81,6 +81,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
         return Ok(Outcome::Success);
     }
     let mut record = Record::take(&out, &stages.title)?;
+    record.check(stages.stage.iter().map(|stage| stage.name.as_str()).zip(&commands))?;
     let stop = interrupt::ask_first();
     // What comes after a stage that was run anew is made of something else than before.
     let mut is_anew = false;
@@ -95,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
         terminal.say(terminal.talk_style(Style::Bold, heading));
         terminal.say(terminal.talk_style(Style::Dim, shown(words)));
         let start = Instant::now();
-        let outcome = process(stage, words, &makes)?;
+        let outcome = process(stage, words, &makes, terminal)?;
         record.push(Done {
             stage: stage.name.clone(),
             about: stage.about.clone(),
@@ -131,11 +132,19 @@ fn shown(words: &[String]) -> String {
 /// Commands that keep checkpoints, and go on from the last one.
 const RESUMING: [&str; 4] = ["pretrain", "finetune", "prefer", "reward"];
 
+/// How a command ends that did its work, with a result that is none to be glad of.
+const NEGATIVE: i32 = 1;
+
 /// Runs a stage's command to its end.
 ///
 /// # Errors
 /// It failed; what it said stands above.
-fn process(stage: &Stage, words: &[String], makes: &Path) -> anyhow::Result<Outcome> {
+fn process(
+    stage: &Stage,
+    words: &[String],
+    makes: &Path,
+    terminal: &Terminal,
+) -> anyhow::Result<Outcome> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null());
@@ -153,6 +162,15 @@ fn process(stage: &Stage, words: &[String], makes: &Path) -> anyhow::Result<Outc
     let status = command.status().context("cannot start a stage")?;
     let outcome = match status.code() {
         Some(0) => Outcome::Success,
+        // Some of its work did not succeed, such as a question too long for the model: what it made
+        // is what there is.
+        Some(NEGATIVE) if makes.exists() => {
+            terminal.warn(format_args!(
+                "the stage {} has a negative result, and goes into the next as it is",
+                stage.name
+            ));
+            Outcome::Success
+        }
         Some(code) if code == i32::from(interrupt::INTERRUPTED) => Outcome::Interrupted,
         _ => {
             return Err(failure(

@@ -173,3 +173,15 @@ fn an_interrupt_stops_the_answer_alone() {
     chat.line("/stats", "2 messages");
     chat.end("\u{4}");
 }
+
+#[test]
+fn what_is_asked_for_is_shown_where_nobody_wants_talk() {
+    let home = Folder::new();
+    let mut chat = Typist::new(home.path(), &assistant(), &["--quiet"]);
+    chat.line("/help", "what the model is told first");
+    chat.line("/system", "no system message");
+    chat.line("/stats", "0 messages");
+    chat.line("/tools", "clock: Tells");
+    chat.line("/tools off", "/tools lists what the model may call");
+    chat.end("\u{4}");
+}

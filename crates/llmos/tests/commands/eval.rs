@@ -167,3 +167,20 @@ fn a_model_is_asked_with_and_without_tools_and_not_twice() {
     output.is_error("nothing was measured");
     assert!(output.stderr.contains("has no chat template"), "{}", output.stderr);
 }
+
+#[test]
+fn a_fuller_card_is_not_replaced_unasked() {
+    let folder = Folder::new();
+    let (base, tuned) = (answers(&folder, "b.jsonl", 1), answers(&folder, "t.jsonl", 9));
+    let (base, tuned) = (format!("base={base}"), format!("tuned={tuned}"));
+    let out = folder.join("card");
+    let card = |more: &[&str]| {
+        llmos(&[&["eval", "card", "--answers", &base, "--out", &out][..], more].concat())
+    };
+    card(&["--answers", &tuned]).text();
+    let before = std::fs::read(Path::new(&out).join("card.json")).unwrap();
+    card(&[]).is_error("measures tuned as well");
+    assert!(before == std::fs::read(Path::new(&out).join("card.json")).unwrap());
+    card(&["--answers", &tuned]).text();
+    card(&["--force"]).text();
+}

@@ -328,7 +328,11 @@ fn pairs_that_cannot_be_learnt_from_are_refused() {
     let pairs = pairs(&folder);
     prefer(&pairs, &["--loss", "best"]).is_error("there is no loss `best`");
     prefer(&pairs, &["--beta", "-1"]).is_error("--beta -1");
-    prefer(&pairs, &["--label-smoothing", "0.5"]).is_error("--label-smoothing 0.5");
+    prefer(&pairs, &["--label-smoothing", "0.5", "--loss", "robust"])
+        .is_error("--label-smoothing 0.5");
+    // What would change nothing is not taken.
+    prefer(&pairs, &["--label-smoothing", "0.1", "--loss", "ipo"]).is_error("changes nothing");
+    prefer(&pairs, &["--liked-weight", "2"]).is_error("weights change nothing");
     let same = folder.join("same.jsonl");
     std::fs::write(&same, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"b\"}\n").unwrap();
     prefer(&same, &[]).is_error("row 1: both answers are the same");

@@ -34,6 +34,7 @@ mod settings;
 mod soak;
 mod speedrun;
 mod termination;
+mod teach;
 mod tokenize;
 mod tokenizer;
 mod top;

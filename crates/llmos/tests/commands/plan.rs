@@ -211,3 +211,15 @@ fn bad_recipes_name_the_nearest_good_one() {
     let huge = ["plan", "--shape", "l", "--set", "model.vocab_size=16000000", "--set"];
     llmos(&[&huge[..], &["model.d_model=8192"]].concat()).is_error("the nearest that fits");
 }
+
+#[test]
+fn the_oldest_accelerators_multiply_in_f16_and_one_is_no_plural() {
+    let plan = |gpu: &str| {
+        llmos(&["plan", "--params", "1e9", "--tokens", "1e9", "--gpu", gpu, "--gpus", "1"]).text()
+    };
+    for (gpu, halves) in [("t4", "f16"), ("v100", "f16"), ("a100", "bf16")] {
+        let shown = plan(gpu);
+        assert!(shown.contains(&format!("at most in {halves} (")), "{shown}");
+        assert!(!shown.contains("1 GPUs"), "{shown}");
+    }
+}

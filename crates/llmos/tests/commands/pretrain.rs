@@ -369,3 +369,51 @@ fn resume_without_a_name_takes_the_run_that_is_meant() {
     assert_eq!((steps("recipe"), steps("recipe-2")), (4, 5));
     pretrain(&["--resume", "--set", "model.d_ff=64"]).is_error("has these values");
 }
+
+#[test]
+fn a_prepared_folder_is_taken_as_it_is_or_not_at_all() {
+    let home = ground(3);
+    let (recipe, text) = (home.join("recipe.toml"), home.join("story.txt"));
+    let prepare = |name: &str, more: &[&str]| {
+        let out = home.join(name);
+        let arguments = ["data", "prepare", &text, "--out", &out];
+        run(home.path(), &[&arguments[..], more].concat()).text();
+        out
+    };
+    let (one, two) = (prepare("one", &["--vocab", "270"]), prepare("two", &["--char"]));
+    let out = home.join("run");
+    let bad = |data: &[&str], more: &[&str], words: &str, hint: &str| {
+        let arguments = [&["pretrain", &recipe, "--out", &out, "--data"][..], data, more].concat();
+        let refused = run(home.path(), &arguments);
+        refused.is_error(words);
+        assert!(refused.stderr.contains(hint), "{}", refused.stderr);
+        assert!(!Path::new(&out).exists());
+    };
+    let raw = "give the raw texts";
+    bad(&[&one], &["--set", "data.tokenizer=char"], "with a tokenizer of its own", raw);
+    let other = format!("data.tokenizer={two}/tokenizer.json");
+    bad(&[&one], &["--set", &other], "with a tokenizer of its own", raw);
+    bad(&[&one], &["--set", "data.held_out=0.5"], "are held out already", raw);
+    bad(&[&one, &text], &[], "is prepared", "llmos data prepare");
+    bad(&[&one, &two], &[], "is prepared", "llmos data prepare");
+    // What says the same changes nothing.
+    let same = format!("data.tokenizer={one}/tokenizer.json");
+    let begun = home.join("begun");
+    let begin = ["pretrain", &recipe, "--data", &one, "--out", &begun, "--threads", "2"];
+    run(home.path(), &[&begin[..], &["--set", &same]].concat()).text();
+    bad(&[&begun], &[], "is a run, where texts were expected", "llmos pretrain --resume");
+    run(home.path(), &["plan", &recipe, "--data", &begun]).is_error("is a run");
+    let char = home.join("char");
+    let begin = ["pretrain", "--data", &two, "--out", &char, "--steps", "2", "--threads", "2"];
+    run(home.path(), &[&begin[..], &["--set", "data.tokenizer=char"]].concat()).text();
+}
+
+#[test]
+fn resume_alone_takes_the_run_that_was_worked_on_last() {
+    let home = ground(3);
+    let (recipe, text) = (home.join("recipe.toml"), home.join("story.txt"));
+    run(home.path(), &["pretrain", "--resume"]).is_error("there is no run in runs");
+    run(home.path(), &["pretrain", &recipe, "--data", &text, "--threads", "2"]).text();
+    run(home.path(), &["pretrain", "--resume", "--steps", "4"]).text();
+    assert_eq!(rows(&home.join("runs/recipe")).len(), 4);
+}

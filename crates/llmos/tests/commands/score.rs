@@ -122,3 +122,12 @@ fn the_table_for_people_ends_with_the_mean() {
     let text = llmos_with(&["score", &stories(), "--each"], b"Once upon a time").text();
     assert!(text.contains("\" Once\"") && text.contains("nats a token"), "{text}");
 }
+
+#[test]
+fn a_stride_beyond_the_context_says_so() {
+    let text = "A cat sat on a mat. ".repeat(200);
+    let given = ["score", &stories(), "--text", "-", "--stride", "100000"];
+    let refused = llmos_with(&given, text.as_bytes());
+    refused.is_error("--stride");
+    assert!(refused.stderr.contains("half of the context is usual"), "{}", refused.stderr);
+}

@@ -226,3 +226,67 @@ fn what_cannot_be_run_is_an_error() {
     std::fs::write(home.join("full/notes"), "mine").unwrap();
     llmos(&["speedrun", &path, "--out", &home.join("full")]).is_error("is no speedrun");
 }
+
+#[test]
+fn a_question_that_cannot_be_answered_does_not_end_a_life() {
+    let home = Folder::new();
+    let golden = repository("testdata/finetune").display().to_string();
+    let long = "long ".repeat(2000);
+    let rows = format!("{{\"prompt\": \"Who are you?\"}}\n{{\"prompt\": \"{long}\"}}\n");
+    std::fs::write(home.join("rows.jsonl"), rows).unwrap();
+    let path = home.join("asked.toml");
+    let recipe = format!(
+        "title = \"A test\"\n[[stage]]\nname = \"answers\"\nabout = \"its own\"\n\
+         makes = \"answers.jsonl\"\ncommand = \"chat {golden}/base --batch {{here}}/rows.jsonl --out \
+         {{out}}/answers.jsonl --temp 0 --tokens 4\"\n[[stage]]\nname = \"file\"\n\
+         about = \"one file\"\nmakes = \"model.gguf\"\n\
+         command = \"convert {golden}/base {{out}}/model.gguf --type f32\"\n"
+    );
+    std::fs::write(&path, recipe).unwrap();
+    let out = home.join("run");
+    let speedrun = || run(home.path(), &["speedrun", &path, "--out", &out]);
+    let lived = speedrun();
+    assert_eq!(lived.code, Some(0), "{}", lived.stderr);
+    assert!(lived.stderr.contains("answers has a negative result"), "{}", lived.stderr);
+    assert!(home.path().join("run/model.gguf").exists());
+    assert!(home.path().join("run/report.md").exists());
+    // The stage is done, with what it could do.
+    let again = speedrun();
+    assert!(again.stderr.contains("answers: done before"), "{}", again.stderr);
+}
+
+#[test]
+fn another_recipe_or_other_texts_touch_nothing_of_a_life() {
+    let home = Folder::new();
+    let (recipe, out) = (recipe(&home), home.join("run"));
+    let first = ["speedrun", &recipe, "--out", &out, "--until", "tokenizer"];
+    assert_eq!(run(home.path(), &first).code, Some(0));
+    let read = |name: &str| std::fs::read(home.path().join("run").join(name)).unwrap();
+    let before = (read("t.json"), read("speedrun.json"));
+    let text = home.join("other.txt");
+    std::fs::write(&text, "Something else.\n".repeat(200)).unwrap();
+    let other = run(home.path(), &["speedrun", &recipe, "--out", &out, "--data", &text]);
+    other.is_error("holds another life: its stage tokenizer was run as");
+    assert!(other.stderr.contains("name another folder with --out"), "{}", other.stderr);
+    let renamed = home.join("renamed.toml");
+    std::fs::write(&renamed, RECIPE.replace("name = \"tokenizer\"", "name = \"pieces\"")).unwrap();
+    let other = run(home.path(), &["speedrun", &renamed, "--out", &out]);
+    other.is_error("its stage tokenizer is none of this recipe's");
+    assert!(before == (read("t.json"), read("speedrun.json")), "the first one has changed");
+}
+
+#[test]
+fn a_part_that_was_killed_counts_by_its_steps() {
+    let home = Folder::new();
+    let (recipe, out) = (recipe(&home), home.join("run"));
+    let speedrun = || run(home.path(), &["speedrun", &recipe, "--out", &out, "--json"]);
+    assert_eq!(speedrun().code, Some(0));
+    // As if most of it had been a process that was killed, of which no part was written.
+    let record = home.path().join("run/speedrun.json");
+    let mut kept: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    kept["parts"][1]["seconds"] = 1e-6.into();
+    std::fs::write(&record, kept.to_string()).unwrap();
+    let stage = &speedrun().json()["stages"][1];
+    assert!(stage["seconds"].as_f64().unwrap() >= stage["last"]["seconds"].as_f64().unwrap());
+}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::show::{Said, Show};
 use super::{Arguments, Manner, Think, ToolName};
-use crate::failure::{Explain, failure};
+use crate::failure::failure;
 use crate::load::{self, Adapting, Compute, Loaded, Memory};
 use crate::sampling::Sampling;
 use crate::terminal::Terminal;
@@ -181,10 +181,7 @@ pub(super) fn assistant(
 ) -> anyhow::Result<Assistant> {
     let tokenizer = loaded.tokenizer()?.clone();
     let template = match &manner.template {
-        Some(path) => Some(std::fs::read_to_string(path).explain(
-            || format!("cannot read {}", path.display()),
-            || "--template names a Jinja file".into(),
-        )?),
+        Some(path) => Some(vocabulary::given_template(path)?),
         None => match (adapting.template(), loaded.engine.model().files()) {
             (Some(template), _) => Some(template),
             (None, Some(files)) => vocabulary::template(files, &tokenizer)?,
@@ -241,7 +238,7 @@ pub(super) fn explained(error: llmos_agent::Error) -> anyhow::Error {
     let hint = match error {
         Error::Model(error) => return load::explained(error),
         Error::Template(_) => {
-            "the model's own template refuses this conversation; --template FILE gives another"
+            "the template refuses this conversation; --template FILE gives another"
         }
         Error::TooLong { .. } => {
             "shorten it, or change --context; `llmos inspect MODEL` shows the model's own"

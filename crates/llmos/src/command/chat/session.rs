@@ -136,8 +136,8 @@ impl Session<'_> {
         let terminal = self.terminal;
         match command {
             Command::Quit => return Ok(Next::End),
-            Command::Help => self.help(),
-            Command::System => self.system(argument),
+            Command::Help => self.help()?,
+            Command::System => self.system(argument)?,
             Command::Think => self.think(argument)?,
             Command::Retry => {
                 self.back_to_question()?;
@@ -152,7 +152,7 @@ impl Session<'_> {
                 self.chat.messages.truncate(index);
                 terminal.say(format_args!("taken back; {} left", self.n_said()));
             }
-            Command::History => self.history(),
+            Command::History => self.history()?,
             Command::Save => self.save(argument)?,
             Command::Load => {
                 self.chat.messages = saved::load(Path::new(argument))?;
@@ -165,31 +165,35 @@ impl Session<'_> {
                 self.chat.messages.retain(is_system);
                 terminal.say("a new conversation");
             }
-            Command::Tools => self.tools(),
+            Command::Tools => self.tools(argument)?,
             Command::Temp => self.temperature(argument)?,
             Command::Stats => self.stats()?,
         }
         Ok(Next::Prompt)
     }
 
-    fn help(&self) {
-        for (_, name, argument, meaning) in COMMANDS {
-            let usage = format!("/{name} {argument}");
-            self.terminal.say(format_args!("{usage:<18}{meaning}"));
-        }
-        self.terminal.say(
-            "Several lines: Alt-Enter, a backslash at the end of a line, or lines between \"\"\" or ```.",
-        );
+    /// Answers what was asked, even where nobody wants talk.
+    fn tell(&self, line: impl std::fmt::Display) -> anyhow::Result<()> {
+        self.terminal.print(format!("{line}\n"))
     }
 
-    fn system(&mut self, text: &str) {
+    fn help(&self) -> anyhow::Result<()> {
+        for (_, name, argument, meaning) in COMMANDS {
+            let usage = format!("/{name} {argument}");
+            self.tell(format_args!("{usage:<18}{meaning}"))?;
+        }
+        self.tell(
+            "Several lines: Alt-Enter, a backslash at the end of a line, or lines between \"\"\" or ```.",
+        )
+    }
+
+    fn system(&mut self, text: &str) -> anyhow::Result<()> {
         self.chat.messages.retain(|message| !is_system(message));
         if text.is_empty() {
-            self.terminal.say("no system message");
-            return;
+            return self.tell("no system message");
         }
         self.chat.messages.insert(0, message("system", text));
-        self.terminal.say(format_args!("system: {text}"));
+        self.tell(format_args!("system: {text}"))
     }
 
     fn think(&mut self, argument: &str) -> anyhow::Result<()> {
@@ -235,7 +239,7 @@ impl Session<'_> {
         })
     }
 
-    fn history(&self) {
+    fn history(&self) -> anyhow::Result<()> {
         let mut number = 0;
         for message in &self.chat.messages {
             let who = match role(message) {
@@ -245,15 +249,16 @@ impl Session<'_> {
                 }
                 role => format!("{role}:"),
             };
-            let who = self.terminal.talk_style(Style::Green, who);
+            let who = self.terminal.style(Style::Green, who);
             let mut text = content(message).to_string();
             for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
                 let function = &call["function"];
                 let name = function["name"].as_str().unwrap_or_default();
                 text += &format!("{name}({})", function["arguments"]);
             }
-            self.terminal.say(format_args!("{who} {}", plain(&text)));
+            self.tell(format_args!("{who} {}", plain(&text)))?;
         }
+        Ok(())
     }
 
     fn save(&mut self, argument: &str) -> anyhow::Result<()> {
@@ -273,14 +278,21 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn tools(&self) {
+    fn tools(&self, argument: &str) -> anyhow::Result<()> {
+        if !argument.is_empty() {
+            return Err(failure(
+                format!("/tools {argument}"),
+                "/tools lists what the model may call; `llmos chat --tools` and --no-tools choose",
+            ));
+        }
         let tools = self.chat.assistant.tools();
         if tools.is_empty() {
-            self.terminal.say("none: --no-tools, or the model's template knows none");
+            self.tell("none: --no-tools, or the model's template knows none")?;
         }
         for tool in tools {
-            self.terminal.say(format_args!("{}: {}", tool.name(), tool.description()));
+            self.tell(format_args!("{}: {}", tool.name(), tool.description()))?;
         }
+        Ok(())
     }
 
     fn temperature(&mut self, argument: &str) -> anyhow::Result<()> {
@@ -300,16 +312,16 @@ impl Session<'_> {
             false => assistant.prompt(messages).map_err(super::conversation::explained)?.0.len(),
         };
         let context = loaded.engine.context();
-        self.terminal.say(format_args!(
+        self.tell(format_args!(
             "{}, {tokens} of {context} tokens of context; temperature {}",
             self.n_said(),
             sampling.temperature()
-        ));
+        ))?;
         if thread.forgotten() > 0 {
-            self.terminal.say(format_args!("the oldest {} are left out", thread.forgotten()));
+            self.tell(format_args!("the oldest {} are left out", thread.forgotten()))?;
         }
         if !self.figures.is_empty() {
-            self.terminal.say(format_args!("last answer: {}", self.figures));
+            self.tell(format_args!("last answer: {}", self.figures))?;
         }
         Ok(())
     }

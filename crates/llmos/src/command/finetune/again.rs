@@ -1,14 +1,11 @@
 //! A run that goes on: what is asked for again must be what it is.
 
-use std::path::PathBuf;
-
 use llmos_train::recipe::{Draft, Facts, Recipe};
 
 use super::lesson::Order;
-use super::{Arguments, Pairwise, absolute, lora};
+use super::moved::refuse;
+use super::{Arguments, Pairwise, lora};
 use crate::failure::failure;
-use crate::model_name;
-use crate::terminal::Terminal;
 
 /// Flags' defaults, which nobody need have meant.
 pub(super) const BATCH: u32 = 16;
@@ -33,7 +30,7 @@ pub(super) fn changed(stored: &Draft, arguments: &Arguments) -> anyhow::Result<D
     Ok(draft)
 }
 
-/// Refuses flags that ask for another run than this one.
+/// Refuses flags that ask for another run than this one, of the same command.
 ///
 /// # Errors
 /// The first of them, with what the run has.
@@ -42,30 +39,8 @@ pub(super) fn check(
     pairwise: Option<&Pairwise>,
     order: &Order,
     stored: (&Draft, &Recipe),
-    terminal: &Terminal,
 ) -> anyhow::Result<()> {
     let (draft, recipe) = stored;
-    let refuse = |flag: &str, is: String| {
-        Err(failure(
-            format!("the run has {is}, and cannot go on with {flag}"),
-            "leave the flag out to go on; --out begins another run",
-        ))
-    };
-    if let Some(base) = &arguments.base {
-        let given = absolute(model_name::resolve(base, terminal)?);
-        if given != order.base {
-            return refuse(base, format!("the base {}", order.base.display()));
-        }
-    }
-    let data: Vec<PathBuf> = arguments.data.iter().map(absolute).collect();
-    if !data.is_empty() && data != order.data {
-        let files: Vec<String> = order.data.iter().map(|path| path.display().to_string()).collect();
-        return refuse("--data", format!("the rows of {}", files.join(", ")));
-    }
-    let template = arguments.template.as_ref().map(absolute);
-    if template.is_some() && template != order.template {
-        return refuse("--template", "another template".to_string());
-    }
     if arguments.format.is_some() && arguments.format != order.format {
         return refuse("--format", format!("{:?}", order.format));
     }
@@ -99,14 +74,11 @@ pub(super) fn check(
     if arguments.dtype.is_some_and(|dtype| dtype != train.dtype) {
         return refuse("--dtype", train.dtype.name().to_string());
     }
-    match (pairwise, &order.preference) {
-        (Some(asked), Some(has)) if asked.differs(has) => {
-            let is = format!("the loss {} with beta {}", has.loss, has.beta);
-            return refuse("another loss, beta, weight or reference", is);
-        }
-        (Some(_), None) => return refuse("prefer", "conversations".to_string()),
-        (None, Some(_)) => return refuse("finetune", "judged answers: `llmos prefer`".to_string()),
-        _ => {}
+    if let (Some(asked), Some(has)) = (pairwise, &order.preference)
+        && asked.differs(has)
+    {
+        let is = format!("the loss {} with beta {}", has.loss, has.beta);
+        return refuse("another loss, beta, weight or reference", is);
     }
     let mut given = Draft::default();
     for assignment in &arguments.assignments {

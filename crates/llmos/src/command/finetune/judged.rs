@@ -6,12 +6,12 @@ use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 use llmos_train::conversations::{self, Example, Examples, Fault, Form, Learner};
 use llmos_train::preference::{Judgement, Options};
-use llmos_train::run::{Preference, score_example};
+use llmos_train::run::{Preference, RewardModel, score_example};
 use serde::{Deserialize, Serialize};
 
 use super::lesson::{Speech, trainable};
 use crate::failure::failure;
-use crate::load;
+use crate::{load, vocabulary};
 
 /// How judged answers are learnt from, as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,8 +37,7 @@ fn evenly() -> [f64; 2] {
 pub(in crate::command) const LOSS: &str = "dpo";
 pub(in crate::command) const BETA: f64 = 0.1;
 
-/// The name under which scores are learnt from pairs.
-pub(in crate::command) const REWARD: &str = "reward";
+pub(in crate::command) use crate::resume::REWARD;
 
 impl Pairwise {
     pub(super) fn preference(&self) -> anyhow::Result<Preference> {
@@ -97,13 +96,19 @@ impl Pairwise {
     /// The reference's files, which must have the vocabulary of the model.
     pub(super) fn reference(&self, own: &Tokenizer) -> anyhow::Result<Option<ModelFiles>> {
         let Some(path) = &self.reference else { return Ok(None) };
-        let files = ModelFiles::open(path).map_err(load::explained)?;
+        let files = load::open_at(path)?;
         trainable(&files)?;
+        if RewardModel::is_in(&files) {
+            return Err(failure(
+                format!(
+                    "{} is a reward model, which gives scores instead of words",
+                    path.display()
+                ),
+                "--reference takes a model that answers",
+            ));
+        }
         let other = Speech::of(&files, None)?.tokenizer;
-        let ids = 0..own.vocab_size() as u32;
-        let is_same = other.vocab_size() == own.vocab_size()
-            && ids.into_iter().all(|id| other.token_bytes(id) == own.token_bytes(id));
-        match is_same {
+        match vocabulary::are_same(own, &other) {
             true => Ok(Some(files)),
             false => Err(failure(
                 format!("{} has another vocabulary than the model", path.display()),
@@ -183,7 +188,13 @@ pub(super) fn check_form(form: Form, judgement: Option<Judgement>) -> anyhow::Re
         ),
         Some(_) if form == Form::Tagged => failure(
             "the rows are no pairs, but single answers that were liked or not",
-            "--loss kto learns from these; pairs are rows with `chosen` and `rejected`",
+            match judgement {
+                Some(Judgement::Scores) => {
+                    "`llmos prefer --loss kto` learns from these; pairs are rows with `chosen` and \
+                     `rejected`"
+                }
+                _ => "--loss kto learns from these; pairs are rows with `chosen` and `rejected`",
+            },
         ),
         Some(_) => failure(
             format!("the rows are no pairs, but {}", form.name()),

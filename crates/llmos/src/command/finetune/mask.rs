@@ -5,7 +5,8 @@ use std::path::Path;
 use llmos_train::conversations::{Example, Fault, Form, Learner, liked, pair};
 use serde::Serialize;
 
-use super::lesson::{Read, Speech, read};
+use super::lesson::Speech;
+use super::rows::read;
 use crate::terminal::{Style, Terminal, plain};
 use crate::{Outcome, load};
 
@@ -35,11 +36,11 @@ pub(super) fn show(
     let files = load::open(model, terminal)?;
     let context = files.config().map_err(load::explained)?.context_length;
     let speech = Speech::of(&files, template)?;
-    let Read { form, rows, .. } = read(&[data.to_path_buf()], format)?;
+    let rows = read(&[data.to_path_buf()], format)?;
     let learner = speech.learner(context);
     let (mut faulty, n_row) = (false, rows.len());
-    for (i, row) in rows.iter().enumerate().take(most) {
-        let answers = match answers(row, form, &learner) {
+    for i in 0..n_row.min(most) {
+        let answers = match rows.row(i).and_then(|(row, form)| answers(row, form, &learner)) {
             Ok(answers) => answers,
             Err(fault) => {
                 faulty = true;
@@ -59,7 +60,7 @@ pub(super) fn show(
             terminal.print(format!("{head}\n{}\n", text.trim_end_matches('\n')))?;
         }
     }
-    terminal.say(format_args!("{}: the first {} of {n_row} rows", form.name(), most.min(n_row)));
+    terminal.say(format_args!("{}: the first {} of {n_row} rows", rows.names(), most.min(n_row)));
     Ok(if faulty { Outcome::Negative } else { Outcome::Success })
 }
 

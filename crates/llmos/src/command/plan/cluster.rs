@@ -36,6 +36,10 @@ pub(super) fn run(
         let what = format!("{} has no products in {}", gpu.name, dtype.name());
         failure(what, "leave --dtype out: accelerators multiply in bf16")
     })?;
+    let multiplied = match dtype {
+        Dtype::F32 => dtype.name(),
+        Dtype::Bf16 => gpu.halves(),
+    };
     let cluster = Order {
         params,
         tokens,
@@ -55,7 +59,7 @@ pub(super) fn run(
         terminal.json(&Report {
             cluster,
             gpu: gpu.name,
-            dtype: dtype.name(),
+            dtype: multiplied,
             peak_flops_per_s: peak,
             tokens_per_parameter: tokens / params,
             energy_kwh,
@@ -71,7 +75,7 @@ pub(super) fn run(
     let flops = format!("{:.1e} FLOP", cluster.flops);
     table.row("compute", flops, "6 operations a parameter and token");
     let peak = amount::prefixed(peak, "FLOP/s");
-    table.row("GPU", gpu.name, format!("{peak} at most in {} ({})", dtype.name(), gpu.source));
+    table.row("GPU", gpu.name, format!("{peak} at most in {multiplied} ({})", gpu.source));
     let mfu = match (cluster.mfu_is_assumed, order.mfu) {
         (true, _) => "usual; nothing given fixes it".to_string(),
         (_, Some(mfu)) if (mfu / cluster.mfu - 1.0).abs() > 5e-4 => {
@@ -94,7 +98,7 @@ pub(super) fn run(
             let fits = |gpus: &f64| cluster.fewest_gpus.is_none_or(|fewest| *gpus >= fewest);
             for gpus in [8.0, 64.0, 512.0, 4096.0].into_iter().filter(fits) {
                 let time = amount::duration(cluster.gpu_hours * 3600.0 / gpus);
-                table.row(format!("{gpus} GPUs"), time, "");
+                table.row(number_of_gpus(gpus), time, "");
             }
         }
     }
@@ -113,7 +117,8 @@ pub(super) fn run(
         None => table.row("energy", "unknown", "give --watts, of a GPU"),
     }
     let fewest = cluster.fewest_gpus.map_or(String::new(), |fewest| {
-        format!(": {} GPUs hold it at least", amount::figures(fewest, 3))
+        let verb = if fewest == 1.0 { "holds" } else { "hold" };
+        format!(": {} {verb} it at least", number_of_gpus(fewest))
     });
     let remark = format!(
         "weights, gradients and optimizer, {BYTES_IN_TRAINING} bytes a parameter{fewest}; \
@@ -126,6 +131,11 @@ pub(super) fn run(
     table.row("text", amount::bytes(cluster.corpus_bytes), remark);
     terminal.print(table.text())?;
     Ok(Outcome::Success)
+}
+
+/// `1 GPU`, `64 GPUs`.
+fn number_of_gpus(number: f64) -> String {
+    format!("{} GPU{}", amount::figures(number, 3), if number == 1.0 { "" } else { "s" })
 }
 
 /// Parameters, tokens and the type of products: those that are given, or a recipe's.

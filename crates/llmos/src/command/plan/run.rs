@@ -118,7 +118,13 @@ pub(super) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
             format!("{:.3}", forecast.bits_per_byte),
             format!("{:.3} to {:.3}, in 95 of 100 runs", forecast.low, forecast.high),
         ),
-        None if law.is_some() => ("unknown".to_string(), "give the text with --data".to_string()),
+        None if law.is_some() && facts.text.is_none() => {
+            ("unknown".to_string(), "give the text with --data".to_string())
+        }
+        None if law.is_some() => (
+            "unknown".to_string(),
+            "of so short a text, or of one that is read so often".to_string(),
+        ),
         None => ("not fitted yet".to_string(), "no forecast before runs of ours are".to_string()),
     };
     table.row("bits per byte", bits.0, bits.1);

@@ -7,9 +7,10 @@ use llmos_train::run::RunFolder;
 
 use super::Arguments;
 use crate::failure::failure;
+use crate::resume;
 
 /// The folder of runs that were given none.
-const RUNS: &str = "runs";
+pub(in crate::command) const RUNS: &str = "runs";
 
 /// The run's folder: what `--resume` or `--out` says, or a name of its own.
 ///
@@ -38,7 +39,11 @@ pub(super) fn out(arguments: &mut Arguments) -> anyhow::Result<PathBuf> {
         )),
         (Some(Some(path)), _) | (_, Some(path)) => Ok(path.clone()),
         (resume, None) => {
-            let names = names(arguments);
+            let is_named = arguments.run.recipe.is_some() || !arguments.run.data.is_empty();
+            let names = match resume.is_some() && !is_named {
+                true => begun(),
+                false => names(arguments),
+            };
             if resume.is_none() {
                 let free = |path: &PathBuf| path.symlink_metadata().is_err();
                 return Ok(names.into_iter().find(free).unwrap_or_default());
@@ -50,13 +55,12 @@ pub(super) fn out(arguments: &mut Arguments) -> anyhow::Result<PathBuf> {
 
 /// The run of these names that was worked on last, of those that may be meant.
 fn newest(names: &[PathBuf], given: &Draft) -> anyhow::Result<PathBuf> {
-    let begun: Vec<&PathBuf> = names.iter().filter(|path| RunFolder::is_begun(path)).collect();
-    let meant = begun.iter().filter(|path| may_be(path, given));
-    let worked_on = |path: &&&PathBuf| {
-        path.join(RunFolder::METRICS).metadata().and_then(|metadata| metadata.modified()).ok()
-    };
-    meant.max_by_key(worked_on).map(|path| path.to_path_buf()).ok_or_else(|| {
-        let first = names[0].display();
+    let is_ours =
+        |path: &&PathBuf| RunFolder::is_begun(path) && resume::command_of(path) == "pretrain";
+    let begun: Vec<&PathBuf> = names.iter().filter(is_ours).collect();
+    let meant = begun.iter().copied().filter(|path| may_be(path, given));
+    resume::newest(meant).cloned().ok_or_else(|| {
+        let first = names.first().map_or(Path::new(RUNS), PathBuf::as_path).display();
         let message = match begun.is_empty() {
             true => format!("there is no run in {first}"),
             false => format!("neither {first} nor one with a number after it has these values"),
@@ -81,6 +85,14 @@ fn may_be(run: &Path, given: &Draft) -> bool {
         });
         texts(&stored) && goes_on.is_ok()
     })
+}
+
+/// Everything in the folder of runs.
+fn begun() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(RUNS).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
 }
 
 /// Names for a run of these arguments, the first of which is its own.

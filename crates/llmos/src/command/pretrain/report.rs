@@ -41,7 +41,12 @@ pub(super) fn say_forecast(plan: &RunPlan, forecast: &Forecast, terminal: &Termi
         (Some(bits), Some(low), Some(high)) => {
             format!(", {bits:.3} bits per byte at the end ({low:.3} to {high:.3})")
         }
-        _ => String::new(),
+        _ => match plan.epochs {
+            Some(epochs) if epochs > 5.0 => {
+                format!(", bits per byte unknown after {epochs:.0} readings of the text")
+            }
+            _ => String::new(),
+        },
     };
     terminal.say(format_args!(
         "plan: {} parameters, {} tokens, {:.2e} FLOP, {} of memory{time}{bits}",

@@ -1,5 +1,6 @@
 //! What a run of stages remembers, and the report that it ends with.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,39 @@ impl Record {
         Ok(record)
     }
 
+    /// Refuses stages that are not those which were run here: their results would be mixed.
+    ///
+    /// # Errors
+    /// A stage was run by another command, or is none of these.
+    pub(super) fn check<'a>(
+        &self,
+        stages: impl Iterator<Item = (&'a str, &'a Vec<String>)> + Clone,
+    ) -> anyhow::Result<()> {
+        let folder = self.folder.display();
+        let mut seen = BTreeSet::new();
+        for part in self.contents.parts.iter().rev() {
+            if !seen.insert(&part.stage) {
+                continue;
+            }
+            let now = stages.clone().find(|(name, _)| *name == part.stage);
+            let problem = match now {
+                Some((_, command)) if *command == part.command => continue,
+                Some((_, command)) => format!(
+                    "was run as\n  {}\nand would now be\n  {}",
+                    super::shown(&part.command),
+                    super::shown(command)
+                ),
+                None => "is none of this recipe's".to_string(),
+            };
+            return Err(failure(
+                format!("{folder} holds another life: its stage {} {problem}", part.stage),
+                "name another folder with --out, or give the recipe, --data and --minutes that it \
+                 was begun with",
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether a stage was run to its end by the same command.
     pub(super) fn is_done(&self, stage: &str, command: &[String]) -> bool {
         let is_it = |part: &&Done| part.stage == stage && part.command == command;
@@ -163,6 +197,11 @@ impl Record {
                     last: last_row(&self.folder.join(&part.makes)),
                 }),
             }
+        }
+        // A part whose process was killed is not among them, but what its steps took is known.
+        for line in &mut lines {
+            let trained = line.last.as_ref().and_then(|row| row.seconds).unwrap_or(0.0);
+            line.seconds = line.seconds.max(trained);
         }
         lines
     }
