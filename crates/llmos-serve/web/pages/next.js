@@ -1,7 +1,7 @@
 // Next word: what may follow a text, how the knobs of sampling reshape it, and how surprising each word was.
 
 import { ErrorNote, ModelSelect, Slider } from "../components.js";
-import { html, useEffect, useId, useMemo, useRef, useState } from "../html.js";
+import { html, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { PLAIN, bits, draw, reshape } from "../views/distribution.js";
 import { useLatest } from "../views/latest.js";
 import { Facts, Select, Spoken, percent } from "../views/pieces.js";
@@ -231,7 +231,7 @@ function Surprise({ t, measured, text, start, onRewrite }) {
     return html`<button key=${i} data-at=${hidden + i} tabindex="-1"
       class=${`unit shade-${shade(bits(logprob ?? 0))} ${logprob === null ? "is-first" : ""}`}><${Spoken} as=${logprob === null ? t("unit.first", { word }) : t("unit", { word, bits: two(bits(logprob)) })}>${unit.text.replace(/\n/g, "↵\n") || "∅"}<//></button>`;
   }), [measured, t]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const unit = box.current.children[Math.max(0, (at ?? 0) - hidden)];
     unit?.setAttribute("tabindex", "0");
     unit?.classList.toggle("is-chosen", at !== null);

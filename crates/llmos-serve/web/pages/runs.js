@@ -43,7 +43,9 @@ export default function RunsPage({ api, t, state }) {
   useRepeated(ids.length ? async (signal) => {
     for (const id of ids) {
       let known = data.get(id);
-      if (known?.isWhole && memory.runs?.find((run) => run.id === id)?.state !== "running") continue;
+      // A run that has ended is read once, and again where the list says that it has gone on.
+      const listed = memory.runs?.find((run) => run.id === id);
+      if (known?.isWhole && listed?.state !== "running" && (!listed || listed.step === known.run?.step)) continue;
       try {
         let news;
         do {
