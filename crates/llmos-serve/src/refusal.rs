@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn what_ails_a_store_is_told_without_its_place() {
         use llmos_store::Error;
-        let (operation, place, problem) = ("add a message", "/home/ann/store", "no /home/ann left");
+        let (operation, place, problem) = ("add a message", "/ann/store", "no /ann left");
         let (place, problem) = (place.to_string(), problem.to_string());
         let busy = Error::Busy { operation, place: place.clone(), waited: Duration::from_secs(5) };
         let locked = Error::Locked { operation, place: place.clone(), process: Some(7) };

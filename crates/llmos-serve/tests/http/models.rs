@@ -217,7 +217,7 @@ fn what_changes_models_is_for_admins() {
         asked.lock().unwrap().clear();
     }
     for path in ["/v1/runs", "/v1/runs/x"] {
-        ask("GET", path, "llmos-chat", "").is_refusal(403, "admins");
+        ask("GET", path, "llmos-chat", "").is_refusal(403, "--scope admin");
     }
     assert_eq!(ask("GET", "/v1/models", "llmos-chat", "").status, 200);
 }

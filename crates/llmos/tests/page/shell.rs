@@ -56,7 +56,10 @@ fn every_page_opens_and_fits_a_phone() {
         tab.is_accessible();
         tab.size(390, 844);
         let wide = tab.evaluate("document.documentElement.scrollWidth");
-        assert!(wide.as_f64().unwrap() <= 390.0, "{name}: {wide} wide on a phone");
+        let widest = "[...document.querySelectorAll('main *')].filter((e) =>
+            e.getBoundingClientRect().right > 391).slice(0, 4).map((e) => e.outerHTML.slice(0, 80))";
+        let widest = tab.evaluate(widest);
+        assert!(wide.as_f64().unwrap() <= 390.0, "{name}: {wide} wide on a phone: {widest}");
         tab.is_accessible();
         tab.size(1280, 800);
     }

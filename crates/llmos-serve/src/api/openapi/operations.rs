@@ -466,7 +466,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/conversations/import",
         "",
         "Takes in conversations, a line each",
-        &[],
+        &[&[must("messages", "array", "What was said, as a chat or as a tree that was exported.")]],
         r#"{"messages": [{"role": "user", "content": "Who are you?"}]}"#,
     )),
     kept(get("/v1/conversations/{id}", "", "A conversation with all its branches")),

@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal;
 
-use super::conversation::Chat;
 use super::super::serve;
+use super::conversation::Chat;
 use super::{Manner, session};
 use crate::Outcome;
 use crate::generation;
