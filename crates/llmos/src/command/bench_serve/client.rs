@@ -163,7 +163,7 @@ impl Server {
     }
 }
 
-/// A client with a connection of its own.
+/// A client, with a connection of its own for each request.
 pub(super) struct Client<'a> {
     server: &'a Server,
     agent: Agent,
@@ -241,6 +241,8 @@ impl<'a> Client<'a> {
             .config()
             .http_status_as_error(false)
             .proxy(None)
+            // A connection of its own for each request: some servers close those that were used.
+            .max_idle_age(Duration::ZERO)
             .timeout_recv_response(Some(LONGEST))
             .timeout_recv_body(Some(LONGEST))
             .build();
