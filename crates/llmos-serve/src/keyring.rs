@@ -92,8 +92,7 @@ impl Keyring {
         if caller == Caller::ANYONE {
             return Ok("".into());
         }
-        let found = self.state().keys.of_owner(caller.owner);
-        found.map(|(name, _)| name).ok_or_else(Refusal::unknown_key)
+        self.name(caller).ok_or_else(Refusal::unknown_key)
     }
 
     /// The name of a caller's key; none where no key is asked for.

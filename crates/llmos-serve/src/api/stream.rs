@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::ask::Listener;
+use super::json_response;
 use crate::refusal::Refusal;
 use crate::scheduler::Event;
 
@@ -45,19 +46,27 @@ pub(crate) trait Dialect: Send + Unpin + 'static {
     }
 }
 
-/// Lets a dialect hear all of an answer that is not streamed.
+/// Answers with the events as they come, or with what `whole` makes of the dialect after the last.
 ///
 /// # Errors
-/// What failed.
-pub(crate) async fn hear(
-    listener: &mut Listener,
-    dialect: &mut impl Dialect,
-) -> Result<(), Refusal> {
+/// What failed before anything was sent.
+pub(crate) async fn answer<D: Dialect>(
+    mut listener: Listener,
+    mut dialect: D,
+    streamed: bool,
+    whole: impl FnOnce(&D) -> Value,
+) -> Result<Response, Refusal> {
+    if streamed {
+        listener.begin().await?;
+        return Ok(response(listener, dialect));
+    }
     while let Some(event) = listener.next().await? {
         dialect.chunks(event);
     }
     dialect.last();
-    Ok(())
+    // The model is let go of before the dialect is, which may want it gone.
+    drop(listener);
+    Ok(json_response(&whole(&dialect)))
 }
 
 /// The answer of a call that has begun.

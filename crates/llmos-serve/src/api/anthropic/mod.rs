@@ -46,14 +46,8 @@ pub(super) async fn message(
         let writer = Writer::new(ask, &request);
         Ok((vec![request], (streamed, writer)))
     };
-    let (mut listener, (streamed, mut writer)) =
-        ask::ask(service, caller, ticket, body, prepare).await?;
-    if streamed {
-        listener.begin().await?;
-        return Ok(stream::response(listener, writer));
-    }
-    stream::hear(&mut listener, &mut writer).await?;
-    Ok(json_response(&writer.message()))
+    let (listener, (streamed, writer)) = ask::ask(service, caller, ticket, body, prepare).await?;
+    stream::answer(listener, writer, streamed, Writer::message).await
 }
 
 /// Counts the tokens of a conversation as the model reads it.

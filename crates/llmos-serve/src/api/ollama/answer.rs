@@ -77,15 +77,8 @@ async fn answer(
         };
         Ok((vec![request], (streamed, Writer::new(ask, kind, start, goes))))
     };
-    let (mut listener, (streamed, mut writer)) =
-        ask::ask(service, caller, ticket, body, prepare).await?;
-    if streamed {
-        listener.begin().await?;
-        return Ok(stream::response(listener, writer));
-    }
-    stream::hear(&mut listener, &mut writer).await?;
-    drop(listener);
-    Ok(json_response(&writer.whole()))
+    let (listener, (streamed, writer)) = ask::ask(service, caller, ticket, body, prepare).await?;
+    stream::answer(listener, writer, streamed, Writer::whole).await
 }
 
 /// The request for a prompt: a user's message where the model can be talked with, else a text to go

@@ -50,14 +50,8 @@ pub(super) async fn create(
         let writer = Writer::new(ask, caller, told, kept, with_scores);
         Ok((vec![request], (streamed, writer)))
     };
-    let (mut listener, (streamed, mut writer)) =
-        ask::ask(service, caller, ticket, body, prepare).await?;
-    if streamed {
-        listener.begin().await?;
-        return Ok(stream::response(listener, writer));
-    }
-    stream::hear(&mut listener, &mut writer).await?;
-    Ok(json_response(&writer.response()))
+    let (listener, (streamed, writer)) = ask::ask(service, caller, ticket, body, prepare).await?;
+    stream::answer(listener, writer, streamed, Writer::response).await
 }
 
 /// Counts the tokens of a response's input.
