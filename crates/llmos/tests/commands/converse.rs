@@ -1,9 +1,14 @@
-//! `chat` in a terminal: a pseudo-terminal of script(1), which every Linux has.
+//! `chat` in a terminal: a pseudo-terminal whose other end is the test.
 #![cfg(target_os = "linux")]
 
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::chat::assistant;
 use crate::program::{Folder, scripted};
@@ -11,6 +16,9 @@ use crate::program::{Folder, scripted};
 /// A chat that is typed to.
 struct Typist {
     child: Child,
+    /// The typist's end of the terminal. It stays open until the program is gone, because a terminal
+    /// that goes away hangs up.
+    terminal: File,
     /// All that the terminal showed.
     shown: String,
     /// How much of it was looked at.
@@ -19,22 +27,29 @@ struct Typist {
 
 impl Typist {
     fn new(home: &Path, model: &str, more: &[&str]) -> Typist {
-        let arguments = [&["chat", model, "--temp", "0"], more].concat();
-        // script(1) takes one command line.
-        let quoted: Vec<String> = arguments.iter().map(|word| format!("'{word}'")).collect();
-        let inner =
-            format!("stty cols 200; '{}' {}", env!("CARGO_BIN_EXE_llmos"), quoted.join(" "));
+        Typist::of(home, &[&["chat", model, "--temp", "0"], more].concat())
+    }
+
+    /// Of the program with any arguments.
+    fn of(home: &Path, arguments: &[&str]) -> Typist {
+        let terminal = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let side = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let size = Winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&side, size).unwrap();
         // What does not come is a failure, not a wait.
-        let script = "exec timeout 60 script -qefc \"$SCRIPTED\" /dev/null";
-        let mut command = scripted(home, &["sh", "-c", script], &[] as &[&str]);
-        command.env("SCRIPTED", inner).env("NO_COLOR", "1").env("TERM", "xterm");
-        command.stderr(Stdio::inherit());
-        Typist { child: command.spawn().unwrap(), shown: String::new(), seen: 0 }
+        let script = "exec timeout 60 setsid --ctty \"$@\"";
+        let mut command = scripted(home, &["sh", "-c", script], arguments);
+        command.env("NO_COLOR", "1").env("TERM", "xterm");
+        command.stdin(side.try_clone().unwrap()).stdout(side.try_clone().unwrap()).stderr(side);
+        let child = command.spawn().unwrap();
+        Typist { child, terminal, shown: String::new(), seen: 0 }
     }
 
     /// Reads on until the terminal shows `text`.
     fn expect(&mut self, text: &str) {
-        let out = self.child.stdout.as_mut().unwrap();
         let mut bytes = Vec::new();
         loop {
             if let Some(at) = self.shown[self.seen..].find(text) {
@@ -42,7 +57,7 @@ impl Typist {
                 return;
             }
             let mut buffer = [0; 4096];
-            let n = out.read(&mut buffer).unwrap();
+            let n = self.terminal.read(&mut buffer).unwrap_or(0);
             assert!(n > 0, "{text:?} did not come: {}", self.shown);
             bytes.extend_from_slice(&buffer[..n]);
             // A character may come in two parts.
@@ -57,9 +72,7 @@ impl Typist {
     }
 
     fn type_in(&mut self, text: &str) {
-        let stdin = self.child.stdin.as_mut().unwrap();
-        stdin.write_all(text.as_bytes()).unwrap();
-        stdin.flush().unwrap();
+        self.terminal.write_all(text.as_bytes()).unwrap();
     }
 
     /// Types a line once there is a prompt, and waits for what it brings.
@@ -72,9 +85,10 @@ impl Typist {
     fn end(mut self, typed: &str) {
         self.expect("> ");
         self.type_in(typed);
-        // Standard input stays open until the program is gone: at its end script(1) hangs up, which
-        // may come before the program's own end.
-        self.child.stdout.as_mut().unwrap().read_to_string(&mut self.shown).unwrap();
+        // A terminal whose program is gone gives an error in the place of an end.
+        let mut rest = Vec::new();
+        let _ = self.terminal.read_to_end(&mut rest);
+        self.shown.push_str(&String::from_utf8_lossy(&rest));
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status:?}: {}", self.shown);
     }
@@ -183,5 +197,24 @@ fn what_is_asked_for_is_shown_where_nobody_wants_talk() {
     chat.line("/stats", "0 messages");
     chat.line("/tools", "clock: Tells");
     chat.line("/tools off", "/tools lists what the model may call");
+    chat.end("\u{4}");
+}
+
+#[test]
+fn without_arguments_the_first_line_says_where_the_page_is() {
+    let home = Folder::new();
+    let mut chat = Typist::of(home.path(), &[]);
+    chat.expect("Web page: http://");
+    assert!(chat.shown.trim_start().starts_with("Web page: "), "{}", chat.shown);
+    chat.expect("\n");
+    let address =
+        chat.shown[..chat.seen].trim().trim_start_matches("Web page: http://").to_string();
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    let mut page = TcpStream::connect(&address).unwrap();
+    write!(page, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("<html"), "{text}");
+    chat.line("/help", "what the model is told first");
     chat.end("\u{4}");
 }
