@@ -35,8 +35,10 @@ pub(super) struct Share {
     cost: Cost,
 }
 
-/// Rows of a prompt that are worth a part in a step: with fewer, reading the weights dominates.
-const PIECE: usize = 32;
+/// Rows of a prompt that are worth a part in a step: with fewer, reading the weights dominates. On an
+/// AMD EPYC with two threads 134 million parameters in Q4_0 are read at 1,210 tokens/s in pieces of 8
+/// and at 1,380 in pieces of 256.
+const PIECE: usize = 8;
 
 /// Credit beyond this is lost: about what one step holds.
 const MOST_CREDIT: f64 = 256.0;
@@ -83,7 +85,7 @@ impl Share {
 
     /// What a step may hold so that answers go on evenly beside prompts.
     fn paced(&self, waiting: &[Waiting], capacity: Capacity) -> Capacity {
-        let written = || waiting.iter().filter(|one| one.pending <= DecodeFirst::FEW);
+        let written = || waiting.iter().filter(|one| one.writes());
         let rows: usize = written().map(|one| one.pending).sum();
         if rows == 0 {
             return capacity;
@@ -224,7 +226,14 @@ mod tests {
         for (owner, &(count, pending)) in (1..).zip(owners) {
             for _ in 0..count {
                 let sequence = ids[waiting.len()];
-                waiting.push(Waiting { sequence, owner, priority: 0, computed: 9, pending });
+                waiting.push(Waiting {
+                    sequence,
+                    owner,
+                    priority: 0,
+                    computed: 9,
+                    pending,
+                    begun: pending == 1,
+                });
             }
         }
         let mut rows = vec![0; owners.len()];
@@ -267,14 +276,15 @@ mod tests {
                 priority: 0,
                 computed: 0,
                 pending: if i < answers { 1 } else { 500 },
+                begun: i < answers,
             };
             let waiting: Vec<_> = ids[..=answers].iter().enumerate().map(one).collect();
             let plan = share.plan(&waiting, Capacity { rows: 256, blocks: 99 });
             plan.iter().find(|(id, _)| *id == ids[answers]).unwrap().1
         };
         assert_eq!(rows(0.0, 0), 256);
-        assert_eq!(rows(0.0, 4), 32);
-        assert_eq!(rows(40.0, 4), 44);
+        assert_eq!(rows(0.0, 4), 8);
+        assert_eq!(rows(16.0, 4), 20);
         assert_eq!(rows(16.0, 64), 80);
     }
 
@@ -287,6 +297,7 @@ mod tests {
             priority: 0,
             computed,
             pending: 1,
+            begun: true,
         });
         // A row with that past is as much work as two without one.
         let mut share = Share { past: 0.001, ..Share::default() };
