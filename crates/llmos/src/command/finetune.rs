@@ -35,8 +35,8 @@ pub(super) use rows::read;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
 ///
-/// Rows are messages, ShareGPT, Alpaca or prompts with completions, in JSONL, JSON or Parquet; which
-/// of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
+/// Rows are messages, ShareGPT, Alpaca or prompts with completions, in JSONL or JSON, plain or
+/// compressed (gzip, Zstandard), or Parquet; which of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
 /// learnt. RUN is a run's folder like that of `pretrain`, and a model in the end.
 #[derive(clap::Args, Debug)]
 #[group(id = "teaching")]
