@@ -123,7 +123,8 @@ pub(crate) struct Arguments {
     /// Steps between two checkpoints; 0 for one at the end alone.
     #[arg(long, value_name = "N")]
     save_every: Option<i64>,
-    /// Steps between two evaluations; 0 for one at the end alone.
+    /// Steps between two evaluations of the rows that --held-out keeps back; 0 for one at the end
+    /// alone.
     #[arg(long, value_name = "N")]
     eval_every: Option<i64>,
     /// Another value for a key of the recipe, such as optimizer.weight_decay=0.1; may be repeated.
@@ -393,6 +394,7 @@ fn begin(
     }
     let (batch, seed) = (arguments.batch as usize, u64::from(arguments.seed));
     let lesson = lesson::prepare(&order, files, batch, seed, terminal)?;
+    check_measured(arguments, &lesson)?;
     let resolved = recipe::resolve(arguments, &lesson, &shape, device).map_err(explained)?;
     check_length(&resolved.recipe, &lesson)?;
     let order = Order { identity: Some(Identity::of(&lesson.base, &lesson)?), ..order };
@@ -440,6 +442,7 @@ fn go_on(
     let train = &resolved.recipe.train;
     let lesson = lesson::prepare(&now, files, train.batch, train.seed, terminal)?;
     check_length(&resolved.recipe, &lesson)?;
+    check_measured(arguments, &lesson)?;
     if now != order {
         moved::check(&order, &now, &Identity::of(&lesson.base, &lesson)?)?;
         folder.write(ORDER, &serde_json::to_vec_pretty(&now)?).map_err(explained)?;
@@ -447,6 +450,20 @@ fn go_on(
     let is_as_long = before.recipe.train.steps == train.steps;
     let said = report::read_forecast(folder).filter(|_| is_as_long);
     Ok(Begun { resolved, lesson, said })
+}
+
+/// Refuses flags about rows that are only measured where there are none.
+fn check_measured(arguments: &Arguments, lesson: &Lesson) -> anyhow::Result<()> {
+    let flag = match arguments.eval_every {
+        _ if !lesson.held_out.rows().is_empty() => return Ok(()),
+        _ if arguments.held_out > 0.0 => format!("--held-out {}", arguments.held_out),
+        Some(steps @ 1..) => format!("--eval-every {steps}"),
+        _ => return Ok(()),
+    };
+    Err(failure(
+        format!("{flag} measures nothing: no row is held out"),
+        "--held-out 0.1 holds out the last tenth of the rows; leave both flags out to learn from all",
+    ))
 }
 
 /// Refuses sequences that are shorter than a row.

@@ -123,6 +123,27 @@ fn a_key_that_finetuning_does_not_have_names_its_flag() {
 }
 
 #[test]
+fn an_evaluation_of_no_rows_is_refused() {
+    let home = Folder::new();
+    let (base, chats, out) = (golden("base"), golden("chats.jsonl"), home.join("out"));
+    let check = |more: &[&str], words: &str| {
+        let refused = finetune(&home, &base, &[&chats], &[&["--out", &out][..], more].concat());
+        refused.is_error(words);
+        assert!(refused.stderr.contains("--held-out 0.1 holds out"), "{}", refused.stderr);
+    };
+    check(&["--eval-every", "1"], "--eval-every 1 measures nothing: no row is held out");
+    check(&["--held-out", "0.001"], "--held-out 0.001 measures nothing: no row is held out");
+    assert!(!Path::new(&out).exists());
+    let more = ["--out", &out, "--held-out", "0.3", "--eval-every", "1"];
+    finetune(&home, &base, &[&chats], &more).text();
+    let rows = read(&out, "metrics.jsonl");
+    assert_eq!((rows.lines().count(), rows.matches("\"val_loss\"").count()), (2, 2), "{rows}");
+    let none = taught(&home, "none", &["--eval-every", "0"]);
+    run(home.path(), &["finetune", "--resume", &none, "--steps", "3", "--eval-every", "1"])
+        .is_error("measures nothing");
+}
+
+#[test]
 fn an_adapter_or_a_reward_model_is_no_base_and_that_is_said() {
     let home = Folder::new();
     let adapter = taught(&home, "adapter", &["--lora", "r=2"]);
