@@ -44,11 +44,17 @@ impl<F: FnMut(&[Waiting], Capacity) -> Vec<(SequenceId, usize)>> Policy for F {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DecodeFirst;
 
+impl DecodeFirst {
+    /// Rows of a sequence that decodes, at most: speculative ones are few, a prompt is one by being
+    /// longer.
+    pub const FEW: usize = 32;
+}
+
 impl Policy for DecodeFirst {
     fn plan(&mut self, waiting: &[Waiting], capacity: Capacity) -> Vec<(SequenceId, usize)> {
         let mut order: Vec<&Waiting> = waiting.iter().collect();
-        // Speculative rows are few; a prompt is one by being longer. Prompts go by arrival.
-        order.sort_by_key(|w| (-i64::from(w.priority), w.pending > 32, w.sequence));
+        // Prompts go by arrival.
+        order.sort_by_key(|w| (-i64::from(w.priority), w.pending > DecodeFirst::FEW, w.sequence));
         let mut rows = capacity.rows;
         let mut plan = Vec::new();
         for waiting in order {
