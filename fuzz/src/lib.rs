@@ -9,6 +9,7 @@ mod calculator;
 mod conversation;
 mod data;
 mod files;
+mod metrics;
 mod recipe;
 mod request;
 mod scratch;
@@ -20,6 +21,7 @@ pub use calculator::calculator;
 pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, peft, safetensors};
+pub use metrics::metrics_text;
 pub use recipe::recipe;
 pub use request::{chat_body, completions_body, host_header, http_request};
 pub use store::stored_rows;
@@ -36,7 +38,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_body", body: chat_body, seeds: request::chat_body_seeds },
@@ -58,6 +60,7 @@ pub const TARGETS: [Target; 22] = [
     Target { name: "host_header", body: host_header, seeds: request::host_header_seeds },
     Target { name: "http_request", body: http_request, seeds: request::http_request_seeds },
     Target { name: "llama2c", body: llama2c, seeds: files::llama2c_seeds },
+    Target { name: "metrics_text", body: metrics_text, seeds: metrics::seeds },
     Target { name: "page_image", body: page_image, seeds: files::page_image_seeds },
     Target { name: "peft", body: peft, seeds: files::peft_seeds },
     Target { name: "prepared", body: prepared, seeds: data::prepared_seeds },

@@ -415,6 +415,12 @@ def check_ollama(ollama, url, _llmos):
     assert "assistant" in {model.model for model in client.ps().models}
     client.generate("assistant", keep_alive=0)
     assert "assistant" not in {model.model for model in client.ps().models}
+    client.generate("assistant", keep_alive=-1)
+    assert "assistant" in {model.model for model in client.ps().models}
+    fails_with(ollama.ResponseError, "part of the program", lambda: client.delete("assistant"))
+    fails_with(ollama.ResponseError, "part of the program", lambda: client.copy("assistant", "mine"))
+    fails_with(ollama.ResponseError, "begins with hf:", lambda: client.pull("llama3.2"))
+    fails_with(ollama.ResponseError, "Modelfile", lambda: client.create("mine", from_="assistant"))
     error = fails_with(ollama.ResponseError, "did you mean", lambda: client.chat("asistant", user("Hi")))
     assert error.status_code == 404
     fails_with(ollama.ResponseError, "temperature", lambda: client.chat("assistant", user("Hi"), options={"temperature": 9}))

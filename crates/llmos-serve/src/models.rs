@@ -6,13 +6,15 @@
 
 mod about;
 mod memory;
+mod stay;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use llmos_model::grammar::{Grammar, GrammarSource, GrammarVocabulary};
 use llmos_model::{Adapter, Config, Engine};
 use llmos_tokenizer::{Special, Tokenizer};
@@ -24,6 +26,7 @@ use crate::refusal::Refusal;
 use crate::scheduler::{Gauges, Order, Request, Scheduler, SchedulerOptions, Task};
 pub use about::About;
 use memory::{Memory, Share};
+pub(crate) use stay::Stay;
 
 /// A model in memory.
 pub struct Loaded {
@@ -81,6 +84,9 @@ pub struct Models {
 struct Slot {
     offer: Offer,
     place: Arc<Mutex<Option<Arc<Resident>>>>,
+    /// The model in that place, for whoever must not wait until it is loaded.
+    resident: RwLock<Weak<Resident>>,
+    stay: RwLock<Stay>,
     /// When it was last asked for, by the clock of [`Models`].
     used: AtomicU64,
     /// When it was last seen in use, in milliseconds since [`Models`] began.
@@ -146,6 +152,8 @@ impl Models {
         let slot = Arc::new(Slot {
             offer,
             place: Arc::default(),
+            resident: RwLock::default(),
+            stay: RwLock::default(),
             used: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             gauges: Arc::default(),
@@ -274,10 +282,62 @@ impl Models {
     /// Lets go of a model: who uses it goes on with it.
     pub(crate) async fn unload(&self, id: &str) -> Result<(), Refusal> {
         let slot = self.find(Some(&self.id_of(id)?))?;
-        if slot.place.lock().await.take().is_some() {
-            tracing::info!(model = slot.offer.id, "let go of");
-        }
+        slot.let_go(&mut *slot.place.lock().await, "asked");
         Ok(())
+    }
+
+    /// Takes a model off the shelf, once `remove` has removed what is on disk of it. Nobody gets it in
+    /// between, and who asks for it later hears that there is none.
+    ///
+    /// # Errors
+    /// No such model, one that somebody uses, and what `remove` says: then the model is there as before.
+    pub(crate) async fn withdraw(
+        &self,
+        id: &str,
+        remove: impl Future<Output = Result<(), Refusal>>,
+    ) -> Result<(), Refusal> {
+        let slot = self.find(Some(id))?;
+        let mut place = slot.place.lock().await;
+        if place.as_ref().is_some_and(|resident| resident.is_used()) {
+            return Err(Refusal::client(
+                StatusCode::CONFLICT,
+                format!("the model {id:?} is answering somebody"),
+                "ask again once that has ended: nothing was deleted",
+            ));
+        }
+        // Not every system deletes a file that is open.
+        slot.let_go(&mut place, "to be deleted");
+        remove.await?;
+        let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+        shelf.retain(|other| !Arc::ptr_eq(other, &slot));
+        Ok(())
+    }
+
+    /// Has all models that are loaded forget what they have cached of texts of this salt, before they
+    /// begin with anything that is asked for after this.
+    pub(crate) fn forget(&self, salt: u64) {
+        for slot in self.slots() {
+            let resident = slot.resident.read().unwrap_or_else(PoisonError::into_inner).upgrade();
+            // One whose thread has ended has nothing cached.
+            let _ = resident.map(|resident| resident.sender.send(Order::Forget(salt)));
+        }
+    }
+
+    /// Says how long the model of that id, or that it is an adapter of, is to stay.
+    pub(crate) fn keep(&self, id: &str, stay: Stay) {
+        let base = self.adapter_of(id).map(|(base, _)| base);
+        if let Ok(slot) = self.find(Some(base.as_deref().unwrap_or(id))) {
+            slot.keep(stay);
+        }
+    }
+
+    /// The time after which a model is let go of if nobody uses it any more, where the server keeps them
+    /// for `usual`; none is until its memory is needed.
+    pub(crate) fn leaves_in(&self, id: &str, usual: Option<Duration>) -> Option<Duration> {
+        let slot = self.find(Some(id)).ok()?;
+        let time = slot.stay().after_use(usual)?;
+        let unused = self.now().saturating_sub(slot.seen.load(Ordering::Relaxed));
+        Some(time.saturating_sub(Duration::from_millis(unused)))
     }
 
     /// Lets go of the model of that id, or that it is an adapter of, unless somebody uses it.
@@ -287,24 +347,25 @@ impl Models {
         if let Ok(mut place) = slot.place.try_lock()
             && place.as_ref().is_some_and(|resident| !resident.is_used())
         {
-            *place = None;
-            tracing::info!(model = slot.offer.id, "let go of");
+            slot.let_go(&mut place, "asked");
         }
     }
 
-    /// Lets go of models that nobody has used for so long.
-    pub(crate) fn let_go_of_unused(&self, keep_alive: Duration) {
+    /// Lets go of models that nobody has used for as long as they are to stay; for `usual` where nothing
+    /// was said of one.
+    pub(crate) fn let_go_of_unused(&self, usual: Option<Duration>) {
         let now = self.now();
         for slot in self.slots() {
             let Ok(mut place) = slot.place.try_lock() else { continue };
             let Some(resident) = place.as_ref() else { continue };
             if resident.is_used() {
                 slot.seen.store(now, Ordering::Relaxed);
-            } else if u128::from(now.saturating_sub(slot.seen.load(Ordering::Relaxed)))
-                >= keep_alive.as_millis()
-            {
-                *place = None;
-                tracing::info!(model = slot.offer.id, "let go of, unused");
+                continue;
+            }
+            let unused =
+                Duration::from_millis(now.saturating_sub(slot.seen.load(Ordering::Relaxed)));
+            if slot.stay().after_use(usual).is_some_and(|time| unused >= time) {
+                slot.let_go(&mut place, "unused");
             }
         }
     }
@@ -360,14 +421,28 @@ impl Models {
             if held <= budget {
                 more -= 1;
             }
-            *place = None;
+            slot.let_go(&mut place, "for another");
             held = held.saturating_sub(slot.offer.bytes);
-            tracing::info!(model = slot.offer.id, "let go of, for another");
         }
     }
 }
 
 impl Slot {
+    /// Lets go of what is in its place.
+    fn let_go(&self, place: &mut Option<Arc<Resident>>, why: &'static str) {
+        if place.take().is_some() {
+            tracing::info!(model = self.offer.id, why, "let go of");
+        }
+    }
+
+    fn keep(&self, stay: Stay) {
+        *self.stay.write().unwrap_or_else(PoisonError::into_inner) = stay;
+    }
+
+    fn stay(&self) -> Stay {
+        *self.stay.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn standing(&self) -> Standing {
         // One that is being loaded is not there yet.
         let place = self.place.try_lock().ok();
@@ -406,6 +481,10 @@ async fn load(
         Ok(Ok(resident)) => {
             tracing::info!(model = id, "loaded");
             let resident = Arc::new(resident);
+            *slot.resident.write().unwrap_or_else(PoisonError::into_inner) =
+                Arc::downgrade(&resident);
+            // What was said of the last one went with it.
+            slot.keep(Stay::Usual);
             *place = Some(resident.clone());
             Ok(resident)
         }

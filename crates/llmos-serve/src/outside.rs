@@ -46,7 +46,7 @@ pub enum TroubleKind {
     Stopped,
 }
 
-/// Brings models and makes them. The server calls it from a thread of its own, one call at a time.
+/// Brings models, makes them and deletes them. The server calls it from a thread of its own, one call at a time.
 pub trait Keeper: Send + Sync {
     /// Brings a model from where models are kept, by its name there. A name is never an address: where
     /// it is asked for is the keeper's own knowledge.
@@ -61,6 +61,18 @@ pub trait Keeper: Send + Sync {
     /// # Errors
     /// No such model or type, no room for it, or `watch` ended it; nothing is left behind then.
     fn convert(&self, model: &str, kind: &str, watch: Watch<'_>) -> Result<Offer, Trouble>;
+
+    /// Gives a model that is here a second name, without a second copy of what is in its files.
+    ///
+    /// # Errors
+    /// No such model, files that are not the keeper's own, or a name that none can have.
+    fn copy(&self, model: &str, name: &str) -> Result<Offer, Trouble>;
+
+    /// Deletes a model that nobody uses, with its files where no other model has them.
+    ///
+    /// # Errors
+    /// No such model, files that are not the keeper's own, or a disk that refuses.
+    fn delete(&self, model: &str) -> Result<(), Trouble>;
 }
 
 /// Training runs that may be looked at, as JSON.

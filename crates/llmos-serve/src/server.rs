@@ -295,13 +295,14 @@ async fn preload(service: Arc<Service>) {
     }
 }
 
-/// Lets go of models that nobody has used for some time, where they are not to be kept.
+/// Lets go of models that nobody has used for as long as they are to stay.
 async fn tidy_up(service: Arc<Service>) {
-    let Some(keep_alive) = service.options.keep_alive else { return };
-    let pace = (keep_alive / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    let usual = service.options.keep_alive;
+    let shortest = usual.map_or(Duration::MAX, |usual| usual / 4);
+    let pace = shortest.clamp(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         tokio::time::sleep(pace).await;
-        service.models.let_go_of_unused(keep_alive);
+        service.models.let_go_of_unused(usual);
     }
 }
 

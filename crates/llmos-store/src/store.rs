@@ -145,6 +145,18 @@ impl Store {
         Ok(owners)
     }
 
+    /// Lets nobody else write to an SQLite database while `work` runs, so that a copy of its files which
+    /// is made meanwhile is whole. Of PostgreSQL others may write: it has `pg_dump` for that.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where another process is writing.
+    pub fn keep_still<T>(&mut self, work: impl FnOnce() -> T) -> Result<T, Error> {
+        self.database.begin("keep still", Mode::Write)?;
+        let done = work();
+        self.database.rollback();
+        Ok(done)
+    }
+
     /// Reads all of an SQLite database and checks that it is whole. PostgreSQL checks its own pages
     /// as they are read.
     ///

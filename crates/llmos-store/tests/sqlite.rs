@@ -267,6 +267,12 @@ fn a_database_that_another_program_writes_to_is_busy() {
     assert_eq!(store.chats("ann").conversation(&id).unwrap().messages, 0);
     other.execute_batch("ROLLBACK").unwrap();
     store.chats("ann").append(&id, Parent::Leaf, user("a")).unwrap();
+    // The same where one of our own keeps it still.
+    let mut still = open(folder.path(), |options| options.purpose = Purpose::Visit).unwrap();
+    let append = |store: &mut Store| store.chats("ann").append(&id, Parent::Leaf, user("b"));
+    let refused = still.keep_still(|| append(&mut store)).unwrap();
+    assert!(matches!(refused, Err(Error::Busy { .. })));
+    assert_eq!(append(&mut store).unwrap().number, 2);
 }
 
 #[test]

@@ -208,7 +208,15 @@ impl Engine {
         };
         let length = Some(limit);
         let sequence = Sequence {
-            options: SequenceOptions { owner, priority, salt, length, adapter, cancel: None },
+            options: SequenceOptions {
+                owner,
+                priority,
+                salt,
+                is_private: false,
+                length,
+                adapter,
+                cancel: None,
+            },
             tokens,
             computed,
             adopted: 0,

@@ -226,6 +226,7 @@ impl Engine {
             adapter: options.adapter.as_ref().map_or(0, |adapter| adapter.fingerprint()),
             long: crate::decoder::is_long(self.config(), limit),
         };
+        let shares = !options.is_private;
         let sequence = Sequence {
             options,
             tokens: tokens.to_vec(),
@@ -238,7 +239,7 @@ impl Engine {
             rows: Rows::default(),
             states: None,
             paused: false,
-            shares: true,
+            shares,
             root,
             limit,
         };
@@ -336,6 +337,15 @@ impl Engine {
     /// Forgets the blocks of sequences that ended.
     pub fn forget_prefixes(&mut self) {
         self.pages.forget_idle();
+    }
+
+    /// Forgets the blocks of all sequences of a salt. Those that still run go on, share nothing any
+    /// more, and leave nothing to be found.
+    pub fn forget_salt(&mut self, salt: u64) {
+        for sequence in self.sequences.values_mut().filter(|one| one.root.salt == salt) {
+            sequence.shares = false;
+        }
+        self.pages.forget_salt(salt);
     }
 
     /// While paused a sequence is not offered to the policy.

@@ -208,6 +208,19 @@ impl Pages {
             self.free.push(id);
         }
     }
+
+    /// Forgets every findable block of a salt. Those in use are free once the last who uses them ends.
+    pub(super) fn forget_salt(&mut self, salt: u64) {
+        let of_salt = self.found.iter().filter(|(link, _)| link.root.salt == salt);
+        let ids: Vec<BlockId> = of_salt.map(|(_, &id)| id).collect();
+        for id in ids {
+            self.forget(id);
+            if let Some(stamp) = self.holders[id as usize].idle_since.take() {
+                self.idle.remove(&stamp);
+                self.free.push(id);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +267,26 @@ mod tests {
         assert_eq!(pages.take().unwrap(), b);
         assert_eq!(pages.find(&link(ROOT, Some(first), 2)), None);
         assert!(pages.find(&link(ROOT, None, 1)).is_some());
+    }
+
+    #[test]
+    fn what_one_salt_forgets_is_free_and_others_find_theirs() {
+        let mut pages = pages(3);
+        let other = Root { salt: 1, ..ROOT };
+        let [idle, used, theirs] = [0; 3].map(|_| pages.take().unwrap());
+        for (id, root, token) in [(idle, ROOT, 1), (used, ROOT, 2), (theirs, other, 1)] {
+            pages.publish(id, link(root, None, token));
+        }
+        pages.release(idle);
+        pages.release(theirs);
+        pages.forget_salt(0);
+        assert_eq!(pages.find(&link(ROOT, None, 1)), None);
+        assert_eq!(pages.find(&link(ROOT, None, 2)), None);
+        // Whoever uses one keeps it to the end, and it is not kept for others then.
+        assert_eq!((pages.free.len(), pages.available()), (1, 2));
+        pages.release(used);
+        assert_eq!((pages.free.len(), pages.available()), (2, 3));
+        assert_eq!(pages.find(&link(other, None, 1)).map(|(id, _)| id), Some(theirs));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct SequenceOptions {
     pub priority: i32,
     /// Blocks are shared only between sequences of equal salt: give each tenant its own.
     pub salt: u64,
+    /// It shares no blocks at all: it finds none, and leaves none to be found.
+    pub is_private: bool,
     /// The longest that it may become; none is the engine's context. A model with a second set of
     /// rotary angles for long contexts chooses by this, once.
     pub length: Option<usize>,

@@ -196,6 +196,46 @@ fn a_prefix_is_computed_once_for_each_tenant() {
 }
 
 #[test]
+fn what_is_forgotten_is_computed_anew_and_who_runs_goes_on() {
+    for kind in KINDS {
+        let mut engine = engine(kind);
+        let text = tokens(100, 5);
+        let of = |salt: u64| SequenceOptions { salt, ..plain() };
+        let adopted = |engine: &mut Engine, salt: u64| {
+            let id = engine.add(&text, of(salt)).unwrap();
+            assert_eq!(ready(engine, id), alone(kind, &text), "{kind:?}");
+            let adopted = engine.adopted(id).unwrap();
+            engine.remove(id).unwrap();
+            adopted
+        };
+        let running = engine.add(&text, of(1)).unwrap();
+        ready(&mut engine, running);
+        for (salt, expected) in [(1, 96), (2, 0), (2, 96)] {
+            assert_eq!(adopted(&mut engine, salt), expected, "{salt}");
+        }
+        engine.forget_salt(1);
+        engine.force(running, &tokens(40, 9)).unwrap();
+        let whole = engine.tokens(running).unwrap().to_vec();
+        assert_eq!(ready(&mut engine, running), alone(kind, &whole), "{kind:?}");
+        engine.remove(running).unwrap();
+        // One that keeps to itself leaves nothing either.
+        let private = engine.add(&text, SequenceOptions { is_private: true, ..of(1) }).unwrap();
+        assert_eq!(ready(&mut engine, private), alone(kind, &text), "{kind:?}");
+        engine.remove(private).unwrap();
+        // Neither what was there nor what came since is found, and another's is.
+        for (salt, expected) in [(2, 96), (1, 0), (1, 96)] {
+            assert_eq!(adopted(&mut engine, salt), expected, "{salt}");
+        }
+        let private = engine.add(&text, SequenceOptions { is_private: true, ..of(2) }).unwrap();
+        assert_eq!(ready(&mut engine, private), alone(kind, &text), "{kind:?}");
+        assert_eq!(engine.adopted(private).unwrap(), 0);
+        engine.remove(private).unwrap();
+        let (free, all) = engine.blocks();
+        assert_eq!(free, all);
+    }
+}
+
+#[test]
 fn cutting_back_and_going_another_way_is_as_if_never_gone() {
     for kind in KINDS {
         let mut engine = engine(kind);

@@ -170,6 +170,7 @@ impl Ask {
             tokens,
             owner: self.caller.owner,
             salt: self.caller.salt,
+            is_private: false,
             first: 0,
             choices: 1,
             most,

@@ -1,18 +1,18 @@
-//! What changes the models that are here: load, unload, pull, convert. For admins alone.
+//! What changes the models that are here: load, unload, pull, convert, copy, delete. For admins alone.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use serde_json::{Map, Value, json};
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::Instant;
 
-use super::progress::{self, News};
+use super::progress::{self, Chore, News, Words};
 use super::{json_response, listing};
 use crate::body;
 use crate::fields::Fields;
@@ -73,17 +73,30 @@ pub(crate) async fn pull(
     request: Request,
 ) -> Result<Response, Refusal> {
     let body = admin_body(&service, &caller, request).await?;
-    let name = name(&body, "name")?.to_string();
-    if name.contains("://") {
+    let chore = begin_pull(service, "name", name(&body, "name")?).await?;
+    Ok(progress::response(chore, Words::Ours))
+}
+
+/// Begins to bring a model; `field` is where the client named it.
+///
+/// # Errors
+/// An address in place of a name, one that is absurdly long, and as [`begin`].
+pub(super) async fn begin_pull(
+    service: Arc<Service>,
+    field: &str,
+    name: &str,
+) -> Result<Chore, Refusal> {
+    if name.contains("://") || name.len() > LONGEST_NAME {
         return Err(Refusal::field(
-            "name",
+            field,
             "a model's name",
             &Value::from(name),
             "where models come from is the server's to know: hf:OWNER/REPO",
         ));
     }
+    let name = name.to_string();
     let pull = move |keeper: &dyn Keeper, watch: Watch<'_>| keeper.pull(&name, watch);
-    chore(service, pull).await
+    begin(service, pull).await
 }
 
 /// Makes a model of another type.
@@ -98,7 +111,82 @@ pub(crate) async fn convert(
     let model = model["id"].as_str().unwrap_or_default().to_string();
     let kind = name(&body, "type")?.to_string();
     let convert = move |keeper: &dyn Keeper, watch: Watch<'_>| keeper.convert(&model, &kind, watch);
-    chore(service, convert).await
+    Ok(progress::response(begin(service, convert).await?, Words::Ours))
+}
+
+/// Deletes a model and its files.
+pub(crate) async fn delete(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    must_be_admin(&caller)?;
+    remove(service, &id).await?;
+    Ok(json_response(&json!({ "id": id, "object": "model", "deleted": true })))
+}
+
+/// Deletes the model of that very id, unless somebody is using it. Once begun it is done, whoever waits
+/// for it.
+///
+/// # Errors
+/// No such model, one that is used, and what its keeper says.
+pub(super) async fn remove(service: Arc<Service>, id: &str) -> Result<(), Refusal> {
+    let id = own(&service, id)?;
+    let (keeper, one) = alone(&service)?;
+    let removed = tokio::spawn(async move {
+        let _one = one;
+        let name = id.clone();
+        let delete = async move {
+            let deleted = tokio::task::spawn_blocking(move || keeper.delete(&name));
+            deleted.await.map_err(|_| ended_early())?.map_err(refusal)
+        };
+        service.models.withdraw(&id, delete).await?;
+        tracing::info!(model = id, "deleted");
+        Ok(())
+    });
+    removed.await.unwrap_or_else(|_| Err(ended_early()))
+}
+
+/// Gives a model a second name. Once begun it is done, whoever waits for it.
+///
+/// # Errors
+/// No such model, a name that is taken, and what its keeper says.
+pub(super) async fn copy(service: Arc<Service>, id: &str, name: &str) -> Result<(), Refusal> {
+    let id = own(&service, id)?;
+    let (keeper, one) = alone(&service)?;
+    if service.models.has(name) {
+        let refusal = Refusal::client(
+            StatusCode::CONFLICT,
+            format!("there is a model {name:?} already"),
+            "choose another name, or delete that one first",
+        );
+        return Err(refusal.about("destination"));
+    }
+    let name = name.to_string();
+    let copied = tokio::task::spawn_blocking(move || {
+        let _one = one;
+        let offer = keeper.copy(&id, &name).map_err(refusal)?;
+        tracing::info!(model = offer.id, "offered");
+        service.models.offer(offer);
+        Ok(())
+    });
+    copied.await.unwrap_or_else(|_| Err(ended_early()))
+}
+
+/// The id of a model by itself, as it stands in the list.
+fn own(service: &Service, id: &str) -> Result<String, Refusal> {
+    let entry = listing::of(service, id)?;
+    match entry["parent"].as_str() {
+        None => Ok(entry["id"].as_str().unwrap_or_default().to_string()),
+        Some(base) => Err(Refusal::bad(
+            format!("{id:?} is an adapter, which the server was started with"),
+            format!("the model is {base:?}"),
+        )),
+    }
+}
+
+fn ended_early() -> Refusal {
+    Refusal::broken("changing a model ended early")
 }
 
 async fn admin_body(
@@ -126,17 +214,13 @@ fn name<'a>(body: &'a Map<String, Value>, field: &str) -> Result<&'a str, Refusa
     }
 }
 
-/// Does something that takes long, one at a time, and tells how far it is. It ends when the client
-/// leaves, and what comes of it is offered before the client is told.
-async fn chore(
-    service: Arc<Service>,
-    work: impl FnOnce(&dyn Keeper, Watch<'_>) -> Result<Offer, Trouble> + Send + 'static,
-) -> Result<Response, Refusal> {
+/// The keeper of the models, for one thing at a time.
+fn alone(service: &Service) -> Result<(Arc<dyn Keeper>, OwnedMutexGuard<()>), Refusal> {
     let keeper = service.options.keeper.clone().ok_or_else(|| {
         Refusal::client(
             StatusCode::NOT_IMPLEMENTED,
             "this server neither pulls nor converts models",
-            "do it beside it: llmos pull, llmos convert",
+            "do it beside it: llmos pull, llmos convert, llmos rm",
         )
     })?;
     let one = service.chore.clone().try_lock_owned().map_err(|_| {
@@ -146,6 +230,19 @@ async fn chore(
             "wait until that has ended",
         )
     })?;
+    Ok((keeper, one))
+}
+
+/// Begins something that takes long, one at a time, and tells how far it is. It ends when the client
+/// leaves, and what comes of it is offered before the client is told.
+///
+/// # Errors
+/// No keeper, or one that is busy, and what fails at once.
+async fn begin(
+    service: Arc<Service>,
+    work: impl FnOnce(&dyn Keeper, Watch<'_>) -> Result<Offer, Trouble> + Send + 'static,
+) -> Result<Chore, Refusal> {
+    let (keeper, one) = alone(&service)?;
     let (sender, mut receiver) = mpsc::channel(64);
     tokio::task::spawn_blocking(move || {
         let mut told: Option<(Instant, String)> = None;
@@ -180,7 +277,7 @@ async fn chore(
     // What fails at once has a status of its own.
     match receiver.recv().await {
         Some(News::Failed(refusal)) => Err(refusal),
-        Some(first) => Ok(progress::response(first, receiver)),
+        Some(first) => Ok(Chore { first, news: receiver }),
         None => Err(progress::lost()),
     }
 }

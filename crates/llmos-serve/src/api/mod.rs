@@ -36,7 +36,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::Value;
 
 use crate::gate::{self, Gate};
@@ -59,6 +59,7 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .route("/v1/responses", post(responses::create))
         .route("/v1/responses/input_tokens", post(responses::count))
         .route("/v1/responses/{id}", get(responses::one).delete(responses::delete))
+        .route("/v1/responses/{id}/cancel", post(responses::cancel))
         .route("/v1/responses/{id}/input_items", get(responses::input_items))
         .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/rerank", post(rerank::rank))
@@ -73,8 +74,12 @@ pub(crate) fn router(service: Arc<Service>, gate: Gate) -> Router {
         .route("/api/ps", get(ollama::running))
         .route("/api/show", post(ollama::show))
         .route("/api/version", get(ollama::version))
+        .route("/api/pull", post(ollama::pull))
+        .route("/api/copy", post(ollama::copy))
+        .route("/api/delete", delete(ollama::delete))
+        .route("/api/create", post(ollama::create))
         .route("/v1/models", get(listing::all))
-        .route("/v1/models/{*id}", get(listing::one))
+        .route("/v1/models/{*id}", get(listing::one).delete(manage::delete))
         .route("/v1/session", get(session::tell).post(session::begin).delete(session::end))
         .merge(conversations())
         .route("/v1/models/load", post(manage::load))

@@ -1,5 +1,5 @@
 //! A request that has its place in the engine: first its prompt is read, then its choices are
-//! written side by side.
+//! written side by side, or some of them after others where there are not places enough for all.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,7 @@ use llmos_model::engine::{SequenceId, SequenceOptions};
 use llmos_model::{Engine, Error};
 use llmos_tokenizer::Tokenizer;
 
+use super::place::{Again, Place};
 use super::request::{Event, Finish, Pooling, Read, Request, Score};
 use super::writer::{Writer, score};
 use crate::refusal::Refusal;
@@ -17,6 +18,8 @@ pub(super) struct Job {
     pub(super) request: Request,
     /// Its number in order of arrival.
     pub(super) number: u64,
+    /// Most of its sequences that are in the engine at once, at least one.
+    limit: usize,
     choices: Vec<Choice>,
     /// What is known while the prompt is read; none afterwards.
     reading: Option<Reading>,
@@ -40,35 +43,27 @@ struct Choice {
     writer: Writer,
 }
 
-/// Where a sequence is.
-enum Place {
-    /// In the engine.
-    Engine(SequenceId),
-    /// Written out.
-    Image(Vec<u8>),
-    /// It has to be computed again, from these tokens.
-    Tokens(Vec<u32>),
-    /// It has ended.
-    Over,
-}
-
 /// Memory for rows of logits while the prompt's scores are taken: 32 MiB are 55 rows of a vocabulary of
 /// 150,000.
 const ROWS_BYTES: usize = 32 << 20;
 
 impl Job {
-    /// Begins to read.
+    /// Begins to read; later at most `limit` of its choices are written at once.
     ///
     /// # Errors
     /// The engine's, and those of sampler options.
     pub(super) fn begin(
         request: Request,
         number: u64,
+        limit: usize,
         engine: &mut Engine,
         tokenizer: &Arc<Tokenizer>,
     ) -> Result<Job, Box<(Error, Request)>> {
         match Job::prepare(&request, engine, tokenizer) {
-            Ok((choices, reading)) => Ok(Job { request, number, choices, reading: Some(reading) }),
+            Ok((choices, reading)) => {
+                let reading = Some(reading);
+                Ok(Job { request, number, limit: limit.max(1), choices, reading })
+            }
             Err(error) => Err(Box::new((error, request))),
         }
     }
@@ -96,10 +91,25 @@ impl Job {
 
     /// Sequences that it has in the engine, or will have.
     pub(super) fn width(&self) -> usize {
+        self.left().min(self.limit)
+    }
+
+    /// Sequences that could be in the engine beside those, if it had places for them.
+    pub(super) fn parked(&self) -> usize {
+        self.left() - self.width()
+    }
+
+    /// Choices that are not complete.
+    fn left(&self) -> usize {
         match self.reading {
             Some(_) => self.request.choices,
-            None => self.places().filter(|place| !matches!(place, Place::Over)).count(),
+            None => self.places().filter(|place| !place.is_over()).count(),
         }
+    }
+
+    /// Sequences that are in the engine.
+    pub(super) fn present(&self) -> usize {
+        self.places().filter(|place| place.is_in_engine()).count()
     }
 
     /// Nobody listens any more.
@@ -109,7 +119,7 @@ impl Job {
 
     /// All of its choices are complete.
     pub(super) fn is_over(&self) -> bool {
-        self.width() == 0
+        self.left() == 0
     }
 
     /// Tokens of the prompt that have not gone through the model yet.
@@ -209,8 +219,11 @@ impl Job {
             None => return engine.remove(id),
         };
         first.place = Place::Engine(id);
-        for choice in more {
-            choice.place = Place::Engine(engine.fork(id)?);
+        for (number, choice) in (1..).zip(more) {
+            choice.place = match number < self.limit {
+                true => Place::Engine(engine.fork(id)?),
+                false => Place::Tokens(self.request.tokens.clone()),
+            };
         }
         if self.request.most == Some(0) {
             for index in 0..self.choices.len() {
@@ -283,29 +296,38 @@ impl Job {
     /// # Errors
     /// The engine's.
     pub(super) fn page_out(&mut self, engine: &mut Engine, spare: &mut usize) -> Result<(), Error> {
-        // States that were kept so far are in no image.
-        let most = if self.request.pooling.is_some() { 0 } else { *spare };
-        for place in self.places_mut() {
-            let Place::Engine(id) = *place else { continue };
-            let tokens = engine.tokens(id)?.to_vec();
-            let mut image = Bounded { bytes: Vec::new(), most: most.min(*spare) };
-            *place = match engine.page_out(id, &mut image) {
-                Ok(()) => {
-                    *spare -= image.bytes.len().min(*spare);
-                    Place::Image(image.bytes)
-                }
-                // It stays where writing fails.
-                Err(Error::Stream { .. }) => {
-                    engine.remove(id)?;
-                    Place::Tokens(tokens)
-                }
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(())
+        let may_be_written = self.may_be_written();
+        self.places_mut().try_for_each(|place| place.leave(engine, spare, may_be_written))
     }
 
-    /// Comes back; true if there was memory for all of it.
+    /// States that were kept so far are in no image.
+    fn may_be_written(&self) -> bool {
+        self.request.pooling.is_none()
+    }
+
+    /// Has at most so many sequences in the engine from now on: the last ones leave it.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn narrow(
+        &mut self,
+        engine: &mut Engine,
+        spare: &mut usize,
+        limit: usize,
+    ) -> Result<(), Error> {
+        self.limit = limit.max(1);
+        let (limit, may_be_written) = (self.limit, self.may_be_written());
+        let present = self.places_mut().filter(|place| place.is_in_engine());
+        present.skip(limit).try_for_each(|place| place.leave(engine, spare, may_be_written))
+    }
+
+    /// May have one sequence more in the engine.
+    pub(super) fn widen(&mut self) {
+        self.limit += 1;
+    }
+
+    /// Brings sequences into the engine until it has as many there as it may; true if there was memory
+    /// for all of them.
     ///
     /// # Errors
     /// The engine's.
@@ -314,37 +336,28 @@ impl Job {
         engine: &mut Engine,
         spare: &mut usize,
     ) -> Result<bool, Error> {
-        let options = options(&self.request, engine);
-        let pooling = self.request.pooling;
-        let rows = self.reading.as_ref().and(self.request.prompt_scores);
-        let entered = self.reading.as_ref().map_or(0, |reading| reading.entered);
-        let scored = self.reading.as_ref().map_or(0, |reading| reading.scores.len());
-        for place in self.places_mut() {
-            match place {
-                Place::Image(image) => match engine.page_in(&mut image.as_slice()) {
-                    Ok(id) => {
-                        *spare += image.len();
-                        *place = Place::Engine(id);
-                    }
-                    Err(Error::CacheFull { .. }) => return Ok(false),
-                    Err(error) => return Err(error),
-                },
-                Place::Tokens(tokens) => {
-                    let id = engine.add(tokens, options.clone())?;
-                    if rows.is_some() {
-                        // The rows after the tokens that have no score yet.
-                        let done = scored.saturating_sub(1).min(entered.saturating_sub(1));
-                        engine.keep_rows(id, entered - done)?;
-                    }
-                    if pooling.is_some() {
-                        engine.keep_states(id)?;
-                    }
-                    *place = Place::Engine(id);
-                }
-                Place::Engine(_) | Place::Over => {}
+        let room = self.width().saturating_sub(self.present());
+        if room == 0 || !self.places().any(Place::is_away) {
+            return Ok(true);
+        }
+        let again = self.again(engine);
+        for place in self.places_mut().filter(|place| place.is_away()).take(room) {
+            if !place.come_back(engine, spare, &again)? {
+                return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn again(&self, engine: &Engine) -> Again {
+        let reading = self.reading.as_ref().filter(|_| self.request.prompt_scores.is_some());
+        // The rows after the tokens that have no score yet.
+        let rows = reading.map(|Reading { entered, scores, .. }| {
+            let done = scores.len().saturating_sub(1).min(entered.saturating_sub(1));
+            entered - done
+        });
+        let keeps_states = self.request.pooling.is_some();
+        Again { options: options(&self.request, engine), rows, keeps_states }
     }
 
     /// Tokens of all its sequences, wherever they are.
@@ -353,8 +366,7 @@ impl Job {
         match &self.reading {
             Some(_) => vec![self.request.tokens.len()],
             None => {
-                let live =
-                    self.choices.iter().filter(|choice| !matches!(choice.place, Place::Over));
+                let live = self.choices.iter().filter(|choice| !choice.place.is_over());
                 live.map(|choice| match choice.place {
                     Place::Engine(id) => {
                         engine.tokens(id).map_or_else(|_| drawn(choice), <[u32]>::len)
@@ -419,29 +431,10 @@ fn options(request: &Request, engine: &Engine) -> SequenceOptions {
     SequenceOptions {
         owner: request.owner,
         salt: request.salt,
+        is_private: request.is_private,
         length: length(request, engine),
         adapter: request.adapter.clone(),
         cancel: Some(request.cancel.clone()),
         ..SequenceOptions::default()
-    }
-}
-
-/// Takes so many bytes and no more.
-struct Bounded {
-    bytes: Vec<u8>,
-    most: usize,
-}
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.most {
-            return Err(std::io::ErrorKind::StorageFull.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

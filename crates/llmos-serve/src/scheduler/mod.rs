@@ -2,11 +2,13 @@
 //! are logits.
 //!
 //! Who has a place in the engine is decided here: owners have equally many, and one that has more
-//! gives one up where another waits. How much of each step they get then is [`share`]'s to say.
+//! gives one up where another waits. A request for several answers has as many places as can be had,
+//! and writes the rest of its answers when there are more. How much of each step they get then is [`share`]'s to say.
 
 mod gauges;
 mod job;
 mod lens;
+mod place;
 mod queue;
 mod request;
 mod share;
@@ -153,7 +155,17 @@ impl Scheduler {
         match order {
             Order::Request(request) => self.queue.push(*request),
             Order::Task(task) => self.tasks.push_back(task),
+            Order::Forget(salt) => self.forget(salt),
         }
+    }
+
+    /// Forgets what is cached of texts of a salt, and lets those that are asked for already leave
+    /// nothing behind.
+    fn forget(&mut self, salt: u64) {
+        self.engine.forget_salt(salt);
+        let jobs = self.running.iter_mut().chain(&mut self.away).map(|job| &mut job.request);
+        let all = jobs.chain(self.queue.iter_mut());
+        all.filter(|request| request.salt == salt).for_each(|request| request.is_private = true);
     }
 
     /// Does a slice of the task that came first.
@@ -192,27 +204,31 @@ impl Scheduler {
         }
     }
 
-    /// Gives places to those that were away, then to those that wait.
+    /// Gives places to those that were away, then to those that wait, then to further answers of those
+    /// that have a place.
     fn admit(&mut self) {
+        self.fill();
         while let Some(job) = self.away.front() {
-            let blocks: usize =
-                job.held(&self.engine).into_iter().map(|n| self.blocks(n + 1)).sum();
-            let fits = self.is_free(job.width()) && self.has_room(blocks);
+            let width = job.width().min(self.free()).max(1);
+            let tokens = job.held(&self.engine).into_iter().take(width);
+            let blocks: usize = tokens.map(|n| self.blocks(n + 1)).sum();
+            let fits = self.free() >= width && self.has_room(blocks);
             if !self.running.is_empty() && (!fits || self.is_behind(job.request.owner)) {
                 break;
             }
             let Some(job) = self.away.pop_front() else { return };
-            if !self.bring_back(job) {
+            if !self.bring_back(job, width) {
                 return;
             }
         }
         while let Some(request) = self.queue.next(&self.running) {
-            let (owner, width) = (request.owner, request.choices);
-            let blocks = self.blocks(request.tokens.len() + 1) + request.choices - 1;
-            let fits = self.is_free(width) && self.has_room(blocks);
+            let owner = request.owner;
+            let width = request.choices.min(self.free()).max(1);
+            let blocks = self.blocks(request.tokens.len() + 1) + width - 1;
+            let fits = self.free() >= width && self.has_room(blocks);
             if !fits && !self.running.is_empty() {
                 if !self.give_way(owner, width) {
-                    return;
+                    break;
                 }
                 continue;
             }
@@ -224,7 +240,8 @@ impl Scheduler {
             }
             let Some(request) = self.queue.pop(&self.running) else { return };
             self.n_job += 1;
-            match Job::begin(request, self.n_job, &mut self.engine, &self.tokenizer) {
+            let begun = Job::begin(request, self.n_job, width, &mut self.engine, &self.tokenizer);
+            match begun {
                 Ok(job) => self.running.push(job),
                 Err(refused) => {
                     let (error, request) = *refused;
@@ -232,11 +249,72 @@ impl Scheduler {
                 }
             }
         }
+        self.widen();
     }
 
-    /// Takes one that was away up again; false if there is no memory for it now.
-    fn bring_back(&mut self, mut job: Job) -> bool {
-        match job.page_in(&mut self.engine, &mut self.spare) {
+    /// Where an answer has ended, the next of the same request takes its place.
+    fn fill(&mut self) {
+        let mut at = 0;
+        while at < self.running.len() {
+            let job = &mut self.running[at];
+            match job.page_in(&mut self.engine, &mut self.spare) {
+                Ok(true) => at += 1,
+                // The others of it go on meanwhile.
+                Ok(false) if job.present() > 0 => at += 1,
+                Ok(false) => self.away.push_back(self.running.remove(at)),
+                Err(error) => {
+                    let job = self.running.remove(at);
+                    job.fail(&mut self.engine, Refusal::of_model(&error));
+                }
+            }
+        }
+    }
+
+    /// Lets requests write more of their answers at once: of the owner with the fewest sequences first,
+    /// and those of owners with more give way.
+    fn widen(&mut self) {
+        loop {
+            let jobs = self.running.iter().enumerate().filter(|(_, job)| job.parked() > 0);
+            let poorest =
+                jobs.min_by_key(|(_, job)| (held(job.request.owner, &self.running), job.number));
+            let Some((at, job)) = poorest else { return };
+            let owner = job.request.owner;
+            let is_first = |other: &Job| {
+                held(other.request.owner, &self.running) <= held(owner, &self.running)
+            };
+            if self.is_behind(owner) || self.away.front().is_some_and(is_first) {
+                return;
+            }
+            let longest = job.held(&self.engine).into_iter().max().unwrap_or_default();
+            if self.free() == 0 || !self.has_room(self.blocks(longest + 1)) {
+                if !self.give_way(owner, 1) {
+                    return;
+                }
+                continue;
+            }
+            let job = &mut self.running[at];
+            let width = job.width();
+            job.widen();
+            match job.page_in(&mut self.engine, &mut self.spare) {
+                Ok(true) => {}
+                Ok(false) => {
+                    // What is there stays there.
+                    let _ = job.narrow(&mut self.engine, &mut self.spare, width);
+                    return;
+                }
+                Err(error) => {
+                    let job = self.running.remove(at);
+                    job.fail(&mut self.engine, Refusal::of_model(&error));
+                }
+            }
+        }
+    }
+
+    /// Takes one that was away up again, with at most `width` sequences at once; false if there is no
+    /// memory for it now.
+    fn bring_back(&mut self, mut job: Job, width: usize) -> bool {
+        let narrowed = job.narrow(&mut self.engine, &mut self.spare, width);
+        match narrowed.and_then(|()| job.page_in(&mut self.engine, &mut self.spare)) {
             Ok(true) => self.running.push(job),
             Ok(false) if self.running.is_empty() => {
                 job.fail(&mut self.engine, Refusal::no_memory());
@@ -260,17 +338,35 @@ impl Scheduler {
         next.is_some_and(|next| held(next.owner, &self.running) < held(owner, &self.running))
     }
 
-    /// Lets the owner with the most sequences give its youngest up for one of an owner that has
-    /// fewer and would still have no more; false where nobody has so many.
+    /// Lets the owner with the most sequences give some up for `width` of an owner that has fewer and
+    /// would still have no more; false where nobody has so many. They are its youngest request's: of one
+    /// with several answers as many as are wanted, else all of it.
     fn give_way(&mut self, owner: u64, width: usize) -> bool {
         let Some((heaviest, most)) = heaviest(&self.running) else { return false };
         let Some(at) = self.youngest(heaviest) else { return false };
-        let left = most.saturating_sub(self.running[at].width());
-        if heaviest == owner || left < held(owner, &self.running) + width {
+        let enough = held(owner, &self.running) + width;
+        let has_left = |given: usize| most.saturating_sub(given) >= enough;
+        let own = self.running[at].width();
+        // At least one, since it may be memory that is wanted.
+        let wanted = width.saturating_sub(self.free()).max(1);
+        if heaviest == owner {
             return false;
         }
+        let number = self.running[at].number;
+        if wanted < own && has_left(wanted) {
+            tracing::debug!(job = number, wanted, "gives places up");
+            let job = &mut self.running[at];
+            if let Err(error) = job.narrow(&mut self.engine, &mut self.spare, own - wanted) {
+                let job = self.running.remove(at);
+                job.fail(&mut self.engine, Refusal::of_model(&error));
+            }
+            return true;
+        }
+        if !has_left(own) {
+            return false;
+        }
+        tracing::debug!(job = number, "gives way");
         let mut job = self.running.remove(at);
-        tracing::debug!(job = job.number, "gives way");
         match job.page_out(&mut self.engine, &mut self.spare) {
             Ok(()) => self.away.push_back(job),
             Err(error) => job.fail(&mut self.engine, Refusal::of_model(&error)),
@@ -285,9 +381,9 @@ impl Scheduler {
         own.max_by_key(|(_, job)| job.number).map(|(at, _)| at)
     }
 
-    /// Whether so many more sequences may run.
-    fn is_free(&self, more: usize) -> bool {
-        self.running.iter().map(Job::width).sum::<usize>() + more <= self.slots
+    /// Sequences that may run beside those that do.
+    fn free(&self) -> usize {
+        self.slots.saturating_sub(self.running.iter().map(Job::width).sum())
     }
 
     /// Whether so many blocks can be had, beside those that prompts under way will need.

@@ -24,6 +24,10 @@ impl Queue {
         self.waiting.is_empty()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.waiting.iter_mut()
+    }
+
     pub(super) fn retain(&mut self, keep: impl FnMut(&Request) -> bool) {
         self.waiting.retain(keep);
     }

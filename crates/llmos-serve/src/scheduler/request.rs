@@ -21,6 +21,9 @@ pub(crate) struct Request {
     pub(crate) owner: u64,
     /// Cached prefixes are found only under the same salt.
     pub(crate) salt: u64,
+    /// It neither finds a cached prefix nor leaves one: what is cached under its salt was to be
+    /// forgotten while it waited.
+    pub(crate) is_private: bool,
     /// The index of its first choice among those of the whole call.
     pub(crate) first: usize,
     /// Answers to write, at least one.

@@ -10,6 +10,8 @@ pub(crate) enum Order {
     Request(Box<Request>),
     /// Something else.
     Task(Box<dyn Task>),
+    /// What is cached of texts of this salt is to go, before anything that is asked for later begins.
+    Forget(u64),
 }
 
 /// Work in slices, each about as long as a step, so that those who are written for do not wait.

@@ -26,10 +26,12 @@ fn engine() -> EngineOptions {
 #[derive(Default)]
 pub(crate) struct Stub {
     /// A pull goes on until this is raised, where there is one.
-    gate: Option<Arc<AtomicBool>>,
+    pub(crate) gate: Option<Arc<AtomicBool>>,
     /// Pulls that were ended by who watched.
-    ended: Arc<AtomicUsize>,
-    asked: Arc<Mutex<Vec<String>>>,
+    pub(crate) ended: Arc<AtomicUsize>,
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// Models whose files were deleted.
+    pub(crate) deleted: Arc<Mutex<Vec<String>>>,
 }
 
 impl Keeper for Stub {
@@ -68,13 +70,36 @@ impl Keeper for Stub {
         assert_eq!(watch(progress), ControlFlow::Continue(()));
         Ok(offer(&format!("{model}-{kind}"), 0, Kind::Stories, engine()))
     }
+
+    fn copy(&self, model: &str, name: &str) -> Result<Offer, Trouble> {
+        not_its_own(model)?;
+        Ok(offer(name, 0, Kind::Stories, engine()))
+    }
+
+    fn delete(&self, model: &str) -> Result<(), Trouble> {
+        not_its_own(model)?;
+        self.deleted.lock().unwrap().push(model.to_string());
+        Ok(())
+    }
 }
 
-fn server(models: Models, stub: Stub) -> Running {
+/// Of `foreign` the files are somebody else's.
+fn not_its_own(model: &str) -> Result<(), Trouble> {
+    match model {
+        "foreign" => Err(Trouble {
+            kind: TroubleKind::Asked,
+            message: "it is not ours".into(),
+            hint: "do it yourself".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn server(models: Models, stub: Stub) -> Running {
     run(ServerOptions { keeper: Some(Arc::new(stub)), ..options() }, models)
 }
 
-fn of(kinds: &[(&str, u64, Kind)], budget: Option<u64>) -> Models {
+pub(crate) fn of(kinds: &[(&str, u64, Kind)], budget: Option<u64>) -> Models {
     let models = Models::new(budget);
     for &(id, bytes, kind) in kinds {
         models.offer(offer(id, bytes, kind, engine()));
@@ -86,13 +111,13 @@ fn entry(server: &Running, id: &str) -> Value {
     get(server.address, &format!("/v1/models/{id}")).json()
 }
 
-fn is_loaded(server: &Running, id: &str) -> bool {
+pub(crate) fn is_loaded(server: &Running, id: &str) -> bool {
     entry(server, id)["loaded"].as_bool().unwrap()
 }
 
 /// Asks again and again until it is so.
 #[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(30), "{what}");
@@ -101,14 +126,14 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// An answer that goes on until its client leaves.
-fn endless(model: &str) -> Value {
+pub(crate) fn endless(model: &str) -> Value {
     json!({
         "model": model, "prompt": "Once", "max_tokens": 1_000_000, "temperature": 1, "stream": true,
         "logit_bias": { "0": -100, "1": -100, "2": -100 },
     })
 }
 
-fn greedy(model: &str) -> Value {
+pub(crate) fn greedy(model: &str) -> Value {
     json!({ "model": model, "prompt": "Once upon a time", "max_tokens": 12, "temperature": 0 })
 }
 

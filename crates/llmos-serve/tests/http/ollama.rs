@@ -213,7 +213,7 @@ fn what_is_wrong_is_said_in_ollama_s_shape() {
     let unknown = json!({ "model": "tset", "messages": [{ "role": "user", "content": "Hi" }] });
     check(CHAT, &unknown, 404, "did you mean test?");
     check("/api/show", &json!({ "model": "nothing" }), 404, "no model");
-    check("/api/pull", &json!({ "model": "x" }), 404, "nothing at this path");
+    check("/api/push", &json!({ "model": "x" }), 404, "nothing at this path");
     for (field, value) in [("template", "x"), ("suffix", "x")] {
         let mut body = json!({ "model": "test", "prompt": "Hi" });
         body[field] = value.into();

@@ -121,6 +121,11 @@ fn a_response_is_written_kept_and_gone_on_from() {
     assert_eq!((items["data"].as_array().unwrap().len(), &items["has_more"]), (1, &json!(false)));
     assert_eq!(items["data"][0]["content"][0]["text"], "And goodbye.");
     assert_eq!(items["first_id"], items["data"][0]["id"]);
+    // It was not written in the background, so there is nothing to cancel.
+    let cancelled = post(server.address, &format!("{}/cancel", one(&second)), &json!({}));
+    cancelled.is_refusal(400, "in the background");
+    let nothing = post(server.address, "/v1/responses/resp_none/cancel", &json!({}));
+    nothing.is_refusal(404, "no response");
     // What went on from it stays when it is forgotten.
     assert_eq!(delete(server.address, &one(&first)).json()["deleted"], true);
     get(server.address, &one(&first)).is_refusal(404, "no response");

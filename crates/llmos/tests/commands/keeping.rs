@@ -148,7 +148,9 @@ fn one_folder_is_one_server_s() {
     let second = run(&home, &serve);
     second.is_error("in use by another server");
     assert!(second.stderr.contains(&child.id().to_string()), "{}", second.stderr);
-    assert!(second.stderr.contains("--no-store"), "{}", second.stderr);
+    for words in ["--no-store", "--data", "stop the other server"] {
+        assert!(second.stderr.contains(words), "{}", second.stderr);
+    }
     let mut third = command(home.path(), &["serve", &stories(), "--port", "0", "--no-store"]);
     let mut third = third.spawn().unwrap();
     let other = crate::serve::address(&mut third);

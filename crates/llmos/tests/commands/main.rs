@@ -21,6 +21,7 @@ mod interrupt;
 mod keeping;
 mod killed_server;
 mod lens;
+mod managed;
 mod next;
 mod plan;
 mod postgres;

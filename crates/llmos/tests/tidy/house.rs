@@ -6,7 +6,7 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 22] = [
+const PARSERS: [&str; 23] = [
     "answer",
     "calculator",
     "chat_body",
@@ -20,6 +20,7 @@ const PARSERS: [&str; 22] = [
     "host_header",
     "http_request",
     "llama2c",
+    "metrics_text",
     "page_image",
     "peft",
     "prepared",

@@ -159,7 +159,8 @@ pub(crate) async fn change(
     Ok(json_response(&json!(head)))
 }
 
-/// Deletes a conversation, with all that belongs to it.
+/// Deletes a conversation, with all that belongs to it; what its owner's key has cached goes as well,
+/// since nobody knows which texts a cached prefix was read for.
 pub(crate) async fn remove(
     State(service): State<Arc<Service>>,
     Extension(caller): Extension<Caller>,
@@ -168,6 +169,7 @@ pub(crate) async fn remove(
     let id = known(path)?;
     let answer = json!({ "id": id, "deleted": true });
     ask(&service, caller, move |chats| chats.delete(&id)).await?;
+    service.models.forget(caller.salt);
     Ok(json_response(&answer))
 }
 

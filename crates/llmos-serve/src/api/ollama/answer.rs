@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::manner::{self, NAMES};
 use super::write::{Kind, Writer};
-use super::{Stay, name_model, stay};
+use super::{AT_ONCE, name_model, stay};
 use crate::api::ask::{self, Ask};
 use crate::api::asked::Asked;
 use crate::api::{constraint, json_response, sampling, stream, time};
@@ -65,7 +65,7 @@ async fn answer(
     let start = Instant::now();
     let prepare = move |ask: &Ask, fields: Fields<'_>| {
         let streamed = fields.get("stream").is_none() || fields.flag("stream")?;
-        let goes = stay(fields)? == Stay::Go;
+        let stay = stay(fields)?;
         let mut asked = Asked::default();
         manner::set(fields, &mut asked)?;
         let request = match kind {
@@ -75,6 +75,8 @@ async fn answer(
             }
             Kind::Generate => prompted(ask, fields, asked)?,
         };
+        stay.iter().for_each(|stay| ask.service.models.keep(&ask.resident.id, *stay));
+        let goes = stay == Some(AT_ONCE);
         Ok((vec![request], (streamed, Writer::new(ask, kind, start, goes))))
     };
     let (listener, (streamed, writer)) = ask::ask(service, caller, ticket, body, prepare).await?;
@@ -151,12 +153,14 @@ async fn load(
     let fields = Fields::new(body);
     let model = fields.text("model")?.unwrap_or_default();
     let reason = match stay(fields)? {
-        Stay::Go if service.models.has(model) => {
+        Some(stay) if stay == AT_ONCE && service.models.has(model) => {
+            service.models.keep(model, AT_ONCE);
             service.models.release(model);
             "unload"
         }
-        _ => {
+        stay => {
             service.models.get(Some(model), &service.scheduling()).await?;
+            stay.iter().for_each(|stay| service.models.keep(model, *stay));
             "load"
         }
     };

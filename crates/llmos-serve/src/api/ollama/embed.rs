@@ -8,7 +8,7 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use serde_json::json;
 
-use super::{name_model, stay};
+use super::{AT_ONCE, name_model, stay};
 use crate::api::ask::Ask;
 use crate::api::embeddings::{self, Wanted};
 use crate::api::{completions, json_response};
@@ -28,8 +28,9 @@ pub(in crate::api) async fn embed(
     let ticket = service.ticket()?;
     let mut body = body::object(request, service.body_limits()).await?;
     name_model(&service, &mut body)?;
-    let read = |ask: &Ask, fields: Fields<'_>| {
-        stay(fields)?;
+    let stay = stay(Fields::new(&body))?;
+    let read = move |ask: &Ask, fields: Fields<'_>| {
+        stay.iter().for_each(|stay| ask.service.models.keep(&ask.resident.id, *stay));
         let texts = fields.texts("input")?.unwrap_or_default();
         if texts.len() > embeddings::INPUTS {
             let expected = format!("at most {} texts", embeddings::INPUTS);
@@ -45,7 +46,10 @@ pub(in crate::api) async fn embed(
         }
         Wanted::read(fields, &ask.resident, inputs)
     };
-    let embedded = embeddings::embed(service, caller, ticket, body, read).await?;
+    let embedded = embeddings::embed(service.clone(), caller, ticket, body, read).await?;
+    if stay == Some(AT_ONCE) {
+        service.models.release(&embedded.model);
+    }
     Ok(json_response(&json!({
         "model": embedded.model,
         "embeddings": embedded.vectors,

@@ -1,6 +1,7 @@
 //! What is here, as Ollama tells it: `/api/tags`, `/api/ps`, `/api/show`, `/api/version`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
@@ -14,8 +15,11 @@ use crate::fields::Fields;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
-/// A model stays until its memory is needed, which nobody knows ahead.
+/// When a model goes that stays until its memory is needed, which nobody knows ahead.
 const NEVER: &str = "2318-03-01T00:00:00Z";
+
+/// Years have four digits.
+const LATEST: Duration = Duration::from_secs(253_402_300_800);
 
 /// Which program answers.
 pub(in crate::api) async fn version() -> Response {
@@ -34,7 +38,12 @@ pub(in crate::api) async fn running(State(service): State<Arc<Service>>) -> Resp
     let loaded = entries.iter().filter(|entry| entry["loaded"] == true);
     let models = loaded.map(|entry| {
         let mut model = model(entry);
-        model["expires_at"] = NEVER.into();
+        let left = service.models.leaves_in(id(entry), service.options.keep_alive);
+        let expires = left.and_then(|left| time::since_epoch().checked_add(left));
+        model["expires_at"] = match expires.filter(|expires| *expires < LATEST) {
+            Some(expires) => time::precise(expires).into(),
+            None => NEVER.into(),
+        };
         model["size_vram"] = 0.into();
         model["context_length"] = context(entry).into();
         model
@@ -96,6 +105,11 @@ fn model(entry: &Value) -> Value {
         "digest": digest.trim_start_matches("sha256:"),
         "details": details(entry),
     })
+}
+
+/// The id of a model; of an adapter's entry that of the model that it belongs to.
+fn id(entry: &Value) -> &str {
+    entry["parent"].as_str().or(entry["id"].as_str()).unwrap_or_default()
 }
 
 fn modified(entry: &Value) -> String {

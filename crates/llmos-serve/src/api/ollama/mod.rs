@@ -1,27 +1,32 @@
 //! Ollama's API: `/api/chat`, `/api/generate`, `/api/embed`, and what is here.
 //!
-//! Where a client says nothing, tokens are drawn by Ollama's defaults. Models stay until their memory
-//! is needed; of `keep_alive` only 0 is acted on, which lets go of the model at once.
+//! Where a client says nothing, tokens are drawn by Ollama's defaults, and a model stays as long as the
+//! server keeps all of them. What `keep_alive` says of a model holds until something else is said or the
+//! model is let go of; memory that another needs is given up in any case.
 
 mod answer;
 mod embed;
 mod here;
+mod manage;
 mod manner;
 mod write;
 
 pub(super) use answer::{chat, generate};
 pub(super) use embed::{embed, embedding};
 pub(super) use here::{running, show, tags, version};
+pub(super) use manage::{copy, create, delete, pull};
+
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::fields::Fields;
+use crate::models::Stay;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
-/// Names the model of a body as the other routes know it: `model`, or `name` as older clients say,
-/// without the tag `latest`, which is no part of our ids.
-fn name_model(service: &Service, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+/// The model that a body names: `model`, or `name` as older clients say.
+fn named(body: &Map<String, Value>) -> Result<&str, Refusal> {
     let fields = Fields::new(body);
     let name = match fields.text("model")? {
         Some(name) => name,
@@ -31,38 +36,45 @@ fn name_model(service: &Service, body: &mut Map<String, Value>) -> Result<(), Re
         let hint = "GET /api/tags lists the models";
         return Err(Refusal::bad("model is required", hint).about("model"));
     }
-    let bare = name.strip_suffix(":latest").filter(|_| !service.models.has(name));
-    let name = bare.unwrap_or(name).to_string();
-    body.insert("model".to_string(), name.into());
+    Ok(name)
+}
+
+/// The id of a model as the other routes know it: without the tag `latest`, which is no part of ours.
+fn id_of<'a>(service: &Service, name: &'a str) -> &'a str {
+    name.strip_suffix(":latest").filter(|_| !service.models.has(name)).unwrap_or(name)
+}
+
+/// Names the model of a body as the other routes know it.
+fn name_model(service: &Service, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+    let id = id_of(service, named(body)?).to_string();
+    body.insert("model".to_string(), id.into());
     Ok(())
 }
 
-/// What a client wants of the model's stay in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stay {
-    /// As long as there is room.
-    AsLong,
-    /// It is to go at once.
-    Go,
-}
-
-/// `keep_alive`: seconds, or a duration of Go's such as `1h30m`; negative is for ever.
-fn stay(fields: Fields<'_>) -> Result<Stay, Refusal> {
-    let Some(value) = fields.get("keep_alive") else { return Ok(Stay::AsLong) };
+/// `keep_alive`: seconds, or a duration of Go's such as `1h30m`; negative is until the memory is needed.
+/// None where nothing is said.
+fn stay(fields: Fields<'_>) -> Result<Option<Stay>, Refusal> {
+    let Some(value) = fields.get("keep_alive") else { return Ok(None) };
     let seconds = match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => duration(text),
         _ => None,
     };
     match seconds {
-        Some(0.0) => Ok(Stay::Go),
-        Some(_) => Ok(Stay::AsLong),
+        Some(seconds) if seconds < 0.0 => Ok(Some(Stay::Ever)),
+        // What no duration can hold is as good as for ever.
+        Some(seconds) => {
+            Ok(Some(Duration::try_from_secs_f64(seconds).map_or(Stay::Ever, Stay::For)))
+        }
         None => {
-            let hint = "leave it out: a model stays while there is room for it";
+            let hint = "leave it out: a model stays as long as the server keeps it";
             Err(Refusal::field("keep_alive", "seconds, or a duration such as 5m", value, hint))
         }
     }
 }
+
+/// The model is to go as soon as nobody uses it.
+const AT_ONCE: Stay = Stay::For(Duration::ZERO);
 
 /// Seconds of a duration as Go writes it: `-1m`, `1h30m`, `1.5s`, `0`.
 fn duration(text: &str) -> Option<f64> {
@@ -121,11 +133,14 @@ mod tests {
             assert_eq!(duration(text), expected, "{text:?}");
         }
         for (value, expected) in [
-            (json!(null), Some(Stay::AsLong)),
-            (json!(0), Some(Stay::Go)),
-            (json!("0s"), Some(Stay::Go)),
-            (json!(-1), Some(Stay::AsLong)),
-            (json!("5m"), Some(Stay::AsLong)),
+            (json!(null), Some(None)),
+            (json!(0), Some(Some(AT_ONCE))),
+            (json!("0s"), Some(Some(AT_ONCE))),
+            (json!(-1), Some(Some(Stay::Ever))),
+            (json!("-1m"), Some(Some(Stay::Ever))),
+            (json!("5m"), Some(Some(Stay::For(Duration::from_secs(300))))),
+            (json!(1.5), Some(Some(Stay::For(Duration::from_millis(1500))))),
+            (json!(1e300), Some(Some(Stay::Ever))),
             (json!("long"), None),
             (json!([]), None),
         ] {

@@ -197,7 +197,11 @@ const OLLAMA: &[Field] = &[
     field("format", "string|object", "json, or a JSON schema."),
     field("think", "boolean|string", "Whether to think before the answer."),
     field("stream", "boolean", "false: in one piece."),
-    field("keep_alive", "string|number", "0 lets go of the model at the end."),
+    field(
+        "keep_alive",
+        "string|number",
+        "Seconds or 5m that the model stays unused; 0 is not at all.",
+    ),
     field("logprobs", "boolean", "With the probability of each token."),
     field("top_logprobs", "integer", "And so many of the likeliest in its place."),
 ];
@@ -262,6 +266,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
     get("/v1/responses/{id}", "OpenAI", "A response that was stored"),
     Operation { method: "delete", ..get("/v1/responses/{id}", "OpenAI", "Forgets a response") },
+    Operation {
+        method: "post",
+        needs: "a response in the background",
+        ..get(
+            "/v1/responses/{id}/cancel",
+            "OpenAI",
+            "Ends a response that is written in the background",
+        )
+    },
     Operation {
         query: &[
             field("limit", "integer", "Items of a page, 20 where it is left out."),
@@ -354,6 +367,54 @@ pub(super) const OPERATIONS: &[Operation] = &[
         r#"{"model": "assistant"}"#,
     ),
     get("/api/version", "Ollama", "The version of the server"),
+    Operation {
+        kinds: LINES,
+        needs: "admin",
+        ..post(
+            "/api/pull",
+            "Ollama",
+            "Downloads a model from the places that the server knows",
+            &[&[
+                must("model", "string", "hf.co/OWNER/REPO, with :KIND for a kind of file."),
+                field("stream", "boolean", "false: one answer at the end."),
+            ]],
+            r#"{"model": "hf.co/owner/repo:Q8_0"}"#,
+        )
+    },
+    Operation {
+        needs: "admin",
+        ..post(
+            "/api/copy",
+            "Ollama",
+            "Gives a model of the registry a second name",
+            &[&[
+                must("source", "string", "Its id."),
+                must("destination", "string", "Letters, digits, dots, - and _."),
+            ]],
+            r#"{"source": "tiny-Q8_0", "destination": "mine"}"#,
+        )
+    },
+    Operation {
+        method: "delete",
+        needs: "admin",
+        ..post(
+            "/api/delete",
+            "Ollama",
+            "Deletes a model of the registry that nobody is using",
+            &[&[must("model", "string", "Its id.")]],
+            r#"{"model": "mine"}"#,
+        )
+    },
+    Operation {
+        needs: "admin",
+        ..post(
+            "/api/create",
+            "Ollama",
+            "Says what there is in place of Modelfiles",
+            &[&[must("model", "string", "What it would be called.")]],
+            r#"{"model": "mine"}"#,
+        )
+    },
     post(
         "/v1/next",
         "Measures",
@@ -566,6 +627,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
             &[MODEL, &[must("type", "string", "Such as q8_0.")]],
             r#"{"model": "assistant", "type": "q4_0"}"#,
         )
+    }),
+    admin(Operation {
+        method: "delete",
+        ..get("/v1/models/{id}", "", "Deletes a model of the registry that nobody is using")
     }),
     admin(get("/v1/runs", "", "Training runs")),
     admin(Operation {

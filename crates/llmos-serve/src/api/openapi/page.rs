@@ -56,8 +56,13 @@ fn describe(operation: &Operation, html: &mut String) {
     table("In the address", operation.query.iter(), html);
     table("In the body", operation.fields.iter().copied().flatten(), html);
     if !operation.example.is_empty() {
+        // With a body, curl posts it.
+        let verb = match *method {
+            "post" => String::new(),
+            other => format!("-X {} ", other.to_uppercase()),
+        };
         let command = format!(
-            "curl http://127.0.0.1:8080{path} -H 'content-type: application/json' -d '{}'",
+            "curl {verb}http://127.0.0.1:8080{path} -H 'content-type: application/json' -d '{}'",
             operation.example
         );
         let _ = writeln!(html, "<pre><code>{}</code></pre>", escaped(&command));

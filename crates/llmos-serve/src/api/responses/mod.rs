@@ -82,17 +82,31 @@ pub(super) async fn one(
     Ok(json_response(&record["response"]))
 }
 
-/// Forgets a response.
+/// Ends a response that is written in the background; none is, so that there is nothing to end.
+pub(super) async fn cancel(
+    State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    find(&service, caller, &id)?;
+    Err(Refusal::bad(
+        "the response is complete: only one that is written in the background can be cancelled",
+        "close the connection of one that is streamed, and it ends; DELETE forgets this one",
+    ))
+}
+
+/// Forgets a response, and what of its text is cached.
 pub(super) async fn delete(
     State(service): State<Arc<Service>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
     let deleted = service.options.responses.delete(caller.owner, &id);
-    match deleted.map_err(|reason| unreadable(&reason))? {
-        true => Ok(json_response(&json!({ "id": id, "object": "response", "deleted": true }))),
-        false => Err(unknown(&id)),
+    if !deleted.map_err(|reason| unreadable(&reason))? {
+        return Err(unknown(&id));
     }
+    service.models.forget(caller.salt);
+    Ok(json_response(&json!({ "id": id, "object": "response", "deleted": true })))
 }
 
 /// The items of a response's own input: `limit`, `order`, `after`.

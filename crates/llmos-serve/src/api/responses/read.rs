@@ -25,7 +25,7 @@ pub(super) struct Step {
 /// Fields that hold what they cannot, and what is not done here.
 pub(super) fn step(fields: Fields<'_>, before: Vec<Value>, ids: &Ids) -> Result<Step, Refusal> {
     for (name, hint) in [
-        ("background", "a response is awaited or streamed"),
+        ("background", "a response is awaited or streamed: leave it out, or set stream to true"),
         ("conversation", "go on with previous_response_id"),
         ("prompt", "send input and instructions"),
         ("max_tool_calls", "set parallel_tool_calls to false for one call"),

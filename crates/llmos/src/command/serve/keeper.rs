@@ -1,7 +1,8 @@
-//! Pulling and converting for the server: into the registry, and on offer at once.
+//! Pulling, converting, copying and deleting for the server: in the registry, and on offer at once.
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -39,16 +40,69 @@ impl Keeper for House {
             message: format!("there is no type {kind:?}"),
             hint,
         })?;
-        let source = self.source(model).ok_or_else(|| Trouble {
-            kind: TroubleKind::Missing,
-            message: format!("there is no model {model:?}"),
-            hint: "GET /v1/models lists them".to_string(),
-        })?;
+        let source = self.source(model).ok_or_else(|| missing(model))?;
         listened(watch, |watch| self.converted(model, &source, kind, watch))
+    }
+
+    fn copy(&self, model: &str, name: &str) -> Result<Offer, Trouble> {
+        let manifest = self.owned(model)?;
+        let copied = || {
+            let registry = Registry::open()?;
+            let _lock = registry.lock(false)?;
+            let name = match manifest.entry {
+                Some(_) => format!("copied/{name}:{name}"),
+                None => format!("copied/{name}"),
+            };
+            let source = format!("{}, copied", manifest.name);
+            let manifest = Manifest { name, source, ..manifest };
+            let path = registry.add(&manifest)?;
+            self.offer_of(manifest, &path)
+        };
+        copied().map_err(|error| trouble(TroubleKind::Outside, &error))
+    }
+
+    fn delete(&self, model: &str) -> Result<(), Trouble> {
+        let manifest = self.owned(model)?;
+        let removed = || {
+            let registry = Registry::open()?;
+            let _lock = registry.lock(true)?;
+            registry.remove(&manifest)
+        };
+        removed().map_err(|error| trouble(TroubleKind::Outside, &error))?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(model);
+        Ok(())
     }
 }
 
 impl House {
+    /// What the registry knows of a model on offer: one whose files are the registry's own.
+    fn owned(&self, model: &str) -> Result<Manifest, Trouble> {
+        let foreign = |what: &str, hint: &str| Trouble {
+            kind: TroubleKind::Asked,
+            message: format!("{model:?} {what}"),
+            hint: hint.to_string(),
+        };
+        let path = match self.source(model) {
+            Some(Source::Path(path)) => path,
+            Some(Source::Bundled(_)) => {
+                let hint = "models that were pulled, converted or copied can be; `llmos models` lists them";
+                return Err(foreign("is part of the program, not of the registry", hint));
+            }
+            None => return Err(missing(model)),
+        };
+        let found = || -> anyhow::Result<Option<Manifest>> {
+            let registry = Registry::open()?;
+            let (models, _) = registry.models()?;
+            Ok(models.into_iter().find(|model| registry.path_of(model) == path))
+        };
+        let found = found().map_err(|error| trouble(TroubleKind::Outside, &error))?;
+        found.ok_or_else(|| {
+            let hint =
+                "it is whoever started the server who has the file, and may move or delete it";
+            foreign("is a file of its own, not of the registry", hint)
+        })
+    }
+
     /// A model of the registry on offer: another file under a known id takes its place.
     fn offer_of(&self, manifest: Manifest, path: &Path) -> anyhow::Result<Offer> {
         let own = model_name::short_name(own_name(&manifest.name));
@@ -129,6 +183,14 @@ fn listened<T>(
         },
         false => trouble(TroubleKind::Outside, &error),
     })
+}
+
+fn missing(model: &str) -> Trouble {
+    Trouble {
+        kind: TroubleKind::Missing,
+        message: format!("there is no model {model:?}"),
+        hint: "GET /v1/models lists them".to_string(),
+    }
 }
 
 fn trouble(kind: TroubleKind, error: &anyhow::Error) -> Trouble {

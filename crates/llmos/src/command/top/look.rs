@@ -57,15 +57,20 @@ impl Look {
 
     /// A histogram's bounds with the counts up to them, all labels together, bounds rising.
     pub(super) fn buckets(&self, name: &str) -> Vec<(f64, f64)> {
+        let bound = |sample: &Sample| {
+            let bound = sample.labels.get("le").and_then(|le| number(le))?;
+            (!bound.is_nan()).then_some((bound, sample.value))
+        };
+        let mut all: Vec<(f64, f64)> =
+            self.named(&format!("{name}_bucket")).filter_map(bound).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut buckets: Vec<(f64, f64)> = Vec::new();
-        for sample in self.named(&format!("{name}_bucket")) {
-            let Some(bound) = sample.labels.get("le").and_then(|le| number(le)) else { continue };
-            match buckets.iter_mut().find(|(known, _)| *known == bound) {
-                Some((_, count)) => *count += sample.value,
-                None => buckets.push((bound, sample.value)),
+        for (bound, value) in all {
+            match buckets.last_mut() {
+                Some((known, count)) if *known == bound => *count += value,
+                _ => buckets.push((bound, value)),
             }
         }
-        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         buckets
     }
 
@@ -155,6 +160,10 @@ mod tests {
         assert_eq!(look.value("y"), None);
         assert_eq!(look.by("x", "a"), BTreeMap::from([("b\"c\\d\ne".to_string(), 2.0)]));
         assert_eq!(look.buckets("t"), [(0.5, 1.0), (f64::INFINITY, 4.0)]);
+        // The same bound of two models is one, and what is no bound is left out.
+        let text = "t_bucket{le=\"1\",m=\"a\"} 1\nt_bucket{le=\"NaN\"} 9\n\
+                    t_bucket{le=\"0.5\"} 2\nt_bucket{le=\"1\",m=\"b\"} 3\n";
+        assert_eq!(Look::parse(text).unwrap().buckets("t"), [(0.5, 2.0), (1.0, 4.0)]);
         for bad in ["x", "x{a=\"b} 1", "x{a} 1", "{} 1", "x y", "<html> <body>"] {
             assert!(Look::parse(bad).is_err(), "{bad}");
         }
