@@ -88,5 +88,13 @@ pub(crate) fn conversation_rows_seeds() -> Vec<Vec<u8>> {
 {"prompt":[{"role":"user","content":"a"}],"chosen":[{"role":"assistant","content":"b"}],"rejected":{"from":"gpt","value":"c"}}"#,
         r#"{"id":"hand-en-001","language":"en","skill":"arithmetic","messages":[{"role":"user","content":"whats 58 times 37"}],"expect":{"tool":"calculator","result":"2146","answer_any":["2146","2,146","can not"],"answer_none":["no"]},"answer":"It's **2,146**, not -1.5。","tool_calls":[{"name":"calculator","arguments":{"expression":"58*37"},"result":"2146.0"}]}"#,
     ];
-    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+    let packed = zstandard(br#"{"prompt":"a","completion":"b"}"#);
+    texts.iter().map(|text| text.as_bytes().to_vec()).chain([packed]).collect()
+}
+
+/// A Zstandard frame (RFC 8878) of one raw block: a text of less than 256 bytes as it is.
+fn zstandard(text: &[u8]) -> Vec<u8> {
+    let length = text.len() as u8;
+    let block = ((u32::from(length) << 3) | 1).to_le_bytes();
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, length][..], &block[..3], text].concat()
 }

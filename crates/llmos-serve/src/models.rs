@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use llmos_model::grammar::{Grammar, GrammarSource, GrammarVocabulary};
 use llmos_model::{Adapter, Config, Engine};
 use llmos_tokenizer::{Special, Tokenizer};
+use strsim::levenshtein;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::parameters::Parameters;
@@ -573,7 +574,7 @@ fn unknown(id: &str, slots: &[Arc<Slot>]) -> Refusal {
     let lower = id.to_lowercase();
     let mut near: Vec<(usize, &str)> = slots
         .iter()
-        .map(|slot| (distance(&slot.offer.id.to_lowercase(), &lower), slot.offer.id.as_str()))
+        .map(|slot| (levenshtein(&slot.offer.id.to_lowercase(), &lower), slot.offer.id.as_str()))
         .filter(|(distance, known)| {
             *distance <= id.len().div_ceil(3) || known.to_lowercase().contains(&lower)
         })
@@ -585,22 +586,6 @@ fn unknown(id: &str, slots: &[Arc<Slot>]) -> Refusal {
         false => format!("did you mean {}?", near.join(" or ")),
     };
     Refusal::not_found("model_not_found", format!("there is no model {id:?}"), hint).about("model")
-}
-
-/// Edits that lead from one text to the other (Levenshtein), of texts that are not absurdly long.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(200).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(200).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

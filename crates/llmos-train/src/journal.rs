@@ -1,6 +1,8 @@
 //! What a run writes as it goes, read while it is being written: metrics and samples, a JSON object
 //! a line.
 
+mod pace;
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Error;
+pub use pace::Pace;
 
 /// The metrics' name in a run's folder.
 pub const METRICS: &str = "metrics.jsonl";
@@ -67,7 +70,8 @@ pub struct Row {
     /// tags, those to other questions.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
-    /// Seconds of the run so far, its interruptions left out.
+    /// Seconds of the run until this row was written, what is measured after the step included and
+    /// interruptions left out.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// Batches that were left out so far, because their loss was none or leapt.

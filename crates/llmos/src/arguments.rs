@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 const SETTINGS: &str = "Settings: a flag such as --top-p can also be given as LLMOS_TOP_P, or as \
     `top-p = 0.9` in llmos.toml, in this folder or in ~/.config/llmos. LLMOS_HOME is where models \
     are kept; HF_ENDPOINT and HF_TOKEN are honoured by `pull`.\n\
-    Exit codes: 0 success, 1 a negative result, 2 an error.";
+    Exit codes: 0 success, 1 a negative result, 2 an error, 130 interrupted.";
 
 /// How much is said on stderr.
 #[derive(Args, Debug)]

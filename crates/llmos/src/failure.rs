@@ -84,6 +84,12 @@ pub(crate) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
 }
 
+/// Whether a decoder refused what was read, not the system.
+pub(crate) fn is_damaged(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof)
+}
+
 /// The hint that belongs to an error: its own, or one for its kind.
 pub(crate) fn hint_of(error: &anyhow::Error) -> String {
     for cause in error.chain() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use llmos_model::ModelFiles;
+use strsim::levenshtein;
 
 use crate::failure::failure;
 use crate::load;
@@ -121,7 +122,7 @@ pub(crate) fn unknown(name: &str, registry: &Registry) -> anyhow::Error {
     }
     let mut near: Vec<(usize, &String)> = known
         .iter()
-        .map(|known| (distance(&known.to_lowercase(), &name.to_lowercase()), known))
+        .map(|known| (levenshtein(&known.to_lowercase(), &name.to_lowercase()), known))
         .filter(|(distance, known)| {
             *distance <= name.len().div_ceil(3)
                 || known.to_lowercase().contains(&name.to_lowercase())
@@ -139,22 +140,6 @@ pub(crate) fn unknown(name: &str, registry: &Registry) -> anyhow::Error {
     failure(format!("there is no file and no model {name:?}"), hint)
 }
 
-/// Edits that lead from one text to the other (Levenshtein).
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 /// A path's or a name's last part without its ending.
 pub(crate) fn short_name(name: &str) -> String {
     let path = Path::new(name);
@@ -168,16 +153,6 @@ pub(crate) fn short_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edits() {
-        for (a, b, expected) in
-            [("", "", 0), ("kitten", "sitting", 3), ("abc", "", 3), ("mistral", "mistal", 1)]
-        {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-            assert_eq!(distance(b, a), expected, "{b} {a}");
-        }
-    }
 
     #[test]
     fn names_of_models() {

@@ -15,6 +15,16 @@ pub struct Waiting {
     pub computed: usize,
     /// Tokens that have to go through the model before its logits can be had, at least 1.
     pub pending: usize,
+    /// It had logits before: it writes; until then it reads its prompt.
+    pub begun: bool,
+}
+
+impl Waiting {
+    /// True if its next logits are few rows away because it goes on token by token (speculative ones
+    /// included), false while it reads a prompt or what entered from outside.
+    pub fn writes(&self) -> bool {
+        self.begun && self.pending <= 32
+    }
 }
 
 /// What a step can hold.
@@ -39,16 +49,16 @@ impl<F: FnMut(&[Waiting], Capacity) -> Vec<(SequenceId, usize)>> Policy for F {
     }
 }
 
-/// Higher priorities first, and within one priority those nearest to their logits: conversations
-/// that decode go on while a long prompt fills what is left of each batch.
+/// Higher priorities first, and within one priority those that write: conversations go on while a
+/// long prompt fills what is left of each batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DecodeFirst;
 
 impl Policy for DecodeFirst {
     fn plan(&mut self, waiting: &[Waiting], capacity: Capacity) -> Vec<(SequenceId, usize)> {
         let mut order: Vec<&Waiting> = waiting.iter().collect();
-        // Speculative rows are few; a prompt is one by being longer. Prompts go by arrival.
-        order.sort_by_key(|w| (-i64::from(w.priority), w.pending > 32, w.sequence));
+        // Prompts go by arrival.
+        order.sort_by_key(|w| (-i64::from(w.priority), !w.writes(), w.sequence));
         let mut rows = capacity.rows;
         let mut plan = Vec::new();
         for waiting in order {
@@ -75,6 +85,7 @@ mod tests {
             priority,
             computed: 0,
             pending,
+            begun: pending < 5,
         };
         let check = |all: &[Waiting], expected: &[(u64, usize)]| {
             let plan = DecodeFirst.plan(all, Capacity { rows: 100, blocks: 9 });

@@ -100,6 +100,7 @@ impl Engine {
                     priority: sequence.options.priority,
                     computed: sequence.computed,
                     pending,
+                    begun: !sequence.rows.values.is_empty(),
                 });
             }
         }

@@ -5,6 +5,9 @@
 //! three a third. What one does not use stays good for a while, so that a prompt is read in
 //! pieces worth reading.
 //!
+//! While answers are written, prompts are read in pieces: a step takes at most about twice as long as
+//! the answers alone would make it, or as long as the least piece worth reading.
+//!
 //! A step's time is a fixed part (the weights are read once) and one that grows with its work: rows,
 //! each with what it looks back at. Where the fixed part is large, as for models that memory cannot
 //! bring fast enough, others' rows come nearly for free and are let in. Both parts are measured as
@@ -32,8 +35,10 @@ pub(super) struct Share {
     cost: Cost,
 }
 
-/// Rows of a prompt that are worth a part in a step: with fewer, reading the weights dominates.
-const PIECE: usize = 32;
+/// Rows of a prompt that are worth a part in a step: with fewer, reading the weights dominates. On an
+/// AMD EPYC with two threads 134 million parameters in Q4_0 are read at 1,210 tokens/s in pieces of 8
+/// and at 1,380 in pieces of 256.
+const PIECE: usize = 8;
 
 /// Credit beyond this is lost: about what one step holds.
 const MOST_CREDIT: f64 = 256.0;
@@ -78,6 +83,18 @@ impl Share {
         self.credit.retain(|owner, _| waiting.iter().any(|w| w.owner == *owner));
     }
 
+    /// What a step may hold so that answers go on evenly beside prompts.
+    fn paced(&self, waiting: &[Waiting], capacity: Capacity) -> Capacity {
+        let written = || waiting.iter().filter(|one| one.writes());
+        let rows: usize = written().map(|one| one.pending).sum();
+        if rows == 0 {
+            return capacity;
+        }
+        let work: f64 = written().map(|one| self.work(one, one.pending)).sum();
+        let piece = (work + self.cost.fixed) as usize;
+        Capacity { rows: capacity.rows.min(rows + piece.max(PIECE)), ..capacity }
+    }
+
     fn shared(&mut self, waiting: &[Waiting], capacity: Capacity) -> Vec<(SequenceId, usize)> {
         let mut owners: BTreeMap<u64, Vec<Waiting>> = BTreeMap::new();
         for one in waiting {
@@ -94,7 +111,7 @@ impl Share {
         let mut plan = DecodeFirst.plan(&own, capacity);
         let mut left = capacity.rows - plan.iter().map(|(_, rows)| rows).sum::<usize>();
         // What takes as long as this step would take without the others.
-        let unit = self.planned(&own, &plan) + self.cost.fixed();
+        let unit = self.planned(&own, &plan) + self.cost.fixed;
         for (owner, mut of) in owners {
             let credit = self.credit.get(&owner).copied().unwrap_or_default();
             let mut credit = (credit + unit).min(MOST_CREDIT.max(unit));
@@ -128,6 +145,7 @@ impl Share {
 impl Policy for Share {
     fn plan(&mut self, waiting: &[Waiting], capacity: Capacity) -> Vec<(SequenceId, usize)> {
         self.step += 1;
+        let capacity = self.paced(waiting, capacity);
         let is_alone = waiting.windows(2).all(|pair| pair[0].owner == pair[1].owner);
         let plan = match is_alone {
             true => DecodeFirst.plan(waiting, capacity),
@@ -150,6 +168,8 @@ struct Cost {
     seconds: f64,
     work_work: f64,
     work_seconds: f64,
+    /// How much work takes as long as the fixed part; 0 while nothing is known.
+    fixed: f64,
 }
 
 /// What a step counts for after the next one.
@@ -166,18 +186,14 @@ impl Cost {
         add(&mut self.seconds, seconds);
         add(&mut self.work_work, work * work);
         add(&mut self.work_seconds, work * seconds);
-    }
-
-    /// How much work takes as long as the fixed part; 0 where nothing is known.
-    fn fixed(&self) -> f64 {
         let spread = self.weight * self.work_work - self.work * self.work;
-        // Steps of one size tell nothing of the slope.
+        // Steps of one size tell nothing of the slope; what was known stays.
         if self.weight < 8.0 || spread <= 0.01 * self.work * self.work {
-            return 0.0;
+            return;
         }
         let each = (self.weight * self.work_seconds - self.work * self.seconds) / spread;
         let fixed = (self.seconds - each * self.work) / self.weight;
-        if each <= 0.0 { MOST_FIXED } else { (fixed / each).clamp(0.0, MOST_FIXED) }
+        self.fixed = if each <= 0.0 { MOST_FIXED } else { (fixed / each).clamp(0.0, MOST_FIXED) };
     }
 }
 
@@ -210,7 +226,14 @@ mod tests {
         for (owner, &(count, pending)) in (1..).zip(owners) {
             for _ in 0..count {
                 let sequence = ids[waiting.len()];
-                waiting.push(Waiting { sequence, owner, priority: 0, computed: 9, pending });
+                waiting.push(Waiting {
+                    sequence,
+                    owner,
+                    priority: 0,
+                    computed: 9,
+                    pending,
+                    begun: pending == 1,
+                });
             }
         }
         let mut rows = vec![0; owners.len()];
@@ -242,6 +265,30 @@ mod tests {
     }
 
     #[test]
+    fn answers_go_on_evenly_beside_prompts() {
+        let ids = sequences(65);
+        let rows = |fixed: f64, answers: usize| {
+            let mut share = Share::default();
+            share.cost.fixed = fixed;
+            let one = |(i, &sequence): (usize, &SequenceId)| Waiting {
+                sequence,
+                owner: 0,
+                priority: 0,
+                computed: 0,
+                pending: if i < answers { 1 } else { 500 },
+                begun: i < answers,
+            };
+            let waiting: Vec<_> = ids[..=answers].iter().enumerate().map(one).collect();
+            let plan = share.plan(&waiting, Capacity { rows: 256, blocks: 99 });
+            plan.iter().find(|(id, _)| *id == ids[answers]).unwrap().1
+        };
+        assert_eq!(rows(0.0, 0), 256);
+        assert_eq!(rows(0.0, 4), 8);
+        assert_eq!(rows(16.0, 4), 20);
+        assert_eq!(rows(16.0, 64), 80);
+    }
+
+    #[test]
     fn a_long_past_counts() {
         let ids = sequences(2);
         let waiting = [(1, 1000), (2, 0)].map(|(owner, computed)| Waiting {
@@ -250,6 +297,7 @@ mod tests {
             priority: 0,
             computed,
             pending: 1,
+            begun: true,
         });
         // A row with that past is as much work as two without one.
         let mut share = Share { past: 0.001, ..Share::default() };
@@ -268,10 +316,10 @@ mod tests {
         for rows in (1..=16).cycle().take(200) {
             share.cost.note(f64::from(rows), 0.0101 + 0.001 * f64::from(rows));
         }
-        assert!((share.cost.fixed() - 10.1).abs() < 0.01, "{}", share.cost.fixed());
+        assert!((share.cost.fixed - 10.1).abs() < 0.01, "{}", share.cost.fixed);
         assert_eq!(run(&mut share, &[(16, 1), (1, 1)], 10), [110, 10]);
         let mut flat = Cost::default();
         (0..100).for_each(|_| flat.note(4.0, 0.01));
-        assert_eq!(flat.fixed(), 0.0);
+        assert_eq!(flat.fixed, 0.0);
     }
 }

@@ -15,7 +15,7 @@ pub use deal::{Deal, Examples};
 pub(crate) use deal::{Sequences, lay};
 pub use form::{Conversation, Form, liked, pair};
 pub use learn::{Example, Learner};
-pub use read::{BYTE_ORDER_MARK, Rows, read};
+pub use read::{BYTE_ORDER_MARK, Rows, n_byte, read};
 
 /// What is wrong with a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

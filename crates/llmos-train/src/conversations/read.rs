@@ -1,4 +1,4 @@
-//! Files of rows: JSONL, a JSON array, or Parquet, found out by looking.
+//! Files of rows: JSONL, a JSON array, or Parquet, and the first two compressed, found out by looking.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,11 +6,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::data::hex;
+use crate::data::{Compression, hex};
 
 /// Longest row in bytes; what is longer is no row of a conversation.
 const LONGEST_ROW: usize = 16 << 20;
@@ -20,9 +21,6 @@ const MOST_BROKEN: usize = 100;
 
 /// What some editors put before UTF-8.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// What gzip (RFC 1952) and Zstandard (RFC 8878) begin with.
-const COMPRESSED: [&[u8]; 2] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
 
 /// What a Parquet file begins with.
 const PARQUET: &[u8] = b"PAR1";
@@ -43,7 +41,7 @@ pub struct Rows {
 /// Reads all rows of `paths`.
 ///
 /// # Errors
-/// A file cannot be read, is compressed, is neither JSONL, JSON nor Parquet, or a row is longer than
+/// A file cannot be read or unpacked, is neither JSONL, JSON nor Parquet, or a row is longer than
 /// 16 MiB; the error names the byte.
 pub fn read(paths: &[impl AsRef<Path>]) -> Result<Rows, Error> {
     let mut hash = Sha256::new();
@@ -59,12 +57,19 @@ pub fn read(paths: &[impl AsRef<Path>]) -> Result<Rows, Error> {
             parquet(path, &mut rows)?;
             continue;
         }
-        if COMPRESSED.iter().any(|magic| first.starts_with(magic)) {
+        let compression = Compression::of(first);
+        let mut reader: Box<dyn BufRead + '_> = match compression {
+            Some(compression) => Box::new(BufReader::new(compression.unpack(reader))),
+            None => Box::new(reader),
+        };
+        let first = reader.fill_buf().map_err(Error::io("read", path))?;
+        // Its columns are found from its end.
+        if compression.is_some() && first.starts_with(PARQUET) {
             return Err(Error::Format {
                 path: path.to_path_buf(),
                 what: "rows".into(),
                 expected: "JSONL, JSON or Parquet".into(),
-                got: "a compressed file".into(),
+                got: "a compressed Parquet file".into(),
             });
         }
         if first.starts_with(BYTE_ORDER_MARK) {
@@ -138,17 +143,58 @@ fn lines(
     }
 }
 
-/// One array of objects.
-fn array(path: &Path, mut reader: impl BufRead, rows: &mut Vec<Value>) -> Result<(), Error> {
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    let read: Vec<Value> = serde_json::from_slice(&bytes).map_err(|error| Error::Text {
-        path: path.to_path_buf(),
-        offset: 0,
-        problem: format!("no array of JSON objects: {error}"),
-    })?;
-    rows.extend(read);
-    Ok(())
+/// One array of objects, each taken as it comes: what it is unpacked to need not fit into memory as
+/// text too.
+fn array(path: &Path, reader: impl BufRead, rows: &mut Vec<Value>) -> Result<(), Error> {
+    let mut json = serde_json::Deserializer::from_reader(reader);
+    let read = json.deserialize_seq(Elements(rows)).and_then(|()| json.end());
+    read.map_err(|error| match error.is_io() {
+        true => Error::io("read", path)(error.into()),
+        false => Error::Text {
+            path: path.to_path_buf(),
+            offset: 0,
+            problem: format!("no array of JSON objects: {error}"),
+        },
+    })
+}
+
+/// Puts the elements of an array behind those that are there.
+struct Elements<'a>(&'a mut Vec<Value>);
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(row) = elements.next_element()? {
+            self.0.push(row);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of files of rows as they lie on the disk, or unpacked where they are compressed: of one that
+/// is, more than `most` are not counted. What cannot be read counts as far as it can.
+pub fn n_byte(paths: &[impl AsRef<Path>], most: u64) -> u64 {
+    let of = |path: &Path| -> Option<u64> {
+        let file = File::open(path).ok()?;
+        let length = file.metadata().ok()?.len();
+        let mut reader = BufReader::with_capacity(1 << 18, file);
+        let Some(compression) = Compression::of(reader.fill_buf().ok()?) else {
+            return Some(length);
+        };
+        let mut counted = 0;
+        let mut unpacked = compression.unpack(reader).take(most.saturating_add(1));
+        let mut piece = vec![0; 1 << 16];
+        while let Ok(n @ 1..) = unpacked.read(&mut piece) {
+            counted += n as u64;
+        }
+        Some(counted)
+    };
+    paths.iter().filter_map(|path| of(path.as_ref())).fold(0, u64::saturating_add)
 }
 
 fn parquet(path: &Path, rows: &mut Vec<Value>) -> Result<(), Error> {
@@ -173,6 +219,8 @@ fn parquet(path: &Path, rows: &mut Vec<Value>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::data::scratch::Scratch;
 
@@ -190,6 +238,45 @@ mod tests {
         };
         refused(b"a text\nof two lines\n", "no line of it is JSON: expected value at its byte 1");
         refused(&b"a\n".repeat(1000), "no line of it is JSON");
-        refused(b"\x1f\x8b\x08\x00", "got a compressed file");
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstandard(text: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn compressed_rows_are_those_that_were_compressed() {
+        let scratch = Scratch::new();
+        let lines = (0..3000).map(|n| format!("{{\"a\": {n}}}\n")).collect::<String>();
+        let list = format!("\u{feff} [{}]", lines.trim_end().replace('\n', ","));
+        for text in [lines.as_bytes(), list.as_bytes()] {
+            let plain = read(&[scratch.write("plain", text)]).unwrap();
+            assert_eq!((plain.rows.len(), &plain.rows[2999]["a"]), (3000, &2999.into()));
+            for packed in [gzip(text), zstandard(text)] {
+                let path = scratch.write("packed", &packed);
+                let unpacked = read(&[&path]).unwrap();
+                assert_eq!(unpacked.rows, plain.rows);
+                // A file is known by its own bytes.
+                assert_eq!(unpacked.sha256, hex(&Sha256::digest(&packed)));
+                assert_eq!(n_byte(&[&path], u64::MAX), text.len() as u64);
+                assert_eq!(n_byte(&[&path], 1000), 1001);
+                // What is damaged or cut off is an error of its reading.
+                let mut damaged = packed.clone();
+                *damaged.last_mut().unwrap() ^= 1;
+                for bytes in [&damaged[..], &packed[..packed.len() - 5]] {
+                    let error = read(&[scratch.write("damaged", bytes)]).unwrap_err();
+                    assert!(matches!(error, Error::Io { .. }), "{error}");
+                }
+            }
+        }
+        let error = read(&[scratch.write("columns", &gzip(b"PAR1 and so on"))]).unwrap_err();
+        assert!(error.to_string().contains("a compressed Parquet file"), "{error}");
+        assert_eq!(n_byte(&[scratch.write("text", b"abc"), "nowhere".into()], 1), 3);
     }
 }

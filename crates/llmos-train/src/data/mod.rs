@@ -58,7 +58,7 @@ pub use prepare::{
     Prepared, Progress, READING_THREAD, TokenizerFiles, n_byte, prepare, read_texts,
 };
 pub use quality::Quality;
-pub(crate) use read::hex;
+pub(crate) use read::{Compression, hex};
 pub use records::{HEADER_LENGTH, Header, Kind};
 pub use removal::{Example, Reason, Removed};
 pub use source::{Source, read_mix};

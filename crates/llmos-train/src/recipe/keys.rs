@@ -1,5 +1,6 @@
 //! The keys of a recipe: what each may hold, and which is meant by one that does not exist.
 
+use strsim::levenshtein;
 use toml::Value;
 
 use super::write::literal;
@@ -199,28 +200,11 @@ pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> &
     let text: String = text.chars().take(64).collect::<String>().to_lowercase();
     let distance = |name: &str| {
         let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_string();
-        let alone = edits(&last(&text), &last(name));
+        let alone = levenshtein(&last(&text), &last(name));
         // Two sections may have a key of the same name: then the section decides.
-        (edits(&text, name).min(alone), edits(&text, name))
+        (levenshtein(&text, name).min(alone), levenshtein(&text, name))
     };
     names.min_by_key(|name| distance(name)).unwrap_or_default()
-}
-
-/// Characters to insert, remove or replace (Levenshtein, 1966).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    // (len(b) + 1): edits from the part of `a` so far to each beginning of `b`.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -281,12 +265,5 @@ mod tests {
         check("model.tied_head", "1", Err("expected true or false"));
         check("data.path", "'a'", Ok(Value::Array(vec!["a".into()])));
         check("data.path", "['a', 1]", Err("list of paths"));
-    }
-
-    #[test]
-    fn edits_between_words() {
-        for (a, b, expected) in [("", "ab", 2), ("kitten", "sitting", 3), ("abc", "abc", 0)] {
-            assert_eq!(edits(a, b), expected, "{a} {b}");
-        }
     }
 }

@@ -51,12 +51,12 @@ pub(crate) use trainer::Trainer;
 /// What happens in a run, for whoever watches.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A step was done; with seconds that are left, by the steps of this process.
+    /// A step was done.
     Step {
         /// Its row.
         row: &'a Row,
-        /// Seconds that the rest will take, about.
-        left: f64,
+        /// Seconds that the rest will take, by the run's [`Pace`](crate::journal::Pace).
+        left: Option<f64>,
     },
     /// A checkpoint is on the disk.
     Saved(&'a Path),
@@ -92,7 +92,7 @@ pub struct Run {
     /// What lies in every checkpoint.
     files: Files,
     record: Record,
-    /// Seconds of the run before this process, this process's start, and its first step.
+    /// Seconds of the run before this process, this process's start, and the step that it began after.
     before: f64,
     start: Instant,
     first: u64,
@@ -166,6 +166,11 @@ impl Run {
         self.trainer.step
     }
 
+    /// Steps that are done since [`Run::new`].
+    pub fn steps_here(&self) -> u64 {
+        self.step().saturating_sub(self.first)
+    }
+
     /// The folder.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
@@ -202,7 +207,7 @@ impl Run {
         }
         while self.step() < steps {
             let row = match self.trainer.train_step()? {
-                Ok(row) => Row { seconds: Some(self.seconds()), ..row },
+                Ok(row) => row,
                 Err(problem) => {
                     self.step_back(&problem, tell)?;
                     continue;
@@ -276,15 +281,14 @@ impl Run {
             }
         }
         let dream = if is_due { self.dream()? } else { None };
-        // The row comes last: where it is, all of its step is.
+        // The row comes last: where it is, all of its step is, and its seconds count all of that.
         if let Some(dream) = &dream {
             self.record.dreams.push(dream)?;
         }
+        row.seconds = Some(self.seconds());
         self.record.metrics.push(&row)?;
-        let done = (self.step() - self.first).max(1) as f64;
-        let per_step = self.seconds_here() / done;
-        let left = per_step * (self.recipe.train.steps as u64).saturating_sub(self.step()) as f64;
-        tell(Event::Step { row: &row, left });
+        self.record.pace.push(&row);
+        tell(Event::Step { row: &row, left: self.record.pace.seconds_left() });
         if let Some(dream) = &dream {
             tell(Event::Dream(dream));
         }

@@ -10,13 +10,14 @@ use super::log::Log;
 use super::material::Material;
 use super::trainer::Trainer;
 use crate::Error;
-use crate::journal::{Dream, Row};
+use crate::journal::{Dream, Pace, Row};
 
 /// The record of a run.
 pub(super) struct Record {
     /// The last checkpoint.
     pub(super) parent: Option<Parent>,
     pub(super) metrics: Log,
+    pub(super) pace: Pace,
     pub(super) dreams: Log,
     /// The last step's row, where it is not among the metrics yet.
     pub(super) pending: Option<Row>,
@@ -53,6 +54,8 @@ impl Record {
         }
         let step = trainer.step;
         let (metrics, rows) = Log::open::<Row>(&folder.join(RunFolder::METRICS), step)?;
+        // The row counts the writing of its checkpoint too.
+        let seconds = rows.last().and_then(|row| row.seconds).unwrap_or(0.0).max(seconds);
         let pending = row.filter(|_| rows.last().is_none_or(|row| row.step < step));
         let dreamt = step - u64::from(pending.is_some());
         let (dreams, _) = Log::open::<Dream>(&folder.join(RunFolder::DREAMS), dreamt)?;
@@ -60,7 +63,8 @@ impl Record {
         let value = |row: &Row| row.val_bits_per_byte.or(row.val_loss);
         let measured = rows.iter().filter_map(|row| Some((row.step, value(row)?)));
         let best = measured.min_by(|a, b| a.1.total_cmp(&b.1));
-        Ok((Record { parent, metrics, dreams, pending, best }, seconds))
+        let pace = Pace::of(&rows, trainer.recipe.train.steps as u64);
+        Ok((Record { parent, metrics, pace, dreams, pending, best }, seconds))
     }
 }
 

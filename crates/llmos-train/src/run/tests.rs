@@ -9,7 +9,7 @@ use llmos_tokenizer::train::{BpeOptions, BpeTrainer};
 use super::*;
 use crate::data::scratch::Scratch;
 use crate::data::{Dataset, Place, Preparation, Source, prepare};
-use crate::journal::Journal;
+use crate::journal::{Journal, Pace};
 use crate::recipe::{Draft, Facts, Text};
 
 /// A text with some order in it.
@@ -124,6 +124,31 @@ fn stopped_anywhere_and_on_other_threads_it_ends_with_the_same_bits() {
     std::fs::remove_dir_all(path.with_file_name("checkpoints/step-20")).unwrap();
     finish(ground.run("whole", 1, &[]).unwrap());
     assert!(learnt(&ground, "whole") == expected, "the row of the checkpoint");
+}
+
+#[test]
+fn the_time_that_is_left_is_what_whoever_reads_the_rows_finds() {
+    let ground = Ground::new();
+    let mut told = Vec::new();
+    let (asked, mut seconds) = (Cell::new(0), 0.0);
+    let stop = || asked.replace(asked.get() + 1) == 5;
+    for ending in [Ending::Stopped, Ending::Finished] {
+        let mut run = ground.run("run", 1, &[]).unwrap();
+        let ended = run.go(&stop, &mut |event| {
+            if let Event::Step { left, .. } = event {
+                told.push(left);
+            }
+        });
+        assert_eq!(ended.unwrap(), ending);
+        seconds = run.seconds();
+    }
+    let rows = ground.rows("run");
+    let found = (1..=rows.len()).map(|n| Pace::of(&rows[..n], 20).seconds_left());
+    assert_eq!(told, found.collect::<Vec<_>>());
+    assert_eq!((told.len(), told[19]), (20, Some(0.0)));
+    // Each row counts what was measured after its step, so nothing but the end comes after the last.
+    let times: Vec<f64> = rows.iter().map(|row| row.seconds.unwrap()).collect();
+    assert!(times.is_sorted() && times[19] <= seconds, "{times:?} {seconds}");
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(super) use rows::read;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
 ///
-/// Rows are messages, ShareGPT, Alpaca or prompts with completions, in JSONL, JSON or Parquet; which
-/// of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
+/// Rows are messages, ShareGPT, Alpaca or prompts with completions, in JSONL or JSON, plain or
+/// compressed (gzip, Zstandard), or Parquet; which of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
 /// learnt. RUN is a run's folder like that of `pretrain`, and a model in the end.
 #[derive(clap::Args, Debug)]
 #[group(id = "teaching")]
@@ -123,7 +123,8 @@ pub(crate) struct Arguments {
     /// Steps between two checkpoints; 0 for one at the end alone.
     #[arg(long, value_name = "N")]
     save_every: Option<i64>,
-    /// Steps between two evaluations; 0 for one at the end alone.
+    /// Steps between two evaluations of the rows that --held-out keeps back; 0 for one at the end
+    /// alone.
     #[arg(long, value_name = "N")]
     eval_every: Option<i64>,
     /// Another value for a key of the recipe, such as optimizer.weight_decay=0.1; may be repeated.
@@ -180,7 +181,7 @@ pub(super) fn teach(
         false => begin(&arguments, pairwise.clone(), &folder, &device, terminal),
         true => go_on(&arguments, pairwise.as_ref(), &folder, terminal),
     };
-    let (resolved, lesson) = match begun {
+    let Begun { resolved, lesson, said } = match begun {
         Ok(begun) => begun,
         Err(error) => {
             if !is_begun {
@@ -196,8 +197,7 @@ pub(super) fn teach(
     let start = Instant::now();
     let said = match forecast(recipe, &lesson, &device, terminal) {
         // What was said when it began is what it is measured by.
-        Ok(_) if is_begun => report::read_forecast(&folder).unwrap_or_default(),
-        Ok(forecast) => ForecastFile { forecast, outcome: None },
+        Ok(forecast) => said.unwrap_or(ForecastFile { forecast, outcome: None }),
         Err(error) => {
             if !is_begun {
                 folder.abandon();
@@ -223,10 +223,9 @@ pub(super) fn teach(
         ));
         return Ok(Outcome::Interrupted);
     }
-    let seconds = run.seconds();
     let outcome = report::conclude(&run, &said, last.as_ref(), terminal)?;
     let speaks = run.folder().join(vocabulary::TEMPLATE).is_file();
-    let (out, time) = (out.display(), amount::duration(seconds));
+    let (out, time) = (out.display(), amount::duration(outcome.seconds.unwrap_or_default()));
     let talk = if speaks { "chat" } else { "run" };
     match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
@@ -242,7 +241,7 @@ pub(super) fn teach(
         terminal.json(&Report {
             run: out.to_string(),
             steps: run.step(),
-            seconds,
+            seconds: outcome.seconds,
             peak_memory_bytes: outcome.memory_bytes,
             forecast: &said.forecast,
             last: last.as_ref(),
@@ -300,7 +299,7 @@ fn forecast(
 struct Report<'a> {
     run: String,
     steps: u64,
-    seconds: f64,
+    seconds: Option<f64>,
     peak_memory_bytes: Option<u64>,
     /// What was said before.
     forecast: &'a Forecast,
@@ -329,6 +328,14 @@ fn device(arguments: &Arguments) -> anyhow::Result<Arc<Device>> {
     Ok(Arc::new(Device::new(isa, threads)))
 }
 
+/// A run whose recipe is settled.
+struct Begun {
+    resolved: Resolved,
+    lesson: Lesson,
+    /// What was said of it before, if that is as long.
+    said: Option<ForecastFile>,
+}
+
 /// A new run: conversations become tokens, and what was not given is derived.
 fn begin(
     arguments: &Arguments,
@@ -336,7 +343,7 @@ fn begin(
     folder: &RunFolder,
     device: &Arc<Device>,
     terminal: &Terminal,
-) -> anyhow::Result<(Resolved, Lesson)> {
+) -> anyhow::Result<Begun> {
     let usage = match &pairwise {
         None => "llmos finetune BASE --data chats.jsonl",
         Some(Pairwise { loss, .. }) if loss == REWARD => {
@@ -387,11 +394,12 @@ fn begin(
     }
     let (batch, seed) = (arguments.batch as usize, u64::from(arguments.seed));
     let lesson = lesson::prepare(&order, files, batch, seed, terminal)?;
+    check_measured(arguments, &lesson)?;
     let resolved = recipe::resolve(arguments, &lesson, &shape, device).map_err(explained)?;
     check_length(&resolved.recipe, &lesson)?;
     let order = Order { identity: Some(Identity::of(&lesson.base, &lesson)?), ..order };
     folder.write(ORDER, &serde_json::to_vec_pretty(&order)?).map_err(explained)?;
-    Ok((resolved, lesson))
+    Ok(Begun { resolved, lesson, said: None })
 }
 
 /// A template's file from the root; the plain one keeps its name.
@@ -410,7 +418,7 @@ fn go_on(
     pairwise: Option<&Pairwise>,
     folder: &RunFolder,
     terminal: &Terminal,
-) -> anyhow::Result<(Resolved, Lesson)> {
+) -> anyhow::Result<Begun> {
     let order = std::fs::read(folder.join(ORDER)).ok();
     let order: Option<Order> = order.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let order = order.ok_or_else(|| {
@@ -434,11 +442,28 @@ fn go_on(
     let train = &resolved.recipe.train;
     let lesson = lesson::prepare(&now, files, train.batch, train.seed, terminal)?;
     check_length(&resolved.recipe, &lesson)?;
+    check_measured(arguments, &lesson)?;
     if now != order {
         moved::check(&order, &now, &Identity::of(&lesson.base, &lesson)?)?;
         folder.write(ORDER, &serde_json::to_vec_pretty(&now)?).map_err(explained)?;
     }
-    Ok((resolved, lesson))
+    let is_as_long = before.recipe.train.steps == train.steps;
+    let said = report::read_forecast(folder).filter(|_| is_as_long);
+    Ok(Begun { resolved, lesson, said })
+}
+
+/// Refuses flags about rows that are only measured where there are none.
+fn check_measured(arguments: &Arguments, lesson: &Lesson) -> anyhow::Result<()> {
+    let flag = match arguments.eval_every {
+        _ if !lesson.held_out.rows().is_empty() => return Ok(()),
+        _ if arguments.held_out > 0.0 => format!("--held-out {}", arguments.held_out),
+        Some(steps @ 1..) => format!("--eval-every {steps}"),
+        _ => return Ok(()),
+    };
+    Err(failure(
+        format!("{flag} measures nothing: no row is held out"),
+        "--held-out 0.1 holds out the last tenth of the rows; leave both flags out to learn from all",
+    ))
 }
 
 /// Refuses sequences that are shorter than a row.

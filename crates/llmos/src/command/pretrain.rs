@@ -264,7 +264,7 @@ pub(super) fn train(
                 || row.step == steps
                 || said.is_none_or(|said| said.elapsed() >= PAUSE);
             if is_told {
-                terminal.say(step_line(row, steps, Some(left).filter(|_| row.step < steps)));
+                terminal.say(step_line(row, steps, left.filter(|_| row.step < steps)));
                 said = Some(Instant::now());
             }
             last = Some(row.clone());

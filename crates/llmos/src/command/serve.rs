@@ -28,7 +28,7 @@ use crate::store::{self, StorePlace};
 use crate::terminal::{Terminal, number_of, size};
 use crate::{Outcome, interrupt, local_time, model_name, processors, vocabulary};
 
-/// Serve models to the programs that speak OpenAI's API.
+/// Serve the page, and the APIs of OpenAI, Anthropic and Ollama.
 ///
 /// Without MODEL all that are here are served: the bundled ones and the registry's. The first is the
 /// one of who names none. The first line says the address. Only this machine is served, and no web

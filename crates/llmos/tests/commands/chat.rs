@@ -326,7 +326,25 @@ fn without_a_command_the_assistant_answers_or_shows_what_it_can() {
     let none: [&str; 0] = [];
     let told = llmos_with(&none, b"Who are you?");
     assert!(!told.text().trim().is_empty());
-    let alone = llmos_with(&none, b"").text();
-    assert_eq!(alone.lines().filter(|line| line.starts_with("> ")).count(), 3, "{alone}");
-    assert_eq!(llmos_with(&none, b"").text(), alone);
+    // Alone it plays a conversation, in which it says what its tools answered, at any time of day.
+    for zone in ["UTC", "AAA-5:37", "AAA-11:03", "AAA+7:19", "AAA+10:50"] {
+        let home = Folder::new();
+        let mut command = crate::program::command(home.path(), &none);
+        command.env("TZ", zone);
+        let output = crate::program::finish(command, b"");
+        let text = output.text();
+        let said: Vec<&str> = text.split("> ").skip(1).map(|turn| turn.trim_end()).collect();
+        assert_eq!(said.len(), 4, "{text}");
+        assert!(said[0].contains("llmos"), "{text}");
+        let results: Vec<&str> =
+            output.stderr.lines().filter_map(|line| line.strip_prefix("╰─ ")).collect();
+        assert_eq!(results.len(), 3, "{}", output.stderr);
+        assert_eq!((results[0], results[2]), ("2146", "84"));
+        let time = results[1].rsplit(", ").next().unwrap();
+        assert_eq!(time.len(), "hh:mm".len(), "{}", results[1]);
+        for (turn, result) in said[1..].iter().zip([results[0], time, results[2]]) {
+            let answer = turn.split_once('\n').unwrap().1;
+            assert!(answer.contains(result), "{zone}: {turn}, but {result}");
+        }
+    }
 }

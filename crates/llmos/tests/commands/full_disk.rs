@@ -1,4 +1,5 @@
-//! `llmos pretrain` on a disk without room: nothing that was there is lost, and the run goes on.
+//! A disk without room: nothing that was there is lost, a run of `llmos pretrain` goes on, and a merged
+//! model is there whole or not at all.
 #![cfg(unix)]
 
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::pretrain::{assert_same, begin, ground, run};
-use crate::program::{collect, command, finish, scripted};
+use crate::program::{Folder, Output, collect, command, finish, repository, scripted};
 
 /// Bytes of a file of a run.
 fn size(run: &str, name: &str) -> u64 {
@@ -45,6 +46,12 @@ fn assert_whole(run: &str) -> (usize, usize) {
     (checkpoints, metrics.lines().count())
 }
 
+/// Runs with a limit on the bytes of each file that is written.
+fn limited(home: &Path, most: u64, arguments: &[&str]) -> Output {
+    let script = format!("ulimit -f {}; exec \"$@\"", most / 512);
+    finish(scripted(home, &["sh", "-c", &script], arguments), b"")
+}
+
 #[test]
 fn a_limit_on_file_sizes_stops_a_run_and_loses_nothing() {
     let steps = 600;
@@ -57,10 +64,7 @@ fn a_limit_on_file_sizes_stops_a_run_and_loses_nothing() {
     let metrics = size(&whole, "metrics.jsonl");
     assert!(size(&whole, &format!("{last}/model.safetensors")) + 1024 < optimizer);
     assert!(optimizer + 4096 < metrics, "{optimizer} {metrics}: give the run more steps");
-    let limited = |most: u64, arguments: &[&str]| {
-        let script = format!("ulimit -f {}; exec \"$@\"", most / 512);
-        finish(scripted(home.path(), &["sh", "-c", &script], arguments), b"")
-    };
+    let limited = |most: u64, arguments: &[&str]| limited(home.path(), most, arguments);
     let mut child = command(home.path(), &begin(&recipe, &text, &out)).spawn().unwrap();
     let (start, saved) = (Instant::now(), Path::new(&out).join("checkpoints/step-8"));
     while !saved.is_dir() && start.elapsed() < Duration::from_secs(60) {
@@ -114,4 +118,24 @@ fn a_full_disk_stops_a_run_and_loses_nothing() {
     assert!(checkpoints >= 2 && rows >= 8, "{checkpoints} checkpoints, {rows} rows");
     run(home.path(), &["pretrain", "--resume", &out, "--keep", "2"]).text();
     assert_same(&whole, &out, steps);
+}
+
+#[test]
+fn a_merge_without_room_leaves_nothing_and_says_what_helps() {
+    let home = Folder::new();
+    let golden = |name: &str| repository("testdata/finetune").join(name).display().to_string();
+    let (base, chats, adapter) = (golden("base"), golden("chats.jsonl"), home.join("adapter"));
+    let learn = ["finetune", &base, "--data", &chats, "--out", &adapter, "--lora", "r=2"];
+    run(home.path(), &[&learn[..], &["--steps", "1", "--skip-bad-rows"]].concat()).text();
+    let merged = home.join("merged");
+    let merge = ["merge", &base, &adapter, "--out", &merged];
+    run(home.path(), &merge).text();
+    let weights = size(&merged, "model.safetensors");
+    std::fs::remove_dir_all(&merged).unwrap();
+    let entries = || std::fs::read_dir(home.path()).unwrap().count();
+    let before = entries();
+    let failed = limited(home.path(), weights / 2, &merge);
+    failed.is_error("model.safetensors");
+    assert!(failed.stderr.contains("a limit on files is reached: make room"), "{}", failed.stderr);
+    assert_eq!(entries(), before, "a part of the merged model is left");
 }

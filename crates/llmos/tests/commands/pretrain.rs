@@ -78,6 +78,15 @@ fn a_text_becomes_a_model_that_every_command_takes() {
     assert!(report["val_bits_per_byte"].as_f64().unwrap() > 0.0, "{report}");
     assert!(output.stderr.contains("# given: "), "{}", output.stderr);
     assert!(output.stderr.contains("step 00030/00030 | loss "), "{}", output.stderr);
+    // What was said beside what came of it is the same for whoever asks later.
+    let watched = run(home.path(), &["watch", "--json", &out]).json();
+    let beside = watched["beside_forecast"].as_array().unwrap();
+    let time = beside.iter().find(|pair| pair["quantity"] == "seconds").unwrap();
+    assert_eq!(time["actual"], report["seconds"]);
+    assert!(seconds(&out, 30) <= report["seconds"].as_f64().unwrap());
+    let said = output.stderr.lines().find(|line| line.starts_with("time: forecast ")).unwrap();
+    let error = format!("({:+.1} %)", 100.0 * time["error"].as_f64().unwrap());
+    assert!(said.ends_with(&error), "{said}, but {error}");
     let rows = rows(&out);
     assert_eq!(rows.len(), 30);
     let loss = |row: usize| rows[row]["loss"].as_f64().unwrap();

@@ -123,6 +123,27 @@ fn a_key_that_finetuning_does_not_have_names_its_flag() {
 }
 
 #[test]
+fn an_evaluation_of_no_rows_is_refused() {
+    let home = Folder::new();
+    let (base, chats, out) = (golden("base"), golden("chats.jsonl"), home.join("out"));
+    let check = |more: &[&str], words: &str| {
+        let refused = finetune(&home, &base, &[&chats], &[&["--out", &out][..], more].concat());
+        refused.is_error(words);
+        assert!(refused.stderr.contains("--held-out 0.1 holds out"), "{}", refused.stderr);
+    };
+    check(&["--eval-every", "1"], "--eval-every 1 measures nothing: no row is held out");
+    check(&["--held-out", "0.001"], "--held-out 0.001 measures nothing: no row is held out");
+    assert!(!Path::new(&out).exists());
+    let more = ["--out", &out, "--held-out", "0.3", "--eval-every", "1"];
+    finetune(&home, &base, &[&chats], &more).text();
+    let rows = read(&out, "metrics.jsonl");
+    assert_eq!((rows.lines().count(), rows.matches("\"val_loss\"").count()), (2, 2), "{rows}");
+    let none = taught(&home, "none", &["--eval-every", "0"]);
+    run(home.path(), &["finetune", "--resume", &none, "--steps", "3", "--eval-every", "1"])
+        .is_error("measures nothing");
+}
+
+#[test]
 fn an_adapter_or_a_reward_model_is_no_base_and_that_is_said() {
     let home = Folder::new();
     let adapter = taught(&home, "adapter", &["--lora", "r=2"]);
@@ -228,11 +249,6 @@ fn a_row_that_is_no_json_is_named_and_can_be_left_out() {
     let learnt = finetune(&home, &base, &[&data], &["--out", &out]);
     learnt.text();
     assert!(learnt.stderr.contains("1 row left out"), "{}", learnt.stderr);
-    let packed = home.join("rows.jsonl.gz");
-    std::fs::write(&packed, b"\x1f\x8b\x08\x00\x00\x00\x00\x00").unwrap();
-    let refused = finetune(&home, &base, &[&packed], &["--out", &home.join("none")]);
-    refused.is_error("got a compressed file");
-    assert!(refused.stderr.contains("unpack it first"), "{}", refused.stderr);
     let refused = finetune(&home, &base, &[&home.join("gone")], &["--out", &home.join("none")]);
     assert!(refused.stderr.contains("check the path"), "{}", refused.stderr);
     let tags =
@@ -240,6 +256,63 @@ fn a_row_that_is_no_json_is_named_and_can_be_left_out() {
     let reward = run(home.path(), &["reward", "train", &base, "--data", &tags]);
     reward.is_error("single answers that were liked or not");
     assert!(reward.stderr.contains("llmos prefer --loss kto"), "{}", reward.stderr);
+}
+
+#[test]
+fn compressed_rows_teach_what_plain_ones_do() {
+    let home = Folder::new();
+    let (base, chats, pairs) = (golden("base"), golden("chats.jsonl"), pairs(&home));
+    let pack = |plain: &str, name: &str| {
+        let text = std::fs::read(plain).unwrap();
+        let bytes = match name.ends_with(".gz") {
+            true => {
+                let level = flate2::Compression::default();
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+                std::io::Write::write_all(&mut encoder, &text).unwrap();
+                encoder.finish().unwrap()
+            }
+            false => {
+                let level = ruzstd::encoding::CompressionLevel::Fastest;
+                ruzstd::encoding::compress_to_vec(&text[..], level)
+            }
+        };
+        std::fs::write(home.join(name), &bytes).unwrap();
+        std::fs::write(home.join(&format!("cut-{name}")), &bytes[..bytes.len() - 9]).unwrap();
+        (home.join(name), home.join(&format!("cut-{name}")))
+    };
+    let short = ["--steps", "2", "--batch", "2", "--threads", "2", "--skip-bad-rows"];
+    for (command, plain, name) in [
+        (&["finetune"][..], &chats, "chats.jsonl.gz"),
+        (&["prefer"], &pairs, "pairs.jsonl.zst"),
+        (&["reward", "train"], &pairs, "pairs.jsonl.gz"),
+    ] {
+        let (packed, cut) = pack(plain, name);
+        let out = |kind: &str| home.join(&format!("{kind}-{}", command[0]));
+        let learn = |data: &str, out: &str| {
+            let arguments =
+                [command, &[base.as_str(), "--data", data, "--out", out], &short].concat();
+            run(home.path(), &arguments)
+        };
+        let losses = |data: &str, out: &str| -> Vec<Value> {
+            learn(data, out).text();
+            let rows = read(out, "metrics.jsonl");
+            rows.lines()
+                .map(|row| serde_json::from_str::<Value>(row).unwrap()["loss"].take())
+                .collect()
+        };
+        assert_eq!(losses(plain, &out("plain")), losses(&packed, &out("packed")), "{name}");
+        let refused = learn(&cut, &out("cut"));
+        refused.is_error(&cut);
+        assert!(
+            refused.stderr.contains("damaged or cut off: fetch it again"),
+            "{}",
+            refused.stderr
+        );
+        assert!(!Path::new(&out("cut")).exists());
+    }
+    let judge = home.join("plain-reward");
+    let score = |data: &str| run(home.path(), &["reward", "score", &judge, "--data", data]).text();
+    assert_eq!(score(&pairs), score(&home.join("pairs.jsonl.zst")));
 }
 
 #[test]

@@ -46,9 +46,11 @@ impl Run {
             _ => "",
         };
         let (tokens, loss) = (step * 8192, 3.0 + 5.0 / step as f64);
+        let seconds = step as f64 * 0.2031;
         self.append(&format!(
             "{{\"step\":{step},\"tokens\":{tokens},\"loss\":{loss},\"lr\":3e-4,\"grad_norm\":0.8,\
-             \"tokens_per_s\":40332.0,\"step_ms\":203.1,\"anything\":{{\"else\":[1]}}{held_out}}}\n"
+             \"tokens_per_s\":40332.0,\"step_ms\":203.1,\"seconds\":{seconds},\
+             \"anything\":{{\"else\":[1]}}{held_out}}}\n"
         ));
     }
 
@@ -103,6 +105,13 @@ fn json_says_how_it_stands() {
     let report = llmos(&["watch", "--json", &run.name()]).json();
     assert_eq!(report["state"], "finished");
     assert!(report["seconds_left"].is_null());
+    let took =
+        |report: &serde_json::Value| report["beside_forecast"][0]["actual"].as_f64().unwrap();
+    assert!((took(&report) - 200.0 * 0.2031).abs() < 1e-6);
+    // What the run itself said at its end, after its last row, is what it took.
+    let outcome = forecast.replace("}}", "},\"outcome\":{\"seconds\":48.0}}");
+    std::fs::write(run.path().join("forecast.json"), outcome).unwrap();
+    assert_eq!(took(&llmos(&["watch", "--json", &run.name()]).json()), 48.0);
     // One object a run and line.
     let both = llmos(&["watch", "--json", &run.name(), &Run::new().name()]).text();
     let objects = both.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

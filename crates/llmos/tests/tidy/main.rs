@@ -5,6 +5,7 @@
 mod dependencies;
 mod house;
 mod licence;
+mod readme;
 mod rooms;
 mod source;
 mod style;

@@ -71,18 +71,9 @@ impl Input {
         self.start.starts_with(magic)
     }
 
-    /// Whether the file begins as gzip (RFC 1952) or Zstandard (RFC 8878) does.
+    /// Whether the file begins as a compressed one does.
     pub(super) fn is_compressed(&self) -> bool {
-        self.is_gzip() || self.is_zstandard()
-    }
-
-    fn is_gzip(&self) -> bool {
-        matches!(self.start[..], [0x1f, 0x8b, ..])
-    }
-
-    fn is_zstandard(&self) -> bool {
-        // A skippable frame may come first.
-        matches!(self.start[..], [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+        Compression::of(&self.start).is_some()
     }
 
     /// Another reader of the file counts what is done.
@@ -93,13 +84,9 @@ impl Input {
     /// The bytes, decompressed if they begin as gzip or Zstandard do.
     pub(super) fn stream(&self) -> Stream {
         let spout = Spout(self.tap.clone());
-        let read = |spout| BufReader::with_capacity(1 << 17, spout);
-        if self.is_gzip() {
-            Box::new(MultiGzDecoder::new(read(spout)))
-        } else if self.is_zstandard() {
-            Box::new(Frames::new(read(spout)))
-        } else {
-            Box::new(spout)
+        match Compression::of(&self.start) {
+            Some(compression) => compression.unpack(BufReader::with_capacity(1 << 17, spout)),
+            None => Box::new(spout),
         }
     }
 
@@ -122,6 +109,38 @@ impl Input {
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a file is compressed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstandard,
+}
+
+impl Compression {
+    /// What a file is compressed with that begins like this; four bytes tell.
+    pub(crate) fn of(start: &[u8]) -> Option<Compression> {
+        match *start {
+            [0x1f, 0x8b, ..] => Some(Compression::Gzip),
+            // A skippable frame may come first.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                Some(Compression::Zstandard)
+            }
+            _ => None,
+        }
+    }
+
+    /// The bytes of all members or frames of `packed`, one after another. Reading them fails where
+    /// they are cut off or damaged.
+    pub(crate) fn unpack<'a>(self, packed: impl BufRead + Send + 'a) -> Box<dyn Read + Send + 'a> {
+        match self {
+            Compression::Gzip => Box::new(MultiGzDecoder::new(packed)),
+            Compression::Zstandard => Box::new(Frames::new(packed)),
+        }
+    }
 }
 
 /// All frames of a Zstandard file.

@@ -14,7 +14,7 @@ use super::files::{Format, RawFile};
 use super::removal::Reason;
 use crate::Error;
 use input::Input;
-pub(crate) use input::hex;
+pub(crate) use input::{Compression, hex};
 pub(super) use parquet::text_columns;
 pub(super) use text::measure;
 

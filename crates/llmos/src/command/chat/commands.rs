@@ -1,6 +1,6 @@
 //! What can be typed beside talking: `/name` and its argument.
 
-use crate::model_name::distance;
+use strsim::levenshtein;
 
 /// A command of the chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(super) fn read(line: &str) -> Line<'_> {
 fn nearest(name: &str) -> Option<&'static str> {
     let begins = |known: &&str| !name.is_empty() && known.starts_with(name);
     let names = COMMANDS.iter().map(|(_, known, ..)| *known);
-    let near = names.clone().map(|known| (distance(known, name), known)).min();
+    let near = names.clone().map(|known| (levenshtein(known, name), known)).min();
     let near = near.filter(|(distance, _)| *distance <= 2).map(|(_, known)| known);
     names.clone().find(begins).or(near)
 }

@@ -11,8 +11,14 @@ use crate::load::{Adapting, Compute, Memory};
 use crate::sampling::Sampling;
 use crate::terminal::{Style, Terminal};
 
-/// What is asked where nobody asks anything.
-const DEMO: [&str; 3] = ["Hello! Who are you?", "What is 58 times 37?", "What day is it today?"];
+/// What is asked where nobody asks anything: questions that the bundled assistant answers rightly at
+/// every minute of the day. (Asked for the weekday it looks at the clock and says another one.)
+const DEMO: [&str; 4] = [
+    "Hello! Who are you?",
+    "What is 58 times 37?",
+    "What time is it?",
+    "一盒鸡蛋有12个，7盒有多少个？",
+];
 
 #[derive(clap::Parser)]
 struct Defaults {

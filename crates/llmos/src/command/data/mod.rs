@@ -20,7 +20,7 @@ use llmos_train::data::{
 };
 
 use crate::Outcome;
-use crate::failure::{failure, is_full};
+use crate::failure::{failure, is_damaged, is_full};
 use crate::interrupt::Unfinished;
 use crate::load::parse_size;
 use crate::terminal::{Terminal, count};
@@ -380,18 +380,13 @@ fn refuse_existing(out: &Path, force: bool) -> anyhow::Result<()> {
 
 /// An error of the data crate with a hint for its kind.
 pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-
     use llmos_train::Error;
     let hint = match &error {
         Error::Io { source, .. } if is_full(source) => {
             "the disk is full, or a limit on files is reached: make room or write elsewhere; nothing \
              was left behind"
         }
-        // What a decoder says of compressed bytes.
-        Error::Io { source, .. }
-            if matches!(source.kind(), InvalidData | InvalidInput | Other | UnexpectedEof) =>
-        {
+        Error::Io { source, .. } if is_damaged(source) => {
             "the file is damaged or cut off: fetch it again"
         }
         Error::Io { .. } => "check the path, and who may read or write there",

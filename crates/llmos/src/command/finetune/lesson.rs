@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::judged::{Answers, Pairwise, check_form, collected};
 use super::moved::Identity;
-use super::rows::{self, read};
+use super::rows::read;
 use crate::failure::failure;
-use crate::terminal::{Terminal, number_of, size};
-use crate::{load, processors, vocabulary};
+use crate::terminal::{Terminal, number_of};
+use crate::{load, vocabulary};
 
 /// What is learnt, by whom and how: kept in the run's folder, so that it can go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,7 +111,6 @@ pub(super) fn prepare(
     let context = config.context_length;
     let speech = Speech::of(&files, order.template.as_deref())?;
     let preference = order.preference.as_ref().map(Pairwise::preference).transpose()?;
-    check_room(&order.data)?;
     let rows = read(&order.data, order.format.as_deref())?;
     let judgement = preference.map(|preference| preference.judgement);
     for form in rows.forms() {
@@ -215,28 +214,6 @@ pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
     }
     lora.alpha = alpha.unwrap_or(2.0 * lora.rank as f64);
     Ok(lora)
-}
-
-/// Bytes of memory that a byte of a file of rows takes while rows become tokens, about: 9.5 and 10.7
-/// were measured on 25 MB of short conversations and stories.
-const HELD: u64 = 10;
-
-/// Refuses files of rows that this machine's memory does not hold.
-fn check_room(data: &[PathBuf]) -> anyhow::Result<()> {
-    let Some(memory) = processors::memory() else { return Ok(()) };
-    let bytes = rows::bytes(data);
-    if bytes.saturating_mul(HELD) <= memory.available {
-        return Ok(());
-    }
-    Err(failure(
-        format!(
-            "memory: {} of rows take about {} while they are read, {} can be had",
-            size(bytes),
-            size(bytes.saturating_mul(HELD)),
-            size(memory.available)
-        ),
-        "learn from parts of the rows, one run after the other",
-    ))
 }
 
 /// Refuses a template that is none for these rows, which is no fault of theirs.

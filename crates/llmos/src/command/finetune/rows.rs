@@ -1,11 +1,13 @@
 //! Rows of conversations: read from files, each of which has a form of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use llmos_train::conversations::{self, Fault, Form, Rows};
 use serde_json::Value;
 
-use crate::failure::failure;
+use crate::failure::{failure, is_damaged};
+use crate::processors;
+use crate::terminal::size;
 
 /// The rows of some files, and what form those of each file have.
 pub(in crate::command) struct Read {
@@ -17,8 +19,9 @@ pub(in crate::command) struct Read {
 /// Reads rows, and finds out what form those of each file have where `format` does not say.
 ///
 /// # Errors
-/// A file cannot be read, or holds rows of no form that is known.
+/// A file cannot be read, holds more than memory does, or rows of no form that is known.
 pub(in crate::command) fn read(data: &[PathBuf], format: Option<&str>) -> anyhow::Result<Read> {
+    check_room(data)?;
     let rows = conversations::read(data).map_err(explained)?;
     let names = Form::ALL.map(Form::name).join(", ");
     let forms = match format {
@@ -60,11 +63,17 @@ fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             "check the path: --data names files of rows"
         }
+        Error::Io { source, .. } if is_damaged(source) => {
+            "the file is damaged or cut off: fetch it again"
+        }
         Error::Io { .. } => "check the path, and who may read there",
         Error::Format { got, .. } if got.contains("compressed") => {
             "unpack it first: `gzip -d` or `zstd -d`"
         }
-        _ => "rows are JSONL, a JSON array or Parquet; --format says what they hold",
+        _ => {
+            "rows are JSONL or a JSON array, plain or compressed, or Parquet; --format says what they \
+             hold"
+        }
     };
     failure(error, hint)
 }
@@ -124,10 +133,27 @@ impl Read {
     }
 }
 
-/// Bytes of files in all, as far as the system tells.
-pub(super) fn bytes(data: &[PathBuf]) -> u64 {
-    let of = |path: &Path| std::fs::metadata(path).map_or(0, |about| about.len());
-    data.iter().map(|path| of(path)).sum()
+/// Bytes of memory that a byte of a file of rows takes while rows become tokens, about: 9.5 and 10.7
+/// were measured on 25 MB of short conversations and stories.
+const HELD: u64 = 10;
+
+/// Refuses files of rows that this machine's memory does not hold.
+fn check_room(data: &[PathBuf]) -> anyhow::Result<()> {
+    let Some(memory) = processors::memory() else { return Ok(()) };
+    let bytes = conversations::n_byte(data, memory.available / HELD);
+    let held = bytes.saturating_mul(HELD);
+    if held <= memory.available {
+        return Ok(());
+    }
+    Err(failure(
+        format!(
+            "memory: {} of rows take about {} while they are read, {} can be had",
+            size(bytes),
+            size(held),
+            size(memory.available)
+        ),
+        "learn from parts of the rows, one run after the other",
+    ))
 }
 
 fn shortened(row: &Value) -> String {

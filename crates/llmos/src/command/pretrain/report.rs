@@ -70,15 +70,15 @@ pub(in crate::command) fn draw(run: &Run, terminal: &Terminal) {
     }
 }
 
-/// Keeps and says what came of a run that has ended: what was kept when it ended first, if it had
-/// before.
+/// Keeps and says what came of a run that has ended: what was kept then, if it had ended before this
+/// process and no step was missing.
 pub(in crate::command) fn conclude(
     run: &Run,
     said: &ForecastFile,
     last: Option<&Row>,
     terminal: &Terminal,
 ) -> anyhow::Result<Outcome> {
-    let outcome = said.outcome.unwrap_or_else(|| Outcome {
+    let outcome = said.outcome.filter(|_| run.steps_here() == 0).unwrap_or_else(|| Outcome {
         seconds: Some(run.seconds()),
         memory_bytes: processors::peak_memory(),
         val_bits_per_byte: last.and_then(|row| row.val_bits_per_byte),
@@ -121,7 +121,7 @@ pub(super) struct Report<'a> {
     loss: Option<f64>,
     val_loss: Option<f64>,
     val_bits_per_byte: Option<f64>,
-    seconds: f64,
+    seconds: Option<f64>,
     peak_memory_bytes: Option<u64>,
     forecast: &'a Forecast,
     recipe: &'a Recipe,
@@ -143,7 +143,7 @@ impl<'a> Report<'a> {
             loss: last.and_then(|row| row.loss),
             val_loss: last.and_then(|row| row.val_loss),
             val_bits_per_byte: outcome.val_bits_per_byte,
-            seconds: run.seconds(),
+            seconds: outcome.seconds,
             peak_memory_bytes: outcome.memory_bytes,
             forecast,
             recipe,

@@ -2,14 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use llmos_train::journal::{DREAMS, Dream, Journal, METRICS, Row};
+use llmos_train::journal::{DREAMS, Dream, Journal, METRICS, Pace, Row};
 use llmos_train::plan::{Comparison, Forecast, ForecastFile, Outcome};
 use serde::Serialize;
 
 use crate::failure::{Explain, failure};
-
-/// Steps whose mean time says how long the rest will take.
-const RECENT: usize = 50;
 
 /// A recipe is some kilobytes; what is larger is another file.
 const LARGEST_RECIPE: u64 = 1 << 20;
@@ -48,6 +45,8 @@ pub(crate) struct RunFolder {
     /// Layers and width, for the heading.
     pub(crate) shape: Option<String>,
     pub(crate) forecast: Option<Forecast>,
+    /// What came of it, which the process that trained it keeps at the end.
+    outcome: Option<Outcome>,
     is_alive: bool,
 }
 
@@ -105,6 +104,7 @@ impl RunFolder {
             steps: 0,
             shape: None,
             forecast: None,
+            outcome: None,
             is_alive: false,
             folder: folder.to_path_buf(),
         };
@@ -117,22 +117,29 @@ impl RunFolder {
     /// # Errors
     /// A file is there and cannot be read.
     pub(crate) fn refresh(&mut self) -> anyhow::Result<usize> {
+        let was_alive = self.is_alive;
         // First: whoever ends between the two has written all that is read then.
         self.is_alive = llmos_train::run::RunFolder::is_alive(&self.folder);
         let hint = || "check who may read the run's folder".to_string();
         let cannot = || format!("cannot follow {}", self.folder.display());
         let came = self.metrics.refresh().explain(cannot, hint)?;
         self.dreams.refresh().explain(cannot, hint)?;
-        if self.steps == 0 {
+        // A run that had ended may go on to another length.
+        if came > 0 || was_alive || self.is_alive || self.steps == 0 {
             self.read_recipe();
-        }
-        if self.forecast.is_none() {
-            // It is an extra: without a readable one the run is followed all the same.
-            let text = std::fs::read(self.folder.join("forecast.json")).ok();
-            let file = text.and_then(|text| serde_json::from_slice::<ForecastFile>(&text).ok());
-            self.forecast = file.map(|file| file.forecast);
+            self.read_forecast();
         }
         Ok(came)
+    }
+
+    /// Takes what was said and what came of it. They are an extra: without a readable file the run is
+    /// followed all the same.
+    fn read_forecast(&mut self) {
+        let text = std::fs::read(self.folder.join(llmos_train::run::RunFolder::FORECAST)).ok();
+        let file = text.and_then(|text| serde_json::from_slice::<ForecastFile>(&text).ok());
+        if let Some(ForecastFile { forecast, outcome }) = file {
+            (self.forecast, self.outcome) = (Some(forecast), outcome);
+        }
     }
 
     /// Takes the length and the shape, as far as they can be read.
@@ -187,26 +194,22 @@ impl RunFolder {
         (self.steps > 0).then(|| (done / self.steps as f64).min(1.0))
     }
 
-    /// Seconds that the missing steps of a living run take, at the speed of the last ones.
+    /// Seconds that the missing steps of a living run take, as the run itself says.
     pub(crate) fn seconds_left(&self) -> Option<f64> {
-        if self.state() != State::Running || self.steps == 0 {
-            return None;
-        }
-        let left = self.steps.saturating_sub(self.last()?.step) as f64;
-        let recent = self.rows().iter().rev().take(RECENT).filter_map(finite_time);
-        let (sum, count) = recent.fold((0.0, 0.0), |(sum, count), time| (sum + time, count + 1.0));
-        (count > 0.0).then(|| left * sum / count / 1000.0)
+        let is_running = self.state() == State::Running;
+        is_running.then(|| Pace::of(self.rows(), self.steps).seconds_left())?
     }
 
-    /// What came of it, or will at the present speed, beside what was said.
+    /// What came of it as the run itself said, or will at the present speed, beside what was said
+    /// before.
     pub(crate) fn beside_forecast(&self) -> Vec<Comparison> {
         let Some(forecast) = self.forecast else { return Vec::new() };
-        let steps = || self.rows().iter().filter_map(finite_time).sum::<f64>() / 1000.0;
-        let spent = self.last().and_then(|row| row.seconds).unwrap_or_else(steps);
-        let seconds = match self.state() {
-            State::Running => self.seconds_left().map(|left| spent + left),
-            State::Finished => Some(spent),
-            State::Stopped => None,
+        let spent = self.last().and_then(|row| row.seconds);
+        let seconds = match (self.state(), self.outcome) {
+            (State::Finished, Some(outcome)) => return forecast.beside(&outcome),
+            (State::Finished, None) => spent,
+            (State::Running, _) => spent.zip(self.seconds_left()).map(|(spent, left)| spent + left),
+            (State::Stopped, _) => None,
         };
         let val_bits_per_byte = self.evaluated().and_then(|row| row.val_bits_per_byte);
         forecast.beside(&Outcome { seconds, memory_bytes: None, val_bits_per_byte })
@@ -236,8 +239,4 @@ impl RunFolder {
             dream: self.dreams().last(),
         }
     }
-}
-
-fn finite_time(row: &Row) -> Option<f64> {
-    row.step_ms.filter(|time| time.is_finite())
 }

@@ -23,7 +23,8 @@ impl Place {
             let measured = "\"lr\":3e-4,\"grad_norm\":0.8,\"tokens_per_s\":40332,\"step_ms\":203.1";
             let tokens = step * 8192;
             let line = format!("\"step\":{step},\"tokens\":{tokens},\"loss\":{loss},{measured}");
-            writeln!(metrics, "{{{line}{held_out}{bits}}}").unwrap();
+            let seconds = step as f64 * 0.2031;
+            writeln!(metrics, "{{{line}{held_out}{bits},\"seconds\":{seconds}}}").unwrap();
         }
         std::fs::write(folder.join("metrics.jsonl"), metrics).unwrap();
         let recipe = "[model]\nn_layer = 4\nd_model = 128\n[train]\nsteps = 200\n";
