@@ -231,6 +231,7 @@ fn a_folder_gets_its_tokenizer() {
         tokenizer_json: "{}".to_owned(),
         tokenizer_config: Some("{\"a\":1}".to_owned()),
         chat_template: None,
+        generation_config: Some("{\"eos_token_id\":[2,3]}".to_owned()),
         bos: Some(1),
         eos: Some(2),
         pad: None,
@@ -238,11 +239,13 @@ fn a_folder_gets_its_tokenizer() {
     run(&repository("models/stories260K.gguf"), &path, FileType::BF16, vocabulary, 2).unwrap();
     let files = ModelFiles::open(&path).unwrap();
     assert_eq!(files.type_name(), "bf16");
-    let Vocabulary::HuggingFace { tokenizer_json, tokenizer_config, config, .. } =
-        files.vocabulary().unwrap()
+    let Vocabulary::HuggingFace {
+        tokenizer_json, tokenizer_config, generation_config, config, ..
+    } = files.vocabulary().unwrap()
     else {
         panic!("no tokenizer")
     };
+    assert_eq!(generation_config.as_deref(), Some("{\"eos_token_id\":[2,3]}"));
     assert_eq!((tokenizer_json.as_str(), tokenizer_config.as_deref()), ("{}", Some("{\"a\":1}")));
     let config: serde_json::Value = serde_json::from_str(&config).unwrap();
     assert_eq!(

@@ -214,12 +214,21 @@ function App() {
             ${isThere && page.Page && html`<${page.Page} key=${lang} api=${api} t=${pageText} state=${state} />`}`}
     </main>
     <div class="toasts" role="status">
-      ${toasts.map((one) => html`<div key=${one.id} class="toast">
-        <span>${one.text}</span>
-        ${one.run && html`<button class="button small" onClick=${one.run}>${one.label}</button>`}
-      </div>`)}
+      ${toasts.map((one) => html`<${Toast} key=${one.id} ...${one} />`)}
     </div>
     <div class="visually-hidden" role="status" aria-live="polite" ref=${live}></div>`;
+}
+
+function Toast({ text, label, run }) {
+  const button = useRef();
+  // What had the focus may be what has just gone; then the way back has it.
+  useEffect(() => {
+    if (document.activeElement === document.body) button.current?.focus();
+  }, []);
+  return html`<div class="toast">
+    <span>${text}</span>
+    ${run && html`<button class="button small" ref=${button} onClick=${run}>${label}</button>`}
+  </div>`;
 }
 
 function Preferences({ t, lang, setLang, theme, setTheme, onLeave }) {

@@ -60,6 +60,15 @@ export function Dialog({ title, onClose, t, children }) {
   </dialog>`;
 }
 
+/** The focus goes to an element for as long as what holds it is there, and then back to where it was. */
+export function useFocus(ref) {
+  useLayoutEffect(() => {
+    const before = document.activeElement;
+    ref.current.focus();
+    return () => before?.focus({ preventScroll: true });
+  }, []);
+}
+
 /** Copies text, and says so for a moment. */
 export function CopyButton({ text, t, label = t("copy") }) {
   const [done, setDone] = useState(false);

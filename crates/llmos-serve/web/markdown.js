@@ -5,6 +5,12 @@ import { html, useMemo } from "./html.js";
 import { Formula } from "./math.js";
 import { Marked } from "./vendor/marked.js";
 
+/** Words that a text needs; a page that shows any takes them into its own. */
+export const words = {
+  en: { code: "Code", "code.copy": "Copy the code", table: "Table", picture: "Picture", "picture.open": "Open the picture elsewhere" },
+  zh: { code: "代码", "code.copy": "复制代码", table: "表格", picture: "图片", "picture.open": "在别处打开图片" },
+};
+
 /** `<${Markdown} text=${text} t=${t} />` shows a text; pictures are links, tags are text. */
 export function Markdown({ text, t }) {
   // The same element as before is not looked at again.

@@ -131,8 +131,18 @@ pub(crate) fn is_plain(path: &Path) -> bool {
     path == Path::new(PLAIN) && !path.exists()
 }
 
-/// What ends an answer, for transformers.
+/// What ends an answer, for transformers and vLLM.
 pub(crate) const GENERATION: &str = "generation_config.json";
+
+/// The text of [`GENERATION`]: a template's end of turn is seldom the vocabulary's end token.
+pub(crate) fn generation_config(tokenizer: &Tokenizer) -> String {
+    let config = serde_json::json!({
+        "bos_token_id": tokenizer.bos(),
+        "eos_token_id": tokenizer.end_ids(),
+        "pad_token_id": tokenizer.pad(),
+    });
+    format!("{config:#}\n")
+}
 
 /// A model's chat template: in a file of its own, or of its vocabulary; none where it has none.
 ///

@@ -89,6 +89,7 @@ pub fn config_in_single_precision(
                 tokenizer_json: String::new(),
                 tokenizer_config: None,
                 chat_template: None,
+                generation_config: None,
                 bos,
                 eos,
                 pad,
@@ -202,11 +203,16 @@ fn write_vocabulary(
             Err(Error::request("convert", "a Hugging Face vocabulary", "a GGUF one"))
         }
         OutputVocabulary::HuggingFace {
-            tokenizer_json, tokenizer_config, chat_template, ..
+            tokenizer_json,
+            tokenizer_config,
+            chat_template,
+            generation_config,
+            ..
         } => {
             text("tokenizer.json", tokenizer_json)?;
             optional("tokenizer_config.json", tokenizer_config)?;
-            optional("chat_template.jinja", chat_template)
+            optional("chat_template.jinja", chat_template)?;
+            optional("generation_config.json", generation_config)
         }
         OutputVocabulary::AsInput => match source.files.vocabulary()? {
             Vocabulary::HuggingFace {

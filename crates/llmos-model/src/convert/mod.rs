@@ -39,6 +39,8 @@ pub enum OutputVocabulary {
         tokenizer_config: Option<String>,
         /// `chat_template.jinja`.
         chat_template: Option<String>,
+        /// `generation_config.json`, which says what ends an answer.
+        generation_config: Option<String>,
         /// `bos_token_id` of `config.json`.
         bos: Option<u32>,
         /// `eos_token_id` of `config.json`.

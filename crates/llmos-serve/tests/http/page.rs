@@ -25,12 +25,14 @@ fn each_file_comes_with_its_kind_and_the_page_s_policy() {
         for (name, value) in [
             ("content-type", kind),
             ("cache-control", "no-cache"),
+            ("vary", "accept-encoding"),
+            ("content-encoding", ""),
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
             ("cross-origin-opener-policy", "same-origin"),
             ("cross-origin-resource-policy", "same-origin"),
         ] {
-            assert_eq!(reply.header(name), Some(value), "{path} {name}");
+            assert_eq!(reply.header(name).unwrap_or_default(), value, "{path} {name}");
         }
         let policy = reply.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
@@ -64,6 +66,33 @@ fn a_browser_that_has_a_file_is_told_so() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_eq!(head.header("content-length"), Some(length.as_str()));
     assert_eq!(ask("POST", &[]).status, 405);
+}
+
+#[test]
+fn who_takes_gzip_gets_the_same_file_by_another_name() {
+    let server = simple(Kind::Stories);
+    let ask = |headers: &[&str]| -> Reply {
+        let headers = [&["Host: localhost"], headers].concat();
+        Connection::send(server.address, &request("HEAD", "/web/app.js", &headers, b"")).finish()
+    };
+    let (plain, packed) = (ask(&[]), ask(&["Accept-Encoding: gzip, br"]));
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert_eq!(packed.header("content-type"), plain.header("content-type"));
+    let length = |reply: &Reply| reply.header("content-length").unwrap().parse::<u64>().unwrap();
+    assert!(2 * length(&packed) < length(&plain));
+    // Each form is known by its own tag alone.
+    let [one, other] = [&plain, &packed].map(|reply| reply.header("etag").unwrap().to_string());
+    assert_ne!(one, other);
+    for (tag, accepts, status) in [
+        (&one, "identity", 304),
+        (&other, "identity", 200),
+        (&one, "gzip", 200),
+        (&other, "gzip", 304),
+    ] {
+        let reply =
+            ask(&[&format!("If-None-Match: {tag}"), &format!("Accept-Encoding: {accepts}")]);
+        assert_eq!((reply.status, reply.header("vary")), (status, Some("accept-encoding")));
+    }
 }
 
 #[test]

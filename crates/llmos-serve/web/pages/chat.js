@@ -4,6 +4,7 @@ import { ErrorNote, Icon, ModelSelect, download } from "../components.js";
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "../html.js";
 import { answer } from "./chat/answer.js";
 import { Composer } from "./chat/composer.js";
+import { Export } from "./chat/export.js";
 import { List } from "./chat/list.js";
 import { Message } from "./chat/message.js";
 import { Settings } from "./chat/settings.js";
@@ -28,7 +29,7 @@ export default function Chat({ api, t, state }) {
   const [error, setError] = useState(null); // { error, retry }
   const [words, setWords] = useState("");
   const [hits, setHits] = useState(null);
-  const [isOpen, setOpen] = useState({ settings: false, list: false });
+  const [isOpen, setOpen] = useState({ settings: false, export: false, list: false });
   const running = useRef(null);
   const pending = useRef(new Map());
   const inputRef = useRef();
@@ -55,6 +56,15 @@ export default function Chat({ api, t, state }) {
     }
   };
   const show = (part, value = true) => setOpen((now) => ({ ...now, [part]: value }));
+  // On a phone the list lies over the page: the focus goes there, and back to the button.
+  const openList = () => {
+    show("list");
+    requestAnimationFrame(() => document.getElementById("new")?.focus());
+  };
+  const closeList = () => {
+    show("list", false);
+    if (document.activeElement?.closest(".sidebar")) document.getElementById("list")?.focus();
+  };
 
   // The list.
   const open = useCallback(async () => {
@@ -140,7 +150,7 @@ export default function Chat({ api, t, state }) {
         requestAnimationFrame(() => searchRef.current?.focus());
       } else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
         if (running.current) stop();
-        else show("list", false);
+        else closeList();
       }
     };
     document.addEventListener("keydown", onKeyDown);
@@ -264,7 +274,7 @@ export default function Chat({ api, t, state }) {
       state.go("chat");
       inputRef.current?.focus();
     },
-    opened: () => show("list", false),
+    opened: closeList,
     more: () => attempt(async () => {
       const next = await store.list(conversations.next);
       setConversations((now) => ({ ...next, data: [...now.data, ...next.data] }));
@@ -318,15 +328,14 @@ export default function Chat({ api, t, state }) {
     <aside class="sidebar" aria-label=${t("conversations")}>
       <${List} conversations=${conversations} current=${id} hits=${hits} words=${words} setWords=${setWords} searchRef=${searchRef} on=${onList} isReady=${store !== null} isKept=${store?.isKept !== false} t=${t} />
     </aside>
-    <button class="curtain" aria-label=${t("close")} tabindex="-1" onClick=${() => show("list", false)}></button>
+    <button class="curtain" aria-label=${t("close")} tabindex="-1" onClick=${closeList}></button>
     <section class="talk" aria-label=${t("conversation")}>
       <header class="row">
-        <button class="button quiet only-narrow" id="list" aria-label=${t("conversations")} aria-expanded=${isOpen.list} onClick=${() => show("list", !isOpen.list)}><${Icon} name="menu" /></button>
+        <button class="button quiet only-narrow" id="list" aria-label=${t("conversations")} aria-expanded=${isOpen.list} onClick=${isOpen.list ? closeList : openList}><${Icon} name="menu" /></button>
         <h1 class="grow title">${chat?.title || t("new")}</h1>
         <${ModelSelect} state=${state} t=${t} value=${model} onChange=${(to) => (state.setModel(to), save(change({ model: to })))} />
         <button class="button quiet" id="settings" aria-label=${t("settings")} title=${t("settings")} onClick=${() => show("settings")}><${Icon} name="settings" /></button>
-        ${chat && html`<button class="button quiet" id="export" aria-label=${t("export")} title=${t("export")}
-          onClick=${() => attempt(async () => download(`${chat.id}.jsonl`, await store.exportOne(chat.id)))}><${Icon} name="save" /></button>`}
+        ${chat && html`<button class="button quiet" id="export" aria-label=${t("export")} title=${t("export")} onClick=${() => show("export")}><${Icon} name="save" /></button>`}
       </header>
       <div class="messages" ref=${scroller} onScroll=${onScroll} tabindex="0" role="log" aria-live="off" aria-label=${t("messages")}>
         <div class="column">
@@ -341,6 +350,7 @@ export default function Chat({ api, t, state }) {
         onSend=${() => say(draft.text, draft.files, chat ? chat.leaf : null)} />
     </section>
     ${isOpen.settings && html`<${Settings} settings=${settings} t=${t} onChange=${change} onClose=${() => (show("settings", false), save())} />`}
+    ${isOpen.export && html`<${Export} ...${{ chat, messages, store, attempt, t }} onClose=${() => show("export", false)} />`}
   </div>`;
 }
 

@@ -1,7 +1,10 @@
 // Words of the page Chat.
 
+import { words } from "../markdown.js";
+
 export default {
   en: {
+    ...words.en,
     new: "New conversation",
     untitled: "Untitled",
     conversation: "Conversation",
@@ -17,6 +20,8 @@ export default {
     "delete.of": "Delete {title}",
     deleted: "Deleted: {title}",
     export: "Export this conversation",
+    "export.markdown": "To read: the branch that is shown, as Markdown.",
+    "export.lines": "To keep: all branches, ratings and settings, as a line of JSON. It can be imported.",
     "export.all": "Export all",
     import: "Import",
     imported: "{n} conversations imported",
@@ -57,11 +62,6 @@ export default {
     "attachment.refused": "Not taken, since only text files of at most 1 MB are: {names}",
     write: "Write a message",
     send: "Send",
-    code: "Code",
-    "code.copy": "Copy the code",
-    table: "Table",
-    picture: "Picture",
-    "picture.open": "Open the picture elsewhere",
     settings: "Settings of this conversation",
     system: "System prompt",
     "system.hint": "Who the model is, and how it should answer",
@@ -88,6 +88,7 @@ export default {
     "try.day": "What day is it today?",
   },
   zh: {
+    ...words.zh,
     new: "新对话",
     untitled: "未命名",
     conversation: "对话",
@@ -103,6 +104,8 @@ export default {
     "delete.of": "删除：{title}",
     deleted: "已删除：{title}",
     export: "导出此对话",
+    "export.markdown": "供阅读：当前显示的分支，Markdown 格式。",
+    "export.lines": "供保存：所有分支、评价和设置，一行 JSON。可以再导入。",
     "export.all": "全部导出",
     import: "导入",
     imported: "已导入 {n} 个对话",
@@ -142,11 +145,6 @@ export default {
     "attachment.refused": "未接受（只接受不超过 1 MB 的文本文件）：{names}",
     write: "输入消息",
     send: "发送",
-    code: "代码",
-    "code.copy": "复制代码",
-    table: "表格",
-    picture: "图片",
-    "picture.open": "在别处打开图片",
     settings: "此对话的设置",
     system: "系统提示词",
     "system.hint": "模型是谁，应该怎样回答",

@@ -119,7 +119,7 @@ function Model({ api, t, state, model, onConvert }) {
       <span class=${`badge ${model.loaded ? "good" : ""}`}>${t(model.loaded ? "loaded" : "unloaded")}</span></div>
     <${Facts} rows=${facts} />
     <div class="toolbar">
-      <button class="button" disabled=${isBusy} onClick=${() => change(model.loaded ? "unload" : "load")}>${t(isBusy ? "working" : model.loaded ? "unload" : "load")}</button>
+      <button class="button" aria-disabled=${isBusy} onClick=${() => isBusy || change(model.loaded ? "unload" : "load")}>${t(isBusy ? "working" : model.loaded ? "unload" : "load")}</button>
       <button class="button" onClick=${() => (state.setModel(model.id), state.go("chat"))}>${t("use")}</button>
       <${Select} label=${t("convert.type")} value=${type} onChange=${setType} options=${TYPES.map((one) => [one])} />
       <button class="button" aria-label=${t("convert.label", { name: model.id })} onClick=${() => onConvert(type)}>${t("convert")}</button>

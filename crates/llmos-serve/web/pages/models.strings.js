@@ -1,7 +1,10 @@
 // Words of the page "Models".
 
+import { words } from "../markdown.js";
+
 export default {
   en: {
+    ...words.en,
     title: "Models",
     lead: "{n} models are here, {size} in all.",
     "lead.one": "{n} model is here, {size}.",
@@ -42,6 +45,7 @@ export default {
     "job.left": "{time} left",
   },
   zh: {
+    ...words.zh,
     title: "模型",
     lead: "这里有 {n} 个模型，共 {size}。",
     admin: "服务器设有密钥时，加载、卸载、转换和下载需要具有 admin 权限的密钥。",

@@ -1,4 +1,4 @@
-// Lines over steps and histograms as SVG: read with a pointer, with the arrow keys, or as a table.
+// Lines over steps as SVG: read with a pointer, with the arrow keys, or as a table.
 
 import { html, useId, useMemo, useState } from "../html.js";
 import { useWidth } from "./latest.js";
@@ -168,13 +168,4 @@ export function LineChart({ t, title, series, x, y, marks = [] }) {
       </table></div>
     </details>
   </figure>`;
-}
-
-/** The outline of a histogram within `width` × `height`; `isLog` shows counts by their logarithm. */
-export function outline(counts, width, height, isLog = false) {
-  const tall = counts.map((count) => (isLog ? Math.log1p(count) : count));
-  const most = Math.max(...tall, 1e-9);
-  const step = width / counts.length;
-  const steps = tall.map((value) => `V${(height * (1 - value / most)).toFixed(1)}h${step.toFixed(2)}`);
-  return `M0 ${height}${steps.join("")}V${height}Z`;
 }

@@ -215,6 +215,7 @@ pub(crate) fn output_vocabulary(
         tokenizer_json: tokenizer.to_json(),
         tokenizer_config: Some(tokenizer.to_json_config()),
         chat_template: template,
+        generation_config: Some(vocabulary::generation_config(&tokenizer)),
         bos: tokenizer.bos(),
         eos: tokenizer.eos(),
         pad: tokenizer.pad(),

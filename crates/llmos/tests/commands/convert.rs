@@ -101,6 +101,26 @@ fn a_folder_says_how_a_text_begins_and_a_chat_looks() {
 }
 
 #[test]
+fn a_folder_says_what_ends_an_answer() {
+    let home = Folder::new();
+    let read = |folder: &str, name: &str| -> serde_json::Value {
+        let path = std::path::Path::new(folder).join(name);
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    // The assistant's turns end by <|im_end|>, which is not its vocabulary's end.
+    let (assistant, folder) =
+        (repository("models/assistant.gguf").display().to_string(), home.join("folder"));
+    assert_eq!(llmos(&["convert", &assistant, &folder, "--type", "bf16"]).code, Some(0));
+    assert_eq!(read(&folder, "config.json")["eos_token_id"], 0);
+    let ends = read(&folder, "generation_config.json")["eos_token_id"].clone();
+    assert!(ends.as_array().unwrap().contains(&2.into()), "{ends}");
+    // It comes along into another folder, and is read back.
+    let again = home.join("again");
+    assert_eq!(llmos(&["convert", &folder, &again, "--type", "f16"]).code, Some(0));
+    assert_eq!(read(&again, "generation_config.json")["eos_token_id"], ends);
+}
+
+#[test]
 fn nothing_is_replaced_without_being_asked() {
     let home = Folder::new();
     let out = home.join("out.gguf");

@@ -1,5 +1,7 @@
 //! A tab of a real browser, used as a person would: looks, clicks, types, and notes what goes wrong.
 
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ pub(crate) struct Tab {
     pipe: Pipe,
     session: String,
     own: String,
-    _folder: Folder,
+    folder: Folder,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -38,6 +40,7 @@ const KEYS: [(&str, u32); 10] = [
 ];
 
 /// Modifiers of a key.
+pub(crate) const ALT: u32 = 1;
 pub(crate) const CTRL: u32 = 2;
 pub(crate) const SHIFT: u32 = 8;
 
@@ -52,7 +55,7 @@ impl Tab {
         let attached = pipe.call(None, "Target.attachToTarget", attach);
         let session = attached["sessionId"].as_str().unwrap().to_string();
         let own = house.url.clone();
-        let mut tab = Tab { pipe, session, own, _folder: folder, _turn: turn };
+        let mut tab = Tab { pipe, session, own, folder, _turn: turn };
         for domain in ["Page", "Runtime", "Log", "Network"] {
             tab.call(&format!("{domain}.enable"), json!({}));
         }
@@ -113,19 +116,56 @@ impl Tab {
     /// Clicks the middle of an element, once it is there, with the mouse.
     #[track_caller]
     pub(crate) fn click(&mut self, selector: &str) {
+        let at = self.place(selector, 0.5);
+        self.mouse("mouseMoved", at, false);
+        self.mouse("mousePressed", at, true);
+        self.mouse("mouseReleased", at, true);
+    }
+
+    /// Moves the mouse to the middle of an element.
+    #[track_caller]
+    pub(crate) fn hover(&mut self, selector: &str) {
+        let at = self.place(selector, 0.5);
+        self.mouse("mouseMoved", at, false);
+    }
+
+    /// Presses the mouse on an element at a share of its width, and moves it to another; it stays pressed
+    /// until [`Tab::release`].
+    #[track_caller]
+    pub(crate) fn drag(&mut self, selector: &str, from: f64, to: f64) {
+        let (from, to) = (self.place(selector, from), self.place(selector, to));
+        self.mouse("mouseMoved", from, false);
+        self.mouse("mousePressed", from, true);
+        self.mouse("mouseMoved", to, true);
+    }
+
+    /// Lets go of the mouse where [`Tab::drag`] left it.
+    #[track_caller]
+    pub(crate) fn release(&mut self, selector: &str, at: f64) {
+        let at = self.place(selector, at);
+        self.mouse("mouseReleased", at, true);
+    }
+
+    /// A point of an element, once it is there, in its middle and at a share of its width.
+    #[track_caller]
+    fn place(&mut self, selector: &str, share: f64) -> (f64, f64) {
         let find = format!("document.querySelector({})", json!(selector));
         self.wait(&format!("{find} && !{find}.disabled"));
         let at = self.evaluate(&format!(
             "(() => {{ const it = {find}; it.scrollIntoView({{ block: 'nearest' }});
                 const r = it.getBoundingClientRect();
-                return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
+                return [r.x + r.width * {share}, r.y + r.height / 2]; }})()"
         ));
-        for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
-            let button = if kind == "mouseMoved" { "none" } else { "left" };
-            let params =
-                json!({ "type": kind, "x": at[0], "y": at[1], "button": button, "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", params);
-        }
+        (at[0].as_f64().unwrap(), at[1].as_f64().unwrap())
+    }
+
+    /// A move, a press or a release, with the left button or without any.
+    fn mouse(&mut self, kind: &str, (x, y): (f64, f64), is_left: bool) {
+        let params = json!({
+            "type": kind, "x": x, "y": y, "button": if is_left { "left" } else { "none" },
+            "clickCount": u32::from(is_left && kind != "mouseMoved"),
+        });
+        self.call("Input.dispatchMouseEvent", params);
     }
 
     /// Types text where the focus is, as an input method does.
@@ -140,12 +180,17 @@ impl Tab {
         self.insert(text);
     }
 
-    /// Presses a key of [`KEYS`], or a letter.
+    /// Presses a key of [`KEYS`], a letter, a digit or the space bar.
     pub(crate) fn press(&mut self, key: &str, modifiers: u32) {
         let letter = key.chars().next().map_or(0, |letter| letter.to_ascii_uppercase() as u32);
         let number =
             KEYS.iter().find(|(name, _)| *name == key).map_or(letter, |(_, number)| *number);
-        let code = if key.len() == 1 { format!("Key{}", key.to_uppercase()) } else { key.into() };
+        let code = match key.as_bytes() {
+            b" " => "Space".to_string(),
+            [b'0'..=b'9'] => format!("Digit{key}"),
+            [_] => format!("Key{}", key.to_uppercase()),
+            _ => key.to_string(),
+        };
         for kind in ["rawKeyDown", "keyUp"] {
             let mut params = json!({
                 "type": kind, "key": key, "code": code, "modifiers": modifiers,
@@ -249,10 +294,11 @@ impl Tab {
         problems
     }
 
-    /// Bytes of the page's own files that came over the wire: (path, bytes), each path once.
-    pub(crate) fn files(&mut self) -> Vec<(String, u64)> {
+    /// Bytes of the page's own files that came over the wire, heads included, by their paths. Of a file that
+    /// came more than once, the largest answer counts.
+    pub(crate) fn files(&mut self) -> BTreeMap<String, u64> {
         let own = self.own.clone();
-        let (mut paths, mut files) = (std::collections::BTreeMap::new(), Vec::new());
+        let (mut paths, mut files) = (HashMap::new(), BTreeMap::new());
         for event in self.pipe.events() {
             let params = &event["params"];
             let id = params["requestId"].as_str().unwrap_or_default().to_string();
@@ -260,24 +306,39 @@ impl Tab {
                 "Network.requestWillBeSent" => {
                     let url = params["request"]["url"].as_str().unwrap_or_default();
                     let path = url.strip_prefix(&own).unwrap_or_default();
-                    if path == "/" || path.starts_with("/#") || path.starts_with("/web/") {
+                    let path = path.split('#').next().unwrap_or_default();
+                    if path == "/" || path.starts_with("/web/") {
                         paths.insert(id, path.to_string());
                     }
                 }
                 "Network.loadingFinished" => {
                     if let Some(path) = paths.remove(&id) {
-                        files.push((
-                            path,
-                            params["encodedDataLength"].as_f64().unwrap_or(0.0) as u64,
-                        ));
+                        let bytes = params["encodedDataLength"].as_f64().unwrap_or(0.0) as u64;
+                        let most: &mut u64 = files.entry(path).or_default();
+                        *most = bytes.max(*most);
                     }
                 }
                 _ => {}
             }
         }
-        files.sort();
-        files.dedup_by(|a, b| a.0 == b.0);
         files
+    }
+
+    /// Lets what the page saves go to a folder, and names it.
+    pub(crate) fn downloads(&mut self) -> PathBuf {
+        let folder = self.folder.path().join("downloads");
+        std::fs::create_dir_all(&folder).unwrap();
+        let params = json!({ "behavior": "allow", "downloadPath": folder });
+        self.pipe.call(None, "Browser.setDownloadBehavior", params);
+        folder
+    }
+
+    /// Lets the page use the clipboard, as a person's own click does.
+    pub(crate) fn allow_clipboard(&mut self) {
+        self.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
+        let permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"];
+        let params = json!({ "permissions": permissions, "origin": self.own });
+        self.pipe.call(None, "Browser.grantPermissions", params);
     }
 
     /// Ends the visit; nothing may have gone wrong in it.

@@ -8,7 +8,7 @@ use crate::house::House;
 const LAST: &str = ".message.assistant:last-of-type";
 
 /// Waits until nothing is being written, and gives the last answer.
-fn answer(tab: &mut Tab) -> String {
+pub(crate) fn answer(tab: &mut Tab) -> String {
     tab.wait(
         "!document.querySelector('[aria-busy=true]') && document.querySelector('#send')
             && document.querySelector('.message.assistant')",
@@ -20,7 +20,7 @@ fn answer(tab: &mut Tab) -> String {
 }
 
 /// Sets how tokens are drawn, so that an answer is the same each time.
-fn be_greedy(tab: &mut Tab) {
+pub(crate) fn be_greedy(tab: &mut Tab) {
     tab.click("#settings");
     tab.wait("document.querySelector('dialog[open]')");
     tab.is_accessible();
@@ -243,14 +243,14 @@ fn slow(tab: &mut Tab, bytes: i64) {
 }
 
 /// A conversation of two messages, as anybody writes them down.
-fn conversation(id: &str, title: &str) -> Value {
+pub(crate) fn conversation(id: &str, title: &str) -> Value {
     json!({ "id": id, "title": title, "messages": [
         { "role": "user", "content": format!("{title} speaks") },
         { "role": "assistant", "content": format!("{title} listens") },
     ] })
 }
 
-fn import(tab: &mut Tab, house: &House, rows: &[Value]) {
+pub(crate) fn import(tab: &mut Tab, house: &House, rows: &[Value]) {
     let path = house.home.path().join("rows.jsonl");
     let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
     std::fs::write(&path, lines).unwrap();
@@ -260,7 +260,7 @@ fn import(tab: &mut Tab, house: &House, rows: &[Value]) {
 }
 
 /// Chooses a file.
-fn upload(tab: &mut Tab, selector: &str, path: &str) {
+pub(crate) fn upload(tab: &mut Tab, selector: &str, path: &str) {
     let find = json!({ "expression": format!("document.querySelector({})", json!(selector)) });
     let found = tab.call("Runtime.evaluate", find);
     let object = &found["result"]["objectId"];

@@ -58,6 +58,28 @@ fn several_dreams_grow_and_one_can_be_dreamt_again() {
 }
 
 #[test]
+fn a_dream_begins_with_nothing_or_like_a_kind_of_document() {
+    let house = House::start(&[]);
+    let Some(mut tab) = Tab::open(&house, "#/dreams") else { return };
+    for (style, beginning) in [
+        ("nothing", ""),
+        ("code", "import java.util"),
+        ("product", "Product details"),
+        ("encyclopedia", "From Wikipedia"),
+        ("story", "Once upon a time"),
+    ] {
+        dream(&mut tab, style, "3", 1.0, 20.0);
+        tab.wait(&format!(
+            "{DONE} && document.querySelector('.dream pre').textContent.startsWith('{beginning}')"
+        ));
+        let (given, all) = (tab.text(".dream pre b"), tab.text(".dream pre"));
+        assert!(given.starts_with(beginning) && all.len() > given.len(), "{style}: {all}");
+        assert_eq!(given.is_empty(), style == "nothing", "{given}");
+    }
+    tab.close();
+}
+
+#[test]
 fn a_dream_is_stopped_and_kept() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/dreams") else { return };

@@ -48,8 +48,14 @@ impl House {
 
     /// As [`House::start`], where something has been kept before.
     pub(crate) fn start_in(home: Folder, arguments: &[&str]) -> House {
+        House::start_beside("http://127.0.0.1:9", home, arguments)
+    }
+
+    /// As [`House::start_in`], where models are pulled from this address.
+    pub(crate) fn start_beside(hub: &str, home: Folder, arguments: &[&str]) -> House {
         let mut command = program(&home, &["serve", "--port", "0", "-q"]);
-        let mut process = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        command.env("HF_ENDPOINT", hub).args(arguments);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().to_string();

@@ -16,7 +16,7 @@ fn write(tab: &mut Tab, text: &str) {
 
 /// Waits until the tables are those of the text.
 #[track_caller]
-fn settled(tab: &mut Tab) {
+pub(crate) fn settled(tab: &mut Tab) {
     tab.wait(
         "document.querySelector('.column .word') && !document.querySelector('.column[aria-busy=true]')
             && document.querySelector('.surprise')
@@ -97,6 +97,43 @@ fn what_was_typed_last_is_what_is_shown() {
     let share = ask(&mut tab, "/v1/next", &body)["next"][0]["probability"].as_f64().unwrap();
     let shown: f64 = tab.text(".word .share.dim").trim_end_matches('%').parse().unwrap();
     assert!((shown - 100.0 * share).abs() < 0.06, "{shown} for {share}");
+    tab.close();
+}
+
+#[test]
+fn each_keystroke_has_a_table_of_its_own() {
+    let house = House::start(&[]);
+    let Some(mut tab) = Tab::open(&house, "#/next") else { return };
+    settled(&mut tab);
+    let model = tab.evaluate("document.querySelector('main select').value");
+    tab.click("main textarea");
+    tab.press("a", CTRL);
+    let mut text = String::new();
+    for letter in "Once upon".chars() {
+        tab.insert(&letter.to_string());
+        text.push(letter);
+        let body = json!({ "model": model, "prompt": text, "top": 1 });
+        let share =
+            100.0 * ask(&mut tab, "/v1/next", &body)["next"][0]["probability"].as_f64().unwrap();
+        tab.wait(&format!(
+            "Math.abs(parseFloat(document.querySelector('.word .share.dim').innerText) - {share}) < 0.06"
+        ));
+    }
+    tab.close();
+}
+
+#[test]
+fn the_bars_change_as_a_knob_is_dragged() {
+    let house = House::start(&[]);
+    let Some(mut tab) = Tab::open(&house, "#/next") else { return };
+    write(&mut tab, "Once upon a time, there was a");
+    let slider = ".knobs .slider:nth-of-type(3) input[type=range]";
+    assert_eq!(tab.count(".word.is-cut"), 0);
+    tab.drag(slider, 0.97, 0.3);
+    tab.wait("document.querySelector('.word.is-cut')");
+    let value = tab.evaluate(&format!("Number(document.querySelector('{slider}').value)"));
+    assert!((value.as_f64().unwrap() - 0.3).abs() < 0.1, "{value}");
+    tab.release(slider, 0.3);
     tab.close();
 }
 
@@ -198,6 +235,23 @@ fn each_word_of_the_text_shows_what_else_was_expected() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/next") else { return };
     write(&mut tab, "Once upon a time, there was a giraffe.");
+    // The more bits, the deeper the colour; the words themselves say how many.
+    let units = tab.evaluate(
+        "[...document.querySelectorAll('.surprise .unit:not(.is-first)')].map((it) =>
+            [Number(/([\\d.]+) bits$/.exec(it.innerText)[1]), Number(/shade-(\\d)/.exec(it.className)[1])])
+            .sort((a, b) => a[0] - b[0])",
+    );
+    let units = units.as_array().unwrap();
+    assert!(units.windows(2).all(|pair| pair[0][1].as_u64() <= pair[1][1].as_u64()), "{units:?}");
+    assert!(units[0][1].as_u64() < units[units.len() - 1][1].as_u64(), "{units:?}");
+    tab.hover(".surprise .unit:nth-child(3)");
+    tab.wait("document.querySelectorAll('.alternatives .others button').length >= 10");
+    let hovered = tab.text(".alternatives b");
+    tab.hover(".surprise .unit:nth-child(5)");
+    tab.wait(&format!(
+        "document.querySelector('.alternatives b').innerText !== {}",
+        json!(hovered)
+    ));
     tab.evaluate("document.querySelector('.surprise [tabindex=\"0\"]').focus()");
     for _ in 0..3 {
         tab.press("ArrowRight", 0);

@@ -7,7 +7,7 @@ use crate::browser::Tab;
 use crate::house::{Folder, House};
 
 /// A run's folder as `llmos pretrain` leaves it: `rows` of `steps` steps.
-fn run(folder: &Path, name: &str, steps: u64, rows: u64, scale: f64) {
+pub(crate) fn run(folder: &Path, name: &str, steps: u64, rows: u64, scale: f64) {
     let path = folder.join(name);
     std::fs::create_dir_all(&path).unwrap();
     let recipe = format!("[train]\nsteps = {steps}\n[model]\nn_layer = 2\nd_model = 64\n");
@@ -61,12 +61,26 @@ fn a_run_is_followed_and_others_are_laid_over_it() {
     tab.click(".chart summary");
     // The forecast stands beside what is there.
     assert!(tab.text("main").contains("Forecast beside actual"));
-    // It is followed: what is written appears.
+    assert!(tab.text("main pre").contains("upon a time"));
+    // It is followed: what is written appears, dreams too.
+    let path = folder.path().join("first/dreams.jsonl");
+    let before = std::fs::read_to_string(&path).unwrap();
+    let dream = "{\"step\":40,\"prompt\":\"Once\",\"text\":\" there was a zebra\"}\n";
+    std::fs::write(&path, before + dream).unwrap();
     let path = folder.path().join("first/metrics.jsonl");
     let text = metrics(1..=45, 1.0);
     std::fs::write(path, text).unwrap();
     tab.wait("document.querySelector('.facts').innerText.includes('45')");
-    assert!(tab.text("main pre").contains("upon a time"));
+    for chart in ["Loss", "Speed"] {
+        tab.wait(&format!("[...document.querySelectorAll('.chart figcaption b')].some((it) => it.innerText === '{chart}')"));
+    }
+    // What it wrote before can be looked at again.
+    assert!(tab.text("main pre").contains("zebra"));
+    tab.evaluate("document.querySelector('main .panel input[type=range]').focus()");
+    tab.press("Home", 0);
+    tab.wait("document.querySelector('main pre').innerText.includes('the the')");
+    tab.press("End", 0);
+    tab.wait("document.querySelector('main pre').innerText.includes('zebra')");
     tab.pictures("runs");
 
     tab.click("main tbody tr:last-child input[type=checkbox]");

@@ -1,13 +1,12 @@
 //! What all pages stand in: languages, colours, addresses, sizes, speed.
 
+use serde_json::json;
+
 use crate::browser::{CTRL, Tab};
 use crate::house::{Folder, House, program};
 
-/// Bytes that all files of the page may have together.
+/// Bytes on the wire that all files of the page may have together, as they are.
 const MOST_BYTES: u64 = 400_000;
-
-/// Milliseconds after the load in which a person can begin to type.
-const SOON: f64 = 300.0;
 
 #[test]
 fn the_page_speaks_two_languages_and_has_two_sets_of_colours() {
@@ -27,7 +26,7 @@ fn the_page_speaks_two_languages_and_has_two_sets_of_colours() {
     assert_eq!(tab.evaluate("document.querySelector('#composer').placeholder"), "输入消息");
     tab.is_accessible();
     // The choice lasts.
-    tab.call("Page.reload", serde_json::json!({}));
+    tab.call("Page.reload", json!({}));
     tab.wait("document.documentElement.lang === 'zh-CN' && document.querySelector('#composer')");
     choose(&mut tab, "en");
     tab.wait("document.documentElement.lang === 'en'");
@@ -42,59 +41,139 @@ fn the_page_speaks_two_languages_and_has_two_sets_of_colours() {
 }
 
 #[test]
-fn every_page_opens_and_fits_a_phone() {
+fn the_colours_are_the_system_s_until_somebody_chooses() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "") else { return };
+    let mut seen = |system: &str, theme: Option<&str>| {
+        let feature = json!({ "name": "prefers-color-scheme", "value": system });
+        tab.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+        tab.theme(theme.unwrap_or("auto"));
+        tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    };
+    let (light, dark) = (seen("light", None), seen("dark", None));
+    assert_ne!(light, dark);
+    assert_eq!(seen("dark", Some("light")), light);
+    assert_eq!(seen("light", Some("dark")), dark);
+    tab.close();
+}
+
+/// Goes through all pages, and does something at each.
+fn visit(tab: &mut Tab, mut look: impl FnMut(&mut Tab, &str)) {
     let names = tab.evaluate("[...document.querySelectorAll('nav.tabs a')].map((a) => a.hash)");
-    for name in names.as_array().unwrap() {
+    let names = names.as_array().unwrap();
+    assert_eq!(names.len(), 6);
+    for name in names {
         let name = name.as_str().unwrap();
         tab.click(&format!("nav.tabs a[href='{name}']"));
         tab.wait(&format!(
             "document.querySelector('nav.tabs a[aria-current]').hash === '{name}'
                 && document.querySelector('main h1') && !document.querySelector('.loading')"
         ));
-        tab.is_accessible();
-        tab.size(390, 844);
-        let wide = tab.evaluate("document.documentElement.scrollWidth");
-        let widest = "[...document.querySelectorAll('main *')].filter((e) =>
-            e.getBoundingClientRect().right > 391).slice(0, 4).map((e) => e.outerHTML.slice(0, 80))";
-        let widest = tab.evaluate(widest);
-        assert!(wide.as_f64().unwrap() <= 390.0, "{name}: {wide} wide on a phone: {widest}");
-        tab.is_accessible();
-        tab.size(1280, 800);
+        look(tab, name);
     }
-    let files = tab.files();
-    let bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
-    assert!(files.len() > 10 && bytes < MOST_BYTES, "{bytes} bytes: {files:#?}");
-    println!("{bytes} bytes of the page in {} files", files.len());
+}
+
+/// Nothing of a page is wider than a phone, but what lies in something that scrolls.
+#[track_caller]
+fn fits_phones(tab: &mut Tab, name: &str) {
+    tab.is_accessible();
+    for width in [390, 320] {
+        tab.size(width, 844);
+        let wide = tab.evaluate("document.documentElement.scrollWidth");
+        let widest = tab.evaluate(
+            "[...document.querySelectorAll('main *')].filter((it) => {
+                const box = it.getBoundingClientRect();
+                if (box.right <= innerWidth + 1 || getComputedStyle(it).visibility === 'hidden') return false;
+                for (let on = it; on.id !== 'main'; on = on.parentElement)
+                    if (getComputedStyle(on).overflowX !== 'visible') return false;
+                return true;
+            }).slice(0, 4).map((it) => it.outerHTML.slice(0, 80))",
+        );
+        assert_eq!((wide, widest), (width.into(), json!([])), "{name} at {width}");
+        tab.is_accessible();
+    }
+    tab.size(1280, 800);
+}
+
+#[test]
+fn every_page_opens_and_fits_phones() {
+    let house = House::start(&[]);
+    let Some(mut tab) = Tab::open(&house, "") else { return };
+    visit(&mut tab, fits_phones);
+    for (name, there) in [
+        ("layers", ".grid"),
+        ("attention", ".thumb"),
+        ("off", ".paired"),
+        ("parameters", ".tensors"),
+    ] {
+        tab.evaluate(&format!("location.hash = '#/inside/{name}'"));
+        tab.wait(&format!("document.querySelector('{there}')"));
+        fits_phones(&mut tab, name);
+    }
     tab.close();
 }
 
 #[test]
-fn the_page_is_ready_soon_after_it_is_loaded() {
+fn all_pages_together_are_small() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "") else { return };
-    // Notes when the first thing that a person can use is there.
+    visit(&mut tab, |_, _| {});
+    let packed = tab.files();
+    // The same again by a browser that takes nothing packed; its answers are the larger ones.
+    let headers = json!({ "headers": { "Accept-Encoding": "identity" } });
+    tab.call("Network.setExtraHTTPHeaders", headers);
+    tab.call("Network.clearBrowserCache", json!({}));
+    tab.evaluate("globalThis.isOld = true");
+    tab.call("Page.reload", json!({ "ignoreCache": true }));
+    tab.wait("!globalThis.isOld && document.querySelector('main h1')");
+    visit(&mut tab, |_, _| {});
+    let plain = tab.files();
+    let [small, bytes] = [&packed, &plain].map(|files| files.values().sum::<u64>());
+    println!(
+        "the six pages: {} files, {bytes} bytes, {small} by gzip, heads included",
+        plain.len()
+    );
+    assert!(plain.len() > 40 && packed.len() == plain.len(), "{plain:#?}");
+    assert!(bytes < MOST_BYTES && 2 * small < bytes, "{bytes}, {small}: {plain:#?}");
+    tab.close();
+}
+
+/// Loads of the page that are timed.
+const LOADS: usize = 15;
+
+#[test]
+fn the_page_says_when_it_can_be_used() {
+    let house = House::start(&[]);
+    let Some(mut tab) = Tab::open(&house, "") else { return };
+    // Notes when there is a box to type into, a model to ask, and the list of what was said before.
     let watch = "new MutationObserver((_, observer) => {
-        const it = document.querySelector('#composer');
-        if (!it || it.disabled) return;
+        const [box, models, fresh] = ['#composer', 'main select', '#new'].map((it) => document.querySelector(it));
+        if (!box || box.disabled || !models?.value || fresh?.disabled !== false) return;
         observer.disconnect();
         globalThis.ready = performance.now();
-    }).observe(document, { childList: true, subtree: true })";
-    tab.call("Page.addScriptToEvaluateOnNewDocument", serde_json::json!({ "source": watch }));
-    // The quickest of some: what else this machine does is not the page's doing.
-    let mut quickest = f64::MAX;
-    for _ in 0..5 {
+    }).observe(document, { childList: true, subtree: true, attributes: true })";
+    tab.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": watch }));
+    let mut times = [(); LOADS].map(|()| {
         tab.evaluate("globalThis.ready = 0");
-        tab.call("Page.reload", serde_json::json!({ "ignoreCache": true }));
-        tab.wait("globalThis.ready && performance.getEntriesByType('navigation')[0].loadEventEnd");
-        let times =
-            tab.evaluate("[ready, performance.getEntriesByType('navigation')[0].loadEventEnd]");
-        let (ready, loaded) = (times[0].as_f64().unwrap(), times[1].as_f64().unwrap());
-        println!("loaded after {loaded:.0} ms, ready after {ready:.0} ms");
-        quickest = quickest.min(ready - loaded);
-    }
-    assert!(quickest < SOON, "ready {quickest} ms after it was loaded");
+        tab.call("Page.reload", json!({ "ignoreCache": true }));
+        let loaded = "performance.getEntriesByType('navigation')[0].loadEventEnd";
+        tab.wait(&format!("globalThis.ready && {loaded}"));
+        let times = tab.evaluate(&format!("[ready, {loaded}]"));
+        [0, 1].map(|one| times[one].as_f64().unwrap())
+    });
+    tab.insert("typed");
+    assert_eq!(tab.evaluate("document.querySelector('#composer').value"), "typed");
+    let mut median = |one: usize| {
+        times.sort_by(|a, b| a[one].total_cmp(&b[one]));
+        times[LOADS / 2][one]
+    };
+    // No bound is asserted: what else the machine does is not the page's doing.
+    println!(
+        "from the navigation, the median of {LOADS} loads without a cache: can be used after {:.0} ms, \
+         loaded after {:.0} ms",
+        median(0),
+        median(1)
+    );
     tab.close();
 }
 
@@ -129,7 +208,7 @@ fn a_key_is_asked_for_and_exchanged_for_a_session() {
     tab.wait("document.querySelector('#composer') && document.querySelector('main select').value");
     // The cookie is not a script's to read, and lasts beyond the page.
     assert_eq!(tab.evaluate("document.cookie"), "");
-    tab.call("Page.reload", serde_json::json!({}));
+    tab.call("Page.reload", json!({}));
     tab.wait("document.querySelector('#composer') && document.querySelector('main select').value");
     tab.click("#leave");
     tab.wait("document.querySelector('[name=key]')");

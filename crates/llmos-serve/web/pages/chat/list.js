@@ -42,34 +42,41 @@ export function List({ conversations, current, hits, words, setWords, searchRef,
 
 function Entry({ head, isCurrent, on, t }) {
   const [renaming, setRenaming] = useState(false);
+  const item = useRef();
   const title = head.title || t("untitled");
-  if (renaming) return html`<li><${Rename} title=${head.title} t=${t} onDone=${(text) => { setRenaming(false); if (text && text !== head.title) on.rename(head.id, text); }} /></li>`;
-  return html`<li class="row">
+  const rename = (text, isByKey) => {
+    setRenaming(false);
+    if (isByKey) requestAnimationFrame(() => item.current?.querySelector("a").focus());
+    if (text && text !== head.title) on.rename(head.id, text);
+  };
+  if (renaming) return html`<li ref=${item}><${Rename} title=${head.title} t=${t} onDone=${rename} /></li>`;
+  return html`<li class="row" ref=${item}>
     <a class="grow" href=${`#/chat/${head.id}`} aria-current=${isCurrent ? "true" : undefined} onClick=${on.opened}>${title}</a>
     <button class="button quiet small" aria-label=${t("rename.of", { title })} title=${t("rename")} onClick=${() => setRenaming(true)}><${Icon} name="edit" /></button>
     <button class="button quiet small" aria-label=${t("delete.of", { title })} title=${t("delete")} onClick=${() => on.remove(head)}><${Icon} name="trash" /></button>
   </li>`;
 }
 
+/** `onDone(text, isByKey)` is told the new title, or null, and whether a key ended it. */
 function Rename({ title, t, onDone }) {
   const ref = useRef();
   useLayoutEffect(() => ref.current.select(), []);
   const isDone = useRef(false);
   // A field that goes away while it has the focus loses it as well, which is no second answer.
-  const finish = (text) => {
+  const finish = (text, isByKey) => {
     if (isDone.current) return;
     isDone.current = true;
-    onDone(text);
+    onDone(text, isByKey);
   };
   const onKeyDown = (event) => {
     if (event.isComposing) return;
-    if (event.key === "Enter") finish(event.target.value.trim());
+    if (event.key === "Enter") finish(event.target.value.trim(), true);
     if (event.key === "Escape") {
       event.stopPropagation();
-      finish(null);
+      finish(null, true);
     }
   };
-  return html`<input ref=${ref} class="input rename" defaultValue=${title} maxlength="300" aria-label=${t("rename")} onKeyDown=${onKeyDown} onBlur=${(event) => finish(event.target.value.trim())} />`;
+  return html`<input ref=${ref} class="input rename" defaultValue=${title} maxlength="300" aria-label=${t("rename")} onKeyDown=${onKeyDown} onBlur=${(event) => finish(event.target.value.trim(), false)} />`;
 }
 
 function Hits({ hits, on, t }) {

@@ -1,6 +1,6 @@
 // One message: what was said, thought and called, what one thought of it, and the branches that begin here.
 
-import { CopyButton, Icon } from "../../components.js";
+import { CopyButton, Icon, useFocus } from "../../components.js";
 import { html, useLayoutEffect, useRef, useState } from "../../html.js";
 import { Markdown } from "../../markdown.js";
 
@@ -79,7 +79,7 @@ function Thumbs({ rating, t, on, open, setOpen }) {
 /** Why, and what should have been said: what a model can learn from later. */
 function RatingForm({ thumb, message, t, onSave, onClose }) {
   const first = useRef();
-  useLayoutEffect(() => first.current.focus(), []);
+  useFocus(first);
   const submit = (event) => {
     event.preventDefault();
     const fields = new FormData(event.target);
@@ -99,10 +99,8 @@ function RatingForm({ thumb, message, t, onSave, onClose }) {
 /** Another wording makes another branch; the first one stays. */
 function Editor({ text, t, onSave, onCancel }) {
   const ref = useRef();
-  useLayoutEffect(() => {
-    ref.current.focus();
-    ref.current.setSelectionRange(text.length, text.length);
-  }, []);
+  useFocus(ref);
+  useLayoutEffect(() => ref.current.setSelectionRange(text.length, text.length), []);
   const save = () => ref.current.value.trim() && onSave(ref.current.value);
   const onKeyDown = (event) => {
     if (event.isComposing) return;

@@ -1,7 +1,7 @@
 // The parameters themselves: how the numbers of each tensor are spread.
 
 import { html, useMemo, useState } from "../../html.js";
-import { outline } from "../../views/chart.js";
+import { outline } from "../../views/histogram.js";
 import { useLatest } from "../../views/latest.js";
 import { Waiting } from "../../views/pieces.js";
 

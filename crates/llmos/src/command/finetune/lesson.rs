@@ -49,17 +49,6 @@ pub(super) struct Order {
     pub(super) identity: Option<Identity>,
 }
 
-/// What ends an answer, for transformers: a template's end of turn is seldom the vocabulary's end
-/// token.
-fn generation_config(tokenizer: &Tokenizer) -> Vec<u8> {
-    let config = serde_json::json!({
-        "bos_token_id": tokenizer.bos(),
-        "eos_token_id": tokenizer.end_ids(),
-        "pad_token_id": tokenizer.pad(),
-    });
-    format!("{config:#}\n").into_bytes()
-}
-
 /// Longest list of faulty rows that is shown.
 const SHOWN: usize = 10;
 
@@ -91,8 +80,8 @@ impl Speech {
             files.push((vocabulary::TEMPLATE.into(), template.clone().into_bytes()));
         }
         if !files.iter().any(|(name, _)| name == vocabulary::GENERATION) {
-            let config = generation_config(&own.tokenizer);
-            files.push((vocabulary::GENERATION.into(), config));
+            let config = vocabulary::generation_config(&own.tokenizer);
+            files.push((vocabulary::GENERATION.into(), config.into_bytes()));
         }
         Ok(Speech { tokenizer: Arc::new(own.tokenizer), template, files })
     }
