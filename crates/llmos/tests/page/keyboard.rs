@@ -119,7 +119,7 @@ fn a_conversation_by_keys() {
     tab.wait("document.querySelector('h1').innerText === 'By keys'");
     tab.reach("#new");
     tab.press("Enter", 0);
-    tab.is_at("#composer");
+    tab.wait("!document.querySelector('.message') && document.activeElement.id === 'composer'");
     tab.press("k", CTRL);
     tab.is_at("#search");
     tab.press("ArrowDown", 0);
