@@ -202,8 +202,7 @@ fn dreams_by_keys() {
     // Again, kept, and let go.
     tab.reach(".dream footer button");
     tab.press("Enter", 0);
-    tab.wait(done);
-    assert_eq!(tab.evaluate(text), first);
+    tab.wait(&format!("{done} && {text} === {first}"));
     tab.reach(".dream footer button:nth-of-type(2):not(:disabled)");
     tab.press("Enter", 0);
     tab.reach(".dream .danger");
