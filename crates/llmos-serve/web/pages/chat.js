@@ -32,6 +32,7 @@ export default function Chat({ api, t, state }) {
   const [isOpen, setOpen] = useState({ settings: false, export: false, list: false });
   const running = useRef(null);
   const pending = useRef(new Map());
+  const rated = useRef(Promise.resolve());
   const inputRef = useRef();
   const searchRef = useRef();
   const scroller = useRef();
@@ -297,7 +298,9 @@ export default function Chat({ api, t, state }) {
     edit: (text) => say(text, message.attachments ?? [], message.parent ?? null),
     retry: () => ask(chat.id, message.parent),
     rate: (rating) => attempt(async () => {
-      const stored = await store.rate(chat.id, message.number, rating);
+      // One after the other, so that the last word is what stays.
+      rated.current = rated.current.catch(() => {}).then(() => store.rate(chat.id, message.number, rating));
+      const stored = await rated.current;
       const kept = rating && { ...rating, ...stored };
       setChat((now) => ({ ...now, messages: now.messages.map((one) => (one.number === message.number ? { ...one, rating: kept } : one)) }));
       state.announce(t(rating ? "rated" : "unrated"));

@@ -29,7 +29,7 @@ fn saved(folder: &Path, ending: &str) -> String {
 }
 
 /// What the server has of the conversation that is shown.
-fn stored(tab: &mut Tab) -> Value {
+pub(crate) fn stored(tab: &mut Tab) -> Value {
     tab.evaluate(
         "fetch('/v1/conversations/' + location.hash.split('/')[2]).then((it) => it.json())",
     )

@@ -89,9 +89,9 @@ function RatingForm({ thumb, message, t, onSave, onClose }) {
   const onKeyDown = (event) => event.key === "Escape" && (event.stopPropagation(), onClose());
   return html`<form class="panel rating stack" onSubmit=${submit} onKeyDown=${onKeyDown} aria-label=${t("reason.title")}>
     <label class="field"><span class="label">${t(thumb === "up" ? "reason.good" : "reason.bad")}</span>
-      <input class="input" name="reason" ref=${first} maxlength="2000" value=${message.rating?.reason ?? ""} /></label>
+      <input class="input" name="reason" ref=${first} maxlength="2000" defaultValue=${message.rating?.reason ?? ""} /></label>
     ${thumb === "down" && html`<label class="field"><span class="label">${t("ideal")}</span>
-      <textarea class="input" name="ideal" rows="4" value=${message.rating?.ideal ?? ""} placeholder=${t("ideal.hint")}></textarea></label>`}
+      <textarea class="input" name="ideal" rows="4" defaultValue=${message.rating?.ideal ?? ""} placeholder=${t("ideal.hint")}></textarea></label>`}
     <div class="row"><button class="button primary">${t("save")}</button><button type="button" class="button" onClick=${onClose}>${t("close")}</button></div>
   </form>`;
 }
