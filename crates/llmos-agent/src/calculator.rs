@@ -193,17 +193,22 @@ impl Number {
     }
 
     fn to_text(self) -> Result<String, CalculatorError> {
-        const SCALE: u128 = 10u128.pow(DECIMALS);
+        // Ten to the power of the decimals.
+        let mut scale = 10u128.pow(DECIMALS);
         let parts = match self {
             Exact { over, under } => {
                 let (whole, rest) =
                     (over.unsigned_abs() / under as u128, over.unsigned_abs() % under as u128);
+                // As many as leave a number that can be read back.
+                while scale > 1 && (whole + 1).saturating_mul(scale) > i128::MAX as u128 {
+                    scale /= 10;
+                }
                 // Twice the digits that are shown plus the denominator, by twice the denominator.
-                let doubled = rest.checked_mul(2 * SCALE).zip((under as u128).checked_mul(2));
+                let doubled = rest.checked_mul(2 * scale).zip((under as u128).checked_mul(2));
                 let rounded = doubled.and_then(|(doubled, under)| {
                     doubled.checked_add(under / 2).map(|sum| sum / under)
                 });
-                rounded.map(|part| (over < 0, whole + part / SCALE, part % SCALE))
+                rounded.map(|part| (over < 0, whole + part / scale, part % scale))
             }
             Near(_) => None,
         };
@@ -214,12 +219,12 @@ impl Number {
                 if value.abs().partial_cmp(&LARGEST_NEAR) != Some(std::cmp::Ordering::Less) {
                     return Err(CalculatorError::TooLarge);
                 }
-                let part = (value.abs().fract() * SCALE as f64).round() as u128;
-                (value < 0.0, value.abs() as u128 + part / SCALE, part % SCALE)
+                let part = (value.abs().fract() * scale as f64).round() as u128;
+                (value < 0.0, value.abs() as u128 + part / scale, part % scale)
             }
         };
         let sign = if is_negative && (whole, part) != (0, 0) { "-" } else { "" };
-        let decimals = format!("{part:0width$}", width = DECIMALS as usize);
+        let decimals = format!("{part:0width$}", width = scale.ilog10() as usize);
         Ok(match decimals.trim_end_matches('0') {
             "" => format!("{sign}{whole}"),
             decimals => format!("{sign}{whole}.{decimals}"),
@@ -385,6 +390,10 @@ mod tests {
         check("(0 - 2) ^ 127", "error: the number is too large");
         check("2 ^ 126", "85070591730234615865843651857942052864");
         check(&"9".repeat(60), "error: the number is too large");
+        // With six decimals it could not be read back.
+        let long = "10001200239947987598319563912782557.5116";
+        check("99991999999999999999999/9998 * 999999999989999", long);
+        check(long, long);
         check(&"(".repeat(200), "error: the expression is nested too deep");
         check(&"-".repeat(200), "error: the expression is nested too deep");
         check(&"1+".repeat(200), "error: the expression is longer than 256 characters");
