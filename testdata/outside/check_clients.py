@@ -51,7 +51,9 @@ class Server:
     """`llmos serve` on a free port, until the end of the block."""
 
     def __init__(self, llmos, *arguments):
-        self.command = [llmos, "serve", *arguments, "--port", "0"]
+        # Two servers share no folder.
+        self.data = tempfile.TemporaryDirectory()
+        self.command = [llmos, "serve", *arguments, "--port", "0", "--data", self.data.name]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -62,6 +64,7 @@ class Server:
     def __exit__(self, *_):
         self.process.terminate()
         assert self.process.wait(60) == 0, "the server ends in good order"
+        self.data.cleanup()
 
 
 def user(text):
@@ -417,8 +420,8 @@ def check_ollama(ollama, url, _llmos):
     assert "assistant" not in {model.model for model in client.ps().models}
     client.generate("assistant", keep_alive=-1)
     assert "assistant" in {model.model for model in client.ps().models}
-    fails_with(ollama.ResponseError, "part of the program", lambda: client.delete("assistant"))
-    fails_with(ollama.ResponseError, "part of the program", lambda: client.copy("assistant", "mine"))
+    fails_with(ollama.ResponseError, "a file of its own", lambda: client.delete("assistant"))
+    fails_with(ollama.ResponseError, "a file of its own", lambda: client.copy("assistant", "mine"))
     fails_with(ollama.ResponseError, "begins with hf:", lambda: client.pull("llama3.2"))
     fails_with(ollama.ResponseError, "Modelfile", lambda: client.create("mine", from_="assistant"))
     error = fails_with(ollama.ResponseError, "did you mean", lambda: client.chat("asistant", user("Hi")))
