@@ -650,7 +650,8 @@ fn pieces(tokenizer: &Tokenizer) -> Vec<Vec<u8>> {
 
 fn unknown(id: &str, slots: &[Arc<Slot>]) -> Refusal {
     let id: String = id.chars().take(80).collect();
-    let lower = id.to_lowercase();
+    // As much of it as a name has: who sends a megabyte holds nobody up.
+    let lower: String = id.chars().take(200).flat_map(char::to_lowercase).collect();
     let mut near: Vec<(usize, &str)> = slots
         .iter()
         .map(|slot| (levenshtein(&slot.offer.id.to_lowercase(), &lower), slot.offer.id.as_str()))
