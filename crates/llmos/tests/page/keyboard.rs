@@ -6,12 +6,19 @@ use crate::browser::{ALT, CTRL, Tab};
 use crate::chat::answer;
 use crate::house::{Folder, House};
 use crate::next::settled;
-use crate::runs::run;
+use crate::runs::two_runs;
 
 /// More tab stops than any way through a page has.
 const FAR: usize = 150;
 
 impl Tab {
+    /// Goes to `selector` by Tab alone and presses Enter there.
+    #[track_caller]
+    fn enter(&mut self, selector: &str) {
+        self.reach(selector);
+        self.press("Enter", 0);
+    }
+
     /// Presses Tab until an element of a selector has the focus. Whatever has it on the way lies in the
     /// window and is marked.
     #[track_caller]
@@ -61,8 +68,7 @@ fn a_conversation_by_keys() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/chat") else { return };
     tab.is_at("#composer");
-    tab.reach("#settings");
-    tab.press("Enter", 0);
+    tab.enter("#settings");
     tab.reach("dialog .slider input[type=number]");
     tab.replace("0");
     tab.press("Tab", 0);
@@ -73,8 +79,7 @@ fn a_conversation_by_keys() {
     tab.press("Enter", 0);
     answer(&mut tab);
 
-    tab.reach(".message.user [data-action=edit]");
-    tab.press("Enter", 0);
+    tab.enter(".message.user [data-action=edit]");
     tab.is_at(".message textarea");
     tab.press("Escape", 0);
     tab.is_at(".message.user [data-action=edit]");
@@ -84,23 +89,19 @@ fn a_conversation_by_keys() {
     tab.press("Enter", 0);
     tab.wait("document.querySelector('.message.user .branches')?.innerText.trim() === '2/2'");
     answer(&mut tab);
-    tab.reach(".message.user .branches button");
-    tab.press("Enter", 0);
+    tab.enter(".message.user .branches button");
     tab.wait("document.querySelector('.message.user .branches').innerText.trim() === '1/2'");
-    tab.reach(".message.assistant [data-action=retry]");
-    tab.press("Enter", 0);
+    tab.enter(".message.assistant [data-action=retry]");
     tab.wait("document.querySelector('.message.assistant .branches')?.innerText.trim() === '2/2'");
     answer(&mut tab);
 
-    tab.reach(".message.assistant [data-action=up]");
-    tab.press("Enter", 0);
+    tab.enter(".message.assistant [data-action=up]");
     tab.is_at(".rating [name=reason]");
     tab.insert("It is short.");
     tab.press("Enter", 0);
     tab.is_at(".message.assistant [data-action=up][aria-pressed=true]");
 
-    tab.reach("#export");
-    tab.press("Enter", 0);
+    tab.enter("#export");
     tab.reach("[data-form=lines]");
     tab.press("Escape", 0);
     tab.is_at("#export");
@@ -110,21 +111,18 @@ fn a_conversation_by_keys() {
     tab.is_at("#search");
     tab.press("ArrowDown", 0);
     tab.is_at(".entries a");
-    tab.reach(".entries button");
-    tab.press("Enter", 0);
+    tab.enter(".entries button");
     tab.is_at("input.rename");
     tab.replace("By keys");
     tab.press("Enter", 0);
     tab.is_at(".entries a");
     tab.wait("document.querySelector('h1').innerText === 'By keys'");
-    tab.reach("#new");
-    tab.press("Enter", 0);
+    tab.enter("#new");
     tab.wait("!document.querySelector('.message') && document.activeElement.id === 'composer'");
     tab.press("k", CTRL);
     tab.is_at("#search");
     tab.press("ArrowDown", 0);
-    tab.reach(".entries button ~ button");
-    tab.press("Enter", 0);
+    tab.enter(".entries button ~ button");
     tab.is_at(".toast button");
     tab.press("Enter", 0);
     tab.wait("document.querySelector('.entries a')?.innerText === 'By keys'");
@@ -136,8 +134,7 @@ fn the_list_of_a_phone_by_keys() {
     let house = House::start(&[]);
     let Some(mut tab) = Tab::open(&house, "#/chat") else { return };
     tab.size(320, 640);
-    tab.reach("#list");
-    tab.press("Enter", 0);
+    tab.enter("#list");
     tab.is_at("#new");
     tab.is_accessible();
     tab.press("Escape", 0);
@@ -172,8 +169,7 @@ fn the_next_word_by_keys() {
     tab.press("ArrowRight", 0);
     tab.wait("document.querySelector('.alternatives .others button:not(:disabled)')");
     let before = tab.evaluate(text);
-    tab.reach(".alternatives .others button[aria-pressed=false]");
-    tab.press("Enter", 0);
+    tab.enter(".alternatives .others button[aria-pressed=false]");
     tab.wait(&format!("{text} !== {before}"));
     settled(&mut tab);
     tab.close();
@@ -192,21 +188,17 @@ fn dreams_by_keys() {
         tab.reach(&format!(".knobs .slider:nth-of-type({slider}) input[type=range]"));
         tab.press("Home", 0);
     }
-    tab.reach("main form .primary");
-    tab.press("Enter", 0);
+    tab.enter("main form .primary");
     let done = "document.querySelector('.dream') && !document.querySelector('.dream .badge.good')";
     tab.wait(done);
     let text = "document.querySelector('.dream pre').textContent";
     assert!(tab.evaluate(text).as_str().unwrap().starts_with("import java.util"));
     let first = tab.evaluate(text);
     // Again, kept, and let go.
-    tab.reach(".dream footer button");
-    tab.press("Enter", 0);
+    tab.enter(".dream footer button");
     tab.wait(&format!("{done} && {text} === {first}"));
-    tab.reach(".dream footer button:nth-of-type(2):not(:disabled)");
-    tab.press("Enter", 0);
-    tab.reach(".dream .danger");
-    tab.press("Enter", 0);
+    tab.enter(".dream footer button:nth-of-type(2):not(:disabled)");
+    tab.enter(".dream .danger");
     tab.wait("document.querySelectorAll('.dreams').length === 1");
     tab.close();
 }
@@ -258,8 +250,7 @@ fn models_by_keys() {
     tab.wait("document.querySelector('.model')");
     let loaded = "document.querySelectorAll('.model .badge.good').length";
     let before = tab.evaluate(loaded);
-    tab.reach(".model .toolbar button");
-    tab.press("Enter", 0);
+    tab.enter(".model .toolbar button");
     tab.wait(&format!(
         "{loaded} !== {before} && !document.querySelector('.model[aria-busy=true]')"
     ));
@@ -277,20 +268,15 @@ fn models_by_keys() {
 #[test]
 fn runs_by_keys() {
     let folder = Folder::new();
-    run(folder.path(), "first", 60, 30, 1.0);
-    run(folder.path(), "second", 40, 40, 1.2);
-    let place = folder.path().display().to_string();
-    let house = House::start(&["--runs", &place]);
+    let house = two_runs(&folder);
     let Some(mut tab) = Tab::open(&house, "#/runs") else { return };
     tab.wait("document.querySelectorAll('main tbody tr').length === 2");
-    tab.reach("a[href='#/runs/first']");
-    tab.press("Enter", 0);
+    tab.enter("a[href='#/runs/first']");
     tab.wait("document.querySelector('.chart > svg')");
     tab.reach(".chart > svg");
     tab.press("End", 0);
     tab.wait("document.querySelector('.reading').innerText.includes('30')");
-    tab.reach(".chart summary");
-    tab.press("Enter", 0);
+    tab.enter(".chart summary");
     tab.wait("document.querySelector('.chart details[open]')");
     tab.reach("main tbody input[type=checkbox]:not(:checked)");
     tab.press(" ", 0);

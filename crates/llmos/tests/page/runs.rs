@@ -7,7 +7,7 @@ use crate::browser::Tab;
 use crate::house::{Folder, House};
 
 /// A run's folder as `llmos pretrain` leaves it: `rows` of `steps` steps.
-pub(crate) fn run(folder: &Path, name: &str, steps: u64, rows: u64, scale: f64) {
+fn run(folder: &Path, name: &str, steps: u64, rows: u64, scale: f64) {
     let path = folder.join(name);
     std::fs::create_dir_all(&path).unwrap();
     let recipe = format!("[train]\nsteps = {steps}\n[model]\nn_layer = 2\nd_model = 64\n");
@@ -34,13 +34,17 @@ fn metrics(steps: std::ops::RangeInclusive<u64>, scale: f64) -> String {
     text
 }
 
+/// A server beside a run that is going on and one that is over.
+pub(crate) fn two_runs(folder: &Folder) -> House {
+    run(folder.path(), "first", 60, 30, 1.0);
+    run(folder.path(), "second", 40, 40, 1.2);
+    House::start(&["--runs", &folder.path().display().to_string()])
+}
+
 #[test]
 fn a_run_is_followed_and_others_are_laid_over_it() {
     let folder = Folder::new();
-    run(folder.path(), "first", 60, 30, 1.0);
-    run(folder.path(), "second", 40, 40, 1.2);
-    let place = folder.path().display().to_string();
-    let house = House::start(&["--runs", &place]);
+    let house = two_runs(&folder);
     let Some(mut tab) = Tab::open(&house, "#/runs") else { return };
     tab.wait("document.querySelectorAll('main tbody tr').length === 2");
     tab.is_accessible();
