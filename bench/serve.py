@@ -15,7 +15,8 @@ batches and flash attention are its own choice. llmos has as many slots, and all
 
 Two more figures: the time to the first token behind a prefix of --prefix tokens that the server has read, beside one
 that it has not; and what the server costs llmos at one client: seconds a request beside those that `llmos bench` takes
-for the same prompt and answer in its own process, without HTTP.
+for the same prompt and answer in its own process, without HTTP. As machines change their speed by more than that within
+a minute, the two are measured in turns of seconds, and the cost is the median over --pairs of such turns.
 
 Models are those of make_models.py. --json FILE writes every run; --write puts the tables into RESULTS.md, in their own
 section. Without --llama-server llmos alone is measured. Standard library only.
@@ -152,10 +153,24 @@ def measure_engine(options, model):
     return options.prompt / report["prefill_tokens_per_s"] + decoded
 
 
+def measure_cost(options, model):
+    """Pairs of seconds that a request takes: without a server, and at one that has nothing else to do."""
+    size = ["--prompt", options.prompt, "--answer", options.answer, "--requests", options.least]
+    pairs = []
+    with Server(options, "llmos", model) as server:
+        ask(options, server.url, 1, *size)
+        for _ in range(options.pairs):
+            engine = measure_engine(options, model)
+            served = options.answer / ask(options, server.url, 1, *size)["tokens_per_s"]
+            print("without a server", engine, "served", served, file=sys.stderr, flush=True)
+            pairs.append((engine, served))
+    return pairs
+
+
 def measure(options):
-    """Runs by (shape, type, program), and seconds of a request in the bare engine by (shape, type)."""
+    """Runs by (shape, type, program), and pairs of what a request costs by (shape, type)."""
     programs = ["llmos"] + (["llama_server"] if options.llama_server else [])
-    runs, bare = {}, {}
+    runs, costs = {}, {}
     for shape in options.shapes:
         for kind in options.types:
             model = peers.find(options.models, shape, kind)
@@ -168,16 +183,18 @@ def measure(options):
                     runs.setdefault((shape, kind, program), []).append(run)
                     for row in run["rows"]:
                         print(shape, kind, program, json.dumps(row), file=sys.stderr, flush=True)
-                bare.setdefault((shape, kind), []).append(measure_engine(options, model))
-                write_json(options, runs, bare)
-    return runs, bare
+                write_json(options, runs, costs)
+            if options.pairs:
+                costs[shape, kind] = measure_cost(options, model)
+                write_json(options, runs, costs)
+    return runs, costs
 
 
-def write_json(options, runs, bare):
+def write_json(options, runs, costs):
     if options.json:
         cells = [dict(zip(("shape", "type", "program"), cell), runs=of) for cell, of in runs.items()]
-        engine = [dict(zip(("shape", "type"), cell), seconds=of) for cell, of in bare.items()]
-        options.json.write_text(json.dumps({"servers": cells, "engine": engine}, indent=1) + "\n")
+        pairs = [dict(zip(("shape", "type"), cell), engine_and_served=of) for cell, of in costs.items()]
+        options.json.write_text(json.dumps({"servers": cells, "cost": pairs}, indent=1) + "\n")
 
 
 def median(runs, number, key):
@@ -221,18 +238,17 @@ def prefix_table(options, runs):
     return "\n".join(lines) + "\n"
 
 
-def cost_table(options, runs, bare):
+def cost_table(options, costs):
     lines = ["| shape | type | bare engine, s a request | served, s a request | more | ms a token |", "|-|-|-|-|-|-|"]
-    at = options.clients.index(1)
-    for (shape, kind), seconds in bare.items():
-        engine = statistics.median(seconds)
-        served = options.answer / median(runs[shape, kind, "llmos"], at, "tokens_per_s")
-        token = 1e3 * (served - engine) / options.answer
-        lines.append(f"| {shape} | {kind} | {engine:.3f} | {served:.3f} | {served / engine - 1:+.1%} | {token:+.2f} |")
+    for (shape, kind), pairs in costs.items():
+        engine, served = (statistics.median(side) for side in zip(*pairs))
+        more = statistics.median(served / engine - 1 for engine, served in pairs)
+        token = statistics.median(1e3 * (served - engine) / options.answer for engine, served in pairs)
+        lines.append(f"| {shape} | {kind} | {engine:.3f} | {served:.3f} | {more:+.1%} | {token:+.2f} |")
     return "\n".join(lines) + "\n"
 
 
-def section(options, runs, bare):
+def section(options, runs, costs):
     programs = [f"llmos {peers.Llmos(options.llmos).version()}"]
     if options.llama_server:
         done = subprocess.run([options.llama_server, "--version"], capture_output=True, text=True)
@@ -253,8 +269,8 @@ def section(options, runs, bare):
     ]
     if options.prefix:
         parts += [f"Time to the first token behind a prefix of {options.prefix} tokens, one client:", "", prefix_table(options, runs)]
-    if 1 in options.clients:
-        parts += ["What serving costs llmos at one client:", "", cost_table(options, runs, bare)]
+    if costs:
+        parts += ["What serving costs llmos at one client:", "", cost_table(options, costs)]
     return "\n".join(parts)
 
 
@@ -278,11 +294,12 @@ def main():
     parser.add_argument("--requests", type=int, default=2, help="requests a client")
     parser.add_argument("--least", type=int, default=6, help="requests, at least")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=10, help="turns without and with a server at one client; 0 leaves it out")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    runs, bare = measure(options)
-    text = section(options, runs, bare)
+    runs, costs = measure(options)
+    text = section(options, runs, costs)
     print(text)
     if options.write:
         peers.put_section(HEADING, text)

@@ -16,7 +16,7 @@ use crate::terminal::{Style, Terminal};
 const DEMO: [&str; 4] = [
     "Hello! Who are you?",
     "What is 58 times 37?",
-    "What time is it?",
+    "Can you tell me what time it is?",
     "一盒鸡蛋有12个，7盒有多少个？",
 ];
 
