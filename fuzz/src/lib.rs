@@ -10,6 +10,7 @@ mod conversation;
 mod data;
 mod files;
 mod metrics;
+mod name;
 mod recipe;
 mod request;
 mod scratch;
@@ -22,6 +23,7 @@ pub use conversation::conversation_rows;
 pub use data::{prepared, raw_text};
 pub use files::{config_json, dequantize, gguf, llama2c, page_image, peft, safetensors};
 pub use metrics::metrics_text;
+pub use name::model_name;
 pub use recipe::recipe;
 pub use request::{chat_body, completions_body, host_header, http_request};
 pub use store::stored_rows;
@@ -38,7 +40,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     Target { name: "answer", body: answer, seeds: answer::seeds },
     Target { name: "calculator", body: calculator, seeds: calculator::seeds },
     Target { name: "chat_body", body: chat_body, seeds: request::chat_body_seeds },
@@ -61,6 +63,7 @@ pub const TARGETS: [Target; 23] = [
     Target { name: "http_request", body: http_request, seeds: request::http_request_seeds },
     Target { name: "llama2c", body: llama2c, seeds: files::llama2c_seeds },
     Target { name: "metrics_text", body: metrics_text, seeds: metrics::seeds },
+    Target { name: "model_name", body: model_name, seeds: name::seeds },
     Target { name: "page_image", body: page_image, seeds: files::page_image_seeds },
     Target { name: "peft", body: peft, seeds: files::peft_seeds },
     Target { name: "prepared", body: prepared, seeds: data::prepared_seeds },

@@ -9,9 +9,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use llmos_model::{Device, Engine, EngineOptions, Isa, Model, ModelFiles};
-use llmos_serve::{About, Loaded, Models, Offer, Server, ServerOptions};
+use llmos_serve::{
+    About, Keeper, Loaded, Models, Offer, Server, ServerOptions, Trouble, TroubleKind, Watch,
+};
 use llmos_tokenizer::Tokenizer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::scratch;
 
@@ -33,6 +35,7 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
         body_time: Duration::from_millis(50),
         request_time: Duration::from_secs(2),
         body_bytes: 1 << 20,
+        keeper: Some(Arc::new(Doorkeeper)),
         ..ServerOptions::default()
     };
     let server = Server::bind(options, models).expect("a port is free");
@@ -40,6 +43,38 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
     std::thread::spawn(move || server.run().expect("a server runs"));
     address
 });
+
+/// Keeps no models, and sees to it that only those names come to a keeper which may.
+struct Doorkeeper;
+
+fn refused() -> Trouble {
+    let (message, hint) = ("nothing is kept here".to_string(), "ask another".to_string());
+    Trouble { kind: TroubleKind::Asked, message, hint }
+}
+
+impl Keeper for Doorkeeper {
+    fn pull(&self, name: &str, _: Watch<'_>) -> Result<Offer, Trouble> {
+        assert!(!name.is_empty() && name.len() <= 300 && !name.contains("://"), "{name:?}");
+        Err(refused())
+    }
+
+    fn convert(&self, model: &str, kind: &str, _: Watch<'_>) -> Result<Offer, Trouble> {
+        assert_eq!((model, kind), ("test", "q8_0"));
+        Err(refused())
+    }
+
+    fn copy(&self, model: &str, name: &str) -> Result<Offer, Trouble> {
+        assert_eq!(model, "test");
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        assert!(name.chars().all(is_plain) && !name.starts_with('.'), "{name:?}");
+        Err(refused())
+    }
+
+    fn delete(&self, model: &str) -> Result<(), Trouble> {
+        assert_eq!(model, "test");
+        Err(refused())
+    }
+}
 
 /// A model that knows a dozen conversations by heart.
 fn load() -> Loaded {
@@ -159,6 +194,43 @@ pub(crate) fn completions_body_seeds() -> Vec<Vec<u8>> {
         r#"{"prompt":"a","max_tokens":5,"response_format":{"type":"regex","regex":"[a-z]{1,3}"}}"#,
     ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// Asks for a model by a name, wherever one is taken: it is one of the server's own or none, and never
+/// a place.
+pub(crate) fn named(name: &str) {
+    let body = |value: Value| value.to_string();
+    let model = body(json!({ "model": name, "type": "q8_0", "top": 1, "tokens": [] }));
+    let coded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for (method, path, body) in [
+        ("POST", "/v1/next", &model),
+        ("POST", "/detokenize", &model),
+        ("POST", "/api/show", &model),
+        ("POST", "/v1/models/convert", &model),
+        ("DELETE", "/api/delete", &model),
+        ("POST", "/v1/models/pull", &body(json!({ "name": name }))),
+        ("POST", "/api/pull", &body(json!({ "model": name, "stream": false }))),
+        ("POST", "/api/copy", &body(json!({ "source": "test", "destination": name }))),
+        ("POST", "/api/copy", &body(json!({ "source": name, "destination": "copy" }))),
+        ("GET", &format!("/v1/models/{coded}"), &String::new()),
+        ("GET", &format!("/tokenizer_info?model={coded}"), &String::new()),
+    ] {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        // A head over the limit has an answer without a body.
+        let Some((status, reply)) = answer(&[head, body.clone()].concat().into_bytes()) else {
+            continue;
+        };
+        let reply = String::from_utf8(reply).expect("answers are UTF-8");
+        let (_, rest) = reply.split_once("\r\n\r\n").expect("an answer has a head");
+        if status != 431 {
+            let value: Value = serde_json::from_str(rest).expect("an answer is JSON");
+            assert_eq!(value.get("error").is_some(), status >= 400, "{status} {value}");
+        }
+    }
 }
 
 /// Posts a body: an answer must be whole, and a refusal must have OpenAI's shape.

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Annotated
@@ -238,6 +239,16 @@ def check_responses(openai, url, _llmos):
     fails_with(openai.NotFoundError, "no response", lambda: client.responses.retrieve(alone.id))
     counted = client.responses.input_tokens.count(model="assistant", input="My name is Ann.", instructions="Be brief.")
     assert counted.input_tokens == first.usage.input_tokens
+    # Answered at once, and asked for until it is there; one that has ended is not cancelled any more.
+    begun = client.responses.create(**asked, input="My name is Ann.", instructions="Be brief.", background=True)
+    assert begun.status == "queued" and begun.background and begun.output_text == ""
+    found = begun
+    while found.status in ("queued", "in_progress"):
+        time.sleep(0.05)
+        found = client.responses.retrieve(begun.id)
+    assert found.output_text == first.output_text and client.responses.cancel(begun.id).status == found.status
+    said = [{"role": "developer", "content": "Be brief."}, *user("My name is Ann.")]
+    assert client.responses.create(**asked, input=said).output_text == first.output_text
     with client.responses.stream(**asked, input="Who are you?") as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_response()

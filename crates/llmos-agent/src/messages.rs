@@ -78,14 +78,22 @@ fn one(message: &Value) -> Result<Value, String> {
 
 /// The text of OpenAI's parts of a message.
 fn joined(parts: &[Value]) -> Result<String, String> {
-    let texts: Option<Vec<&str>> = parts
-        .iter()
-        .map(|part| match part {
-            Value::String(text) => Some(text.as_str()),
-            part => part.get("text").and_then(Value::as_str),
-        })
-        .collect();
-    texts.map(|texts| texts.concat()).ok_or_else(|| "has content that is no text".to_string())
+    let texts: Result<Vec<&str>, String> = parts.iter().map(part).collect();
+    Ok(texts?.concat())
+}
+
+fn part(part: &Value) -> Result<&str, String> {
+    if let Value::String(text) = part {
+        return Ok(text);
+    }
+    let of = |name: &str| part.get(name).and_then(Value::as_str);
+    let kind = of("type").unwrap_or("text");
+    // What an assistant said instead of what it was asked for.
+    let text = if kind == "refusal" { of("refusal") } else { of("text") };
+    text.ok_or_else(|| match kind {
+        "text" => "has content that is no text".to_string(),
+        kind => format!("has a part of the type {kind:?}, which is no text"),
+    })
 }
 
 /// Gives a call's arguments as an object.
@@ -137,6 +145,10 @@ mod tests {
         assert_eq!(normal[1], given[1]);
         let arguments = &normal[2]["tool_calls"][0]["function"]["arguments"];
         assert_eq!((content(&normal[2]), arguments), ("", &json!({ "x": 1 })));
+        let refusal =
+            json!({ "role": "assistant", "content": [{ "type": "refusal", "refusal": "No." }] });
+        let normal = normalized(&[refusal, json!({ "role": "user", "content": "Why?" })]).unwrap();
+        assert_eq!(content(&normal[0]), "No.");
     }
 
     #[test]
@@ -156,7 +168,16 @@ mod tests {
         check(json!([user, { "role": "assistant", "content": "Hi" }]), "the assistant's: there is");
         check(json!([{ "role": "user" }]), "has no content");
         check(json!([{ "role": "user", "content": 3 }]), "no text");
-        check(json!([{ "role": "user", "content": [{ "type": "image_url" }] }]), "no text");
+        check(
+            json!([{ "role": "user", "content": [{ "type": "text" }] }]),
+            "content that is no text",
+        );
+        let image =
+            json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA" } });
+        check(
+            json!([{ "role": "user", "content": [{ "type": "text", "text": "Hi" }, image] }]),
+            "message 1 has a part of the type \"image_url\", which is no text",
+        );
         let call = json!({ "function": { "name": "f", "arguments": "x" } });
         check(
             json!([{ "role": "assistant", "tool_calls": [call] }, user]),

@@ -42,6 +42,7 @@ pub(crate) async fn bytes(
 ) -> Result<Bytes, Refusal> {
     let (head, body) = request.into_parts();
     check_kind(&head.headers, kinds)?;
+    check_coding(&head.headers)?;
     let length = head.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.bytes as u64) {
@@ -80,6 +81,21 @@ fn check_kind(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Refusal> {
     ))
 }
 
+/// No packed bodies: what a few of their bytes unpack to has no bound.
+fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(coding) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
+    let coding = coding.to_str().unwrap_or("?").trim();
+    if coding.is_empty() || coding.eq_ignore_ascii_case("identity") {
+        return Ok(());
+    }
+    let coding: String = coding.chars().take(40).collect();
+    Err(Refusal::client(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format!("the body is packed, content-encoding {coding:?}, and none is read here"),
+        "send it as it is, without content-encoding",
+    ))
+}
+
 fn too_large(most: usize) -> Refusal {
     Refusal::client(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -91,6 +107,8 @@ fn too_large(most: usize) -> Refusal {
 /// JSON nested deeper than 128 levels is refused by its parser.
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let hint = "send one JSON object in UTF-8";
+    // Some editors and shells put a mark before what they write.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => {
@@ -134,5 +152,6 @@ mod tests {
             assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{refusal:?}");
         }
         assert_eq!(parse(b" {\"a\": [1, null]} ").unwrap()["a"][0], 1);
+        assert_eq!(parse(b"\xEF\xBB\xBF{\"a\": 1}").unwrap()["a"], 1);
     }
 }

@@ -29,7 +29,12 @@ impl<'a> Fields<'a> {
 
     /// True or false; false where it is left out.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, Refusal> {
-        Ok(self.kind(name, "true or false", Value::as_bool)?.unwrap_or(false))
+        self.flag_or(name, false)
+    }
+
+    /// True or false; `otherwise` where it is left out.
+    pub(crate) fn flag_or(&self, name: &str, otherwise: bool) -> Result<bool, Refusal> {
+        Ok(self.kind(name, "true or false", Value::as_bool)?.unwrap_or(otherwise))
     }
 
     /// A list.
@@ -140,6 +145,21 @@ mod tests {
         check(json!("1"), false, false);
         check(json!(true), false, false);
         check(json!([1]), false, false);
+    }
+
+    #[test]
+    fn flags_are_true_or_false_and_nothing_else() {
+        let check = |value: Value, expected: Option<(bool, bool)>| {
+            let object = json!({ "x": value });
+            let fields = Fields::new(object.as_object().unwrap());
+            let found = fields.flag("x").ok().zip(fields.flag_or("x", true).ok());
+            assert_eq!(found, expected, "{value}");
+        };
+        check(json!(true), Some((true, true)));
+        check(json!(false), Some((false, false)));
+        check(json!(null), Some((false, true)));
+        check(json!("true"), None);
+        check(json!(1), None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Gate {
     pub(crate) keyring: Arc<Keyring>,
     /// The cookie of the page's sessions.
     pub(crate) cookie: String,
+    /// It is asked by TLS.
+    pub(crate) is_secure: bool,
     /// Names that the server answers to, beside `localhost` and addresses.
     pub(crate) hosts: Vec<String>,
     /// Pages that may ask, `https://chat.example`, beside its own.
@@ -39,7 +41,12 @@ pub(crate) async fn watch(
         true => gate.caller(request.method(), request.uri().path(), request.headers()),
         false => Err(Refusal::stranger("the server is no proxy", "ask for a path alone")),
     };
+    let asked = request.headers();
+    let (page, is_named) = (gate.page(asked).cloned(), gate.is_named(asked));
+    let is_ahead = gate.is_ahead(request.method(), asked);
+    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = match caller {
+        Ok(_) if is_ahead => allowed(wanted),
         Ok(caller) => {
             if let (Some(record), Some(name)) = (Record::current(), gate.keyring.name(caller)) {
                 record.key(&name);
@@ -58,6 +65,39 @@ pub(crate) async fn watch(
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
+    if let Some(page) = page {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, page);
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+    // A name that was given to this server is asked by TLS from now on. Addresses and localhost are
+    // others' as well, who may have none.
+    if gate.is_secure && is_named {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(A_YEAR));
+    }
+    response
+}
+
+/// What a page of another site may read of an answer's head.
+const EXPOSED: &str = "x-request-id, request-id, retry-after";
+
+/// How long a browser remembers that a name is asked by TLS.
+const A_YEAR: &str = "max-age=31536000";
+
+/// What a browser is told that asks ahead for a page which may ask: all that the routes take. Cookies
+/// are not among it, since a session is for the server's own page.
+fn allowed(wanted: Option<HeaderValue>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(wanted) = wanted {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    }
     response
 }
 
@@ -65,11 +105,16 @@ impl Gate {
     fn caller(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
         self.check_host(headers)?;
         self.check_origin(method, headers)?;
-        if self.keyring.is_open() || is_for_all(method, path) {
+        let is_free = is_for_all(method, path) || self.is_ahead(method, headers);
+        if self.keyring.is_open() || is_free {
             return Ok(Caller::ANYONE);
         }
-        let caller = match (key(headers), cookie(headers, &self.cookie)) {
-            (Some(key), _) => self.keyring.find(key).ok_or_else(Refusal::unknown_key)?,
+        let mut given = keys(headers).peekable();
+        let caller = match (given.peek(), cookie(headers, &self.cookie)) {
+            (Some(_), _) => {
+                let known = given.find_map(|key| self.keyring.find(key));
+                known.ok_or_else(Refusal::unknown_key)?
+            }
             (None, Some(cookie)) => {
                 check_own_page(method, headers)?;
                 let over = || Refusal::no_key("the session is over", StatusCode::UNAUTHORIZED);
@@ -119,6 +164,26 @@ impl Gate {
             return Err(Refusal::stranger("another page may not ask here", hint));
         }
         Ok(())
+    }
+
+    /// The page of another site that asks, and may.
+    fn page<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then_some(origin)
+    }
+
+    /// A browser asks, before such a page does, whether it may: without a key, and for nothing yet.
+    fn is_ahead(&self, method: &Method, headers: &HeaderMap) -> bool {
+        method == Method::OPTIONS
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+            && self.page(headers).is_some()
+    }
+
+    /// It is asked by a name that it was given.
+    fn is_named(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let name = host.map(|host| name_of(host).trim_end_matches('.')).unwrap_or_default();
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
     fn answers_to(&self, host: &str) -> bool {
@@ -199,14 +264,13 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-/// The key that a request carries: `Authorization: Bearer KEY` or `x-api-key: KEY`.
-fn key(headers: &HeaderMap) -> Option<&str> {
-    if let Some(value) = headers.get("x-api-key") {
-        return value.to_str().ok();
-    }
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+/// The keys that a request carries: `x-api-key: KEY` and `Authorization: Bearer KEY`. Some clients send
+/// both, and have a real one for one of them alone.
+fn keys(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| value.split_once(' '));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    text("x-api-key").into_iter().chain(bearer.map(|(_, key)| key.trim()))
 }
 
 fn clipped(text: &str) -> String {
@@ -222,6 +286,7 @@ mod tests {
         Gate {
             keyring: Arc::new(Keyring::new(&keys)),
             cookie: "session".into(),
+            is_secure: true,
             hosts: vec!["box.example".into()],
             origins: vec!["https://chat.example".into()],
         }
@@ -300,6 +365,33 @@ mod tests {
     }
 
     #[test]
+    fn a_browser_asks_ahead_for_allowed_pages_alone() {
+        let gate = gate_of(Keys::new(vec![Key::of("a", "secret", Scope::Chat)]));
+        let check = |method: Method, origin: &str, more: &[(&str, &str)], expected: bool| {
+            let mut all = vec![("host", "localhost"), ("origin", origin)];
+            all.extend(more);
+            let headers = headers(&all);
+            assert_eq!(gate.is_ahead(&method, &headers), expected, "{method} {origin} {more:?}");
+            let is_in = gate.caller(&method, "/v1/models", &headers).is_ok();
+            assert_eq!(is_in, expected, "{method} {origin} {more:?}");
+        };
+        let ahead = [("access-control-request-method", "POST")];
+        check(Method::OPTIONS, "https://chat.example", &ahead, true);
+        check(Method::OPTIONS, "https://chat.example", &[], false);
+        check(Method::POST, "https://chat.example", &ahead, false);
+        check(Method::OPTIONS, "http://localhost", &ahead, false);
+        check(Method::OPTIONS, "https://evil.example", &ahead, false);
+        for (host, expected) in [
+            ("box.example:80", true),
+            ("BOX.example.", true),
+            ("localhost", false),
+            ("[::1]", false),
+        ] {
+            assert_eq!(gate.is_named(&headers(&[("host", host)])), expected, "{host}");
+        }
+    }
+
+    #[test]
     fn a_key_comes_in_either_header_and_is_asked_for_everywhere_but_at_healthz() {
         let gate = gate_of(Keys::new(vec![Key::of("a", "secret", Scope::Chat)]));
         let check = |path: &str, pairs: &[(&str, &str)], expected: bool| {
@@ -314,10 +406,14 @@ mod tests {
         check("/v1/models", &[("authorization", "Bearer secret")], true);
         check("/v1/models", &[("authorization", "bearer  secret")], true);
         check("/v1/models", &[("x-api-key", "secret")], true);
+        check("/v1/models", &[("x-api-key", "none"), ("authorization", "Bearer secret")], true);
+        check("/v1/models", &[("x-api-key", "secret"), ("authorization", "Bearer none")], true);
+        check("/v1/models", &[("x-api-key", "none"), ("authorization", "Bearer none")], false);
         check("/v1/models", &[("authorization", "Basic secret")], false);
         check("/v1/models", &[("authorization", "Bearer secret2")], false);
         check("/v1/models", &[("x-api-key", "")], false);
     }
+
     #[test]
     fn a_session_is_the_own_page_s_alone() {
         let gate = gate_of(Keys::new(vec![Key::of("a", "secret", Scope::Chat)]));

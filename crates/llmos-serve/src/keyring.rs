@@ -12,10 +12,6 @@ use crate::keys::{Caller, Key, Keys, Quota, hash};
 use crate::quota::Meters;
 use crate::refusal::Refusal;
 
-/// How often the store is asked for its keys, and told what was used: a key that was revoked opens
-/// nothing a second later.
-const INTERVAL: Duration = Duration::from_secs(1);
-
 /// Who may come in.
 pub(crate) struct Keyring {
     /// Those that the server was started with.
@@ -100,6 +96,14 @@ impl Keyring {
         self.state().keys.of_owner(caller.owner).map(|(name, _)| name)
     }
 
+    /// Who the owner of that name is, while there is one.
+    pub(crate) fn caller(&self, name: &str) -> Option<Caller> {
+        match name {
+            "" => Some(Caller::ANYONE),
+            name => self.state().keys.of_name(name),
+        }
+    }
+
     /// How much a caller may do.
     pub(crate) fn quota(&self, caller: Caller) -> Quota {
         let found = self.state().keys.of_owner(caller.owner);
@@ -132,7 +136,7 @@ impl Keyring {
     }
 
     /// Tells the store what was used, and asks it for its keys.
-    async fn refresh(&self, archive: &Archive) {
+    pub(crate) async fn refresh(&self, archive: &Archive) {
         let mut spent = self.meters.take();
         let all = spent.clone();
         let asked = archive.ask(move |store| {
@@ -147,14 +151,6 @@ impl Keyring {
             tracing::warn!("the store could not be asked for its keys");
         }
         self.meters.give_back(spent.split_off(told));
-    }
-
-    /// Follows the store for as long as the server runs.
-    pub(crate) async fn follow(&self, archive: &Archive) {
-        loop {
-            tokio::time::sleep(INTERVAL).await;
-            self.refresh(archive).await;
-        }
     }
 
     /// Tells the store what was used and not told yet, as the server ends.

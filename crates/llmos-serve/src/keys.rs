@@ -98,6 +98,12 @@ impl Keys {
         found
     }
 
+    /// Who comes with the key of that name.
+    pub(crate) fn of_name(&self, name: &str) -> Option<Caller> {
+        let entry = self.keys.iter().find(|entry| *entry.name == *name)?;
+        Some(entry.caller)
+    }
+
     /// The name and the quota of a caller, while the key is known.
     pub(crate) fn of_owner(&self, owner: u64) -> Option<(Arc<str>, Quota)> {
         let entry = self.keys.iter().find(|entry| entry.caller.owner == owner)?;
@@ -131,6 +137,7 @@ mod tests {
         assert!(one.owner != two.owner && one.owner != 0 && two.owner != 0);
         assert!(one.salt != two.salt && one.salt != 0 && two.salt != 0);
         assert_eq!(keys.of_owner(two.owner).unwrap().0.as_ref(), "b");
+        assert_eq!((keys.of_name("b"), keys.of_name("c")), (Some(two), None));
         for wrong in ["", "llmos-on", "llmos-one ", "LLMOS-ONE"] {
             assert_eq!(keys.find(wrong), None);
         }

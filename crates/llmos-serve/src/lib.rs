@@ -33,6 +33,7 @@ mod keys;
 mod quota;
 
 mod archive;
+mod deletions;
 mod flights;
 
 mod api;

@@ -384,7 +384,8 @@ impl Models {
                     "the model {id:?} takes {bytes} bytes of memory, and the budget is {budget}"
                 ),
                 "start the server with more --memory",
-            ));
+            )
+            .lasting());
         }
         let mut more = 0;
         loop {

@@ -279,6 +279,11 @@ impl Refusal {
         Refusal { retry_after: Some(2), ..refusal }
     }
 
+    /// Another try finds it no better.
+    pub(crate) fn lasting(self) -> Refusal {
+        Refusal { retry_after: None, ..self }
+    }
+
     /// Something here is broken.
     pub(crate) fn broken(message: impl Into<String>) -> Refusal {
         Refusal::new(
@@ -365,6 +370,7 @@ fn short(error: &llmos_store::Error) -> String {
         None => text,
     }
 }
+
 /// Most characters of a message: what was sent may stand in it, and an error is not to be as long.
 const LONGEST: usize = 500;
 
@@ -389,8 +395,12 @@ impl IntoResponse for Refusal {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        let is_lasting = [StatusCode::GATEWAY_TIMEOUT, StatusCode::INSUFFICIENT_STORAGE];
-        if is_lasting.contains(&self.status) {
+        let is_lasting = match self.status {
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::INSUFFICIENT_STORAGE => true,
+            StatusCode::SERVICE_UNAVAILABLE => self.retry_after.is_none(),
+            _ => false,
+        };
+        if is_lasting {
             // OpenAI's clients would ask for the same again.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
@@ -422,6 +432,7 @@ mod tests {
         assert!(message.starts_with("seed: expected a whole number, got \"世"), "{message}");
         assert!(message.ends_with("…; leave it out") && message.chars().count() < 150, "{message}");
     }
+
     #[test]
     fn what_ails_a_store_is_told_without_its_place() {
         use llmos_store::Error;

@@ -1,5 +1,6 @@
 //! The server: its options, its socket, its routes.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -12,11 +13,12 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Error;
-use crate::api::{self, ResponseMemory, ResponseStore};
+use crate::api::{self, Background, ResponseMemory, ResponseStore};
 use crate::archive::Archive;
 use crate::body::BodyLimits;
 use crate::certificate::Certificate;
 use crate::connection::{self, ConnectionLimits, Phase};
+use crate::deletions::Deletions;
 use crate::flights::{Flights, Ticket};
 use crate::gate::Gate;
 use crate::keyring::{self, Keyring};
@@ -154,6 +156,9 @@ pub(crate) struct Service {
     /// The cookie of the page's sessions.
     pub(crate) cookie: String,
     flights: Arc<Flights>,
+    deletions: Deletions,
+    /// Responses that are written although nobody listens.
+    pub(crate) background: Background,
     pub(crate) metrics: Metrics,
     /// Held while a model is pulled or converted: one at a time.
     pub(crate) chore: Arc<tokio::sync::Mutex<()>>,
@@ -199,6 +204,7 @@ impl Server {
         let gate = Gate {
             keyring: keyring.clone(),
             cookie: cookie.clone(),
+            is_secure: options.certificate.is_some(),
             hosts: options.hosts.clone(),
             origins: options.origins.clone(),
         };
@@ -210,6 +216,8 @@ impl Server {
             keyring,
             cookie,
             flights: Arc::default(),
+            deletions: Deletions::default(),
+            background: Background::default(),
             metrics: Metrics::default(),
             chore: Arc::default(),
             began: SystemTime::now(),
@@ -261,7 +269,7 @@ impl Server {
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| Error::System { operation: "listen", source })?;
             tokio::spawn(preload(service.clone()));
-            tokio::spawn(follow_keys(service.clone()));
+            tokio::spawn(follow_store(service.clone()));
             tokio::spawn(tidy_up(service.clone()));
             let enter = |phase| match phase {
                 Phase::Stopping => service.is_stopping.store(true, Ordering::Relaxed),
@@ -306,10 +314,20 @@ async fn tidy_up(service: Arc<Service>) {
     }
 }
 
-/// Keeps the keys as the store has them.
-async fn follow_keys(service: Arc<Service>) {
-    if let Some(archive) = &service.options.archive {
-        service.keyring.follow(archive).await;
+/// How often the store is asked for what other programs changed in it: a key that was revoked opens
+/// nothing, and a conversation that was deleted is in no cache a second later.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Keeps the keys as the store has them, and heeds deletions, for as long as the server runs.
+async fn follow_store(service: Arc<Service>) {
+    let Some(archive) = &service.options.archive else { return };
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        service.keyring.refresh(archive).await;
+        // A store that cannot be read is asked again.
+        if let Ok(Some(found)) = archive.ask(|store| Ok(store.deletions().ok())).await {
+            service.heed(found);
+        }
     }
 }
 
@@ -366,6 +384,23 @@ impl Service {
             let hint = "start the server without --no-store to keep conversations";
             Refusal::not_found("no_store", "this server keeps no conversations", hint)
         })
+    }
+
+    /// Forgets what is cached for owners of whom something was deleted since this was last heeded.
+    pub(crate) fn heed(&self, deletions: BTreeMap<String, u64>) {
+        for owner in self.deletions.news(deletions) {
+            // A key that is gone finds nothing any more.
+            if let Some(caller) = self.keyring.caller(&owner) {
+                self.models.forget(caller.salt);
+            }
+        }
+    }
+
+    /// Counts tokens for a caller's quotas, where no listener does.
+    pub(crate) fn spend(&self, caller: Caller, tokens: usize) {
+        if let Some(name) = self.keyring.name(caller) {
+            self.keyring.meters.spend(&name, tokens);
+        }
     }
 
     /// Requests in flight.

@@ -178,7 +178,8 @@ impl Chats<'_> {
         let owner = self.owner.clone();
         transact(self.database, "delete a conversation", Mode::Write, |database| {
             let sql = "DELETE FROM conversation WHERE id = $1 AND owner = $2";
-            changed(database.execute(sql, &[id.into(), owner.as_str().into()])?, id)
+            changed(database.execute(sql, &[id.into(), owner.as_str().into()])?, id)?;
+            note_deletion(database, &owner)
         })?;
         self.database.scrub()
     }
@@ -190,7 +191,12 @@ impl Chats<'_> {
     pub fn delete_all(&mut self) -> Result<u64, Error> {
         let owner = self.owner.clone();
         let n = transact(self.database, "delete conversations", Mode::Write, |database| {
-            database.execute("DELETE FROM conversation WHERE owner = $1", &[owner.into()])
+            let sql = "DELETE FROM conversation WHERE owner = $1";
+            let n = database.execute(sql, &[owner.as_str().into()])?;
+            if n > 0 {
+                note_deletion(database, &owner)?;
+            }
+            Ok(n)
         })?;
         self.database.scrub()?;
         Ok(n)
@@ -264,6 +270,13 @@ pub(crate) fn insert_head(
 /// That a conversation was there to be changed.
 fn changed(n_row: u64, id: &str) -> Result<(), Error> {
     if n_row == 0 { Err(Error::missing("conversation", id)) } else { Ok(()) }
+}
+
+/// Counts a deletion, by which a server finds that another program has deleted something.
+fn note_deletion(database: &mut dyn Database, owner: &str) -> Result<(), Error> {
+    let sql = "INSERT INTO deletion (owner, times) VALUES ($1, 1)
+               ON CONFLICT (owner) DO UPDATE SET times = deletion.times + 1";
+    database.execute(sql, &[owner.into()]).map(|_| ())
 }
 
 fn cut(title: &str) -> String {

@@ -25,7 +25,7 @@ struct Step {
     fill: Option<Fill>,
 }
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step { both: CONVERSATIONS, sqlite: "", postgres: "", fill: None },
     Step {
         both: "",
@@ -34,6 +34,7 @@ const STEPS: [Step; 3] = [
         fill: Some(search::index_all),
     },
     Step { both: KEYS, sqlite: "", postgres: "", fill: None },
+    Step { both: DELETIONS, sqlite: "", postgres: "", fill: None },
 ];
 
 const CONVERSATIONS: &str = "
@@ -140,6 +141,14 @@ const KEYS: &str = "
         requests INTEGER NOT NULL,
         tokens INTEGER NOT NULL,
         PRIMARY KEY (name, day)
+    ) STRICT;
+";
+
+/// How often an owner's conversations were deleted: nothing of what was in them.
+const DELETIONS: &str = "
+    CREATE TABLE deletion (
+        owner TEXT NOT NULL PRIMARY KEY,
+        times INTEGER NOT NULL
     ) STRICT;
 ";
 

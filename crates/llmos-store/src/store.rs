@@ -1,10 +1,11 @@
 //! The store: where it is, who opens it for what, and the ways into it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::chats::Chats;
-use crate::database::{Database, Mode, transact};
+use crate::database::{Database, Mode, Row, transact};
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::postgres::Postgres;
@@ -143,6 +144,21 @@ impl Store {
         // Here, because the order of a database of PostgreSQL is that of its locale.
         owners.sort();
         Ok(owners)
+    }
+
+    /// How often conversations of each owner were deleted so far, by whatever program: a server that
+    /// remembers something of them elsewhere finds by it that it has to forget.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn deletions(&mut self) -> Result<BTreeMap<String, u64>, Error> {
+        let sql = "SELECT owner, times FROM deletion";
+        let rows = transact(&mut *self.database, "count deletions", Mode::Read, |database| {
+            database.query(sql, &[])
+        })?;
+        let counted =
+            |mut row: Row| Ok((row.text(0)?, u64::try_from(row.integer(1)?).unwrap_or(0)));
+        rows.into_iter().map(counted).collect()
     }
 
     /// Lets nobody else write to an SQLite database while `work` runs, so that a copy of its files which

@@ -1,59 +1,24 @@
 //! Hugging Face's hub, or a mirror of it: which files a repository has, and which of them to take.
 
+mod address;
+
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use crate::download::{Expected, Stop, refusal};
 use crate::failure::{Explain, failure};
-use crate::registry::{Digest, is_safe_path};
+use crate::registry::Digest;
+pub(crate) use address::{Address, is_safe_path};
 
-/// `hf:OWNER/REPO[@REVISION][:FILE]`, as typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    /// `OWNER/REPO`.
-    pub(crate) repository: String,
-    /// Branch, tag or commit.
-    pub(crate) revision: String,
-    /// A file, or a quantisation such as `Q4_K_M`.
-    pub(crate) file: Option<String>,
-}
-
-impl std::str::FromStr for Address {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Address> {
-        let bad = |what: &str| {
-            failure(format!("{text:?}: {what}"), "write hf:OWNER/REPO or hf:OWNER/REPO:FILE")
-        };
-        let web = ["https://huggingface.co/", "hf://"];
-        let rest = text
-            .strip_prefix("hf:")
-            .filter(|rest| !rest.starts_with("//"))
-            .or_else(|| web.iter().find_map(|prefix| text.strip_prefix(prefix)))
-            .ok_or_else(|| bad("an address begins with hf:"))?;
-        let (place, file) = match rest.split_once(':') {
-            Some((place, file)) => (place, Some(file.to_string())),
-            None => (rest, None),
-        };
-        let (repository, revision) = place.split_once('@').unwrap_or((place, "main"));
-        let plain = |part: &str| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            !part.is_empty() && part.chars().all(allowed) && part != "." && part != ".."
-        };
-        let repository = repository.trim_end_matches('/');
-        let parts: Vec<&str> = repository.split('/').collect();
-        if parts.len() != 2 || !parts.iter().all(|part| plain(part)) {
-            return Err(bad("OWNER/REPO is two names"));
-        }
-        if !plain(revision) {
-            return Err(bad("a revision is one name"));
-        }
-        if file.as_ref().is_some_and(|file| !is_safe_path(file)) {
-            return Err(bad("FILE is a path inside the repository"));
-        }
-        Ok(Address { repository: repository.into(), revision: revision.into(), file })
-    }
+/// The address that a person has typed or a client has sent.
+///
+/// # Errors
+/// A text that is none.
+pub(crate) fn address(text: &str) -> anyhow::Result<Address> {
+    text.parse().map_err(|what: &str| {
+        failure(format!("{text:?}: {what}"), "write hf:OWNER/REPO or hf:OWNER/REPO:FILE")
+    })
 }
 
 /// A file of a repository.
@@ -472,30 +437,6 @@ mod tests {
         let listed =
             |path: &&str| Listed { path: (*path).into(), sha256: None, git_id: None, bytes: None };
         paths.iter().map(listed).collect()
-    }
-
-    #[test]
-    fn addresses() {
-        let check = |text: &str, expected: Option<(&str, &str, Option<&str>)>| {
-            let found = text.parse::<Address>().ok();
-            let expected = expected.map(|(repository, revision, file)| Address {
-                repository: repository.into(),
-                revision: revision.into(),
-                file: file.map(str::to_string),
-            });
-            assert_eq!(found, expected, "{text}");
-        };
-        check("hf:a/b", Some(("a/b", "main", None)));
-        check("hf:a/b@v1:c.gguf", Some(("a/b", "v1", Some("c.gguf"))));
-        check("hf:a/b:Q4_K_M", Some(("a/b", "main", Some("Q4_K_M"))));
-        check("https://huggingface.co/a/b", Some(("a/b", "main", None)));
-        check("a/b", None);
-        check("hf:a", None);
-        check("hf:a/b/c", None);
-        check("hf:../b", None);
-        check("hf:a/b:../../x.gguf", None);
-        check("hf:a/b@../x", None);
-        check("hf:a/b?x:y", None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Explain, failure};
+use crate::hub::is_safe_path;
 use crate::interrupt::Unfinished;
 use crate::places;
 
@@ -299,13 +300,6 @@ fn file_name(name: &str) -> String {
             if c.is_ascii_alphanumeric() || "-_.".contains(c) { c.to_string() } else { "--".into() }
         })
         .collect()
-}
-
-/// True for a relative path of plain names, which cannot lead out of its folder.
-pub(crate) fn is_safe_path(path: &str) -> bool {
-    !path.is_empty()
-        && !path.contains(['\\', ':', '\0'])
-        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// Bytes in lower-case hexadecimal.

@@ -65,6 +65,6 @@ macro_rules! targets {
 
 targets! {
     answer calculator chat_body chat_template completions_body config_json conversation_rows
-    dequantize gguf grammar host_header http_request llama2c metrics_text page_image peft prepared
-    raw_text recipe safetensors sentencepiece stored_rows tokenizer_json
+    dequantize gguf grammar host_header http_request llama2c metrics_text model_name page_image peft
+    prepared raw_text recipe safetensors sentencepiece stored_rows tokenizer_json
 }

@@ -49,7 +49,7 @@ pub(crate) struct Listener {
     /// The record of the request that is answered.
     record: Option<Arc<Record>>,
     /// The model stays while it is listened to.
-    _resident: Arc<Resident>,
+    resident: Arc<Resident>,
 }
 
 /// Counts tokens for a key's quotas, as they are heard of.
@@ -125,7 +125,7 @@ pub(crate) async fn ask<T: Send + 'static>(
         left: 0,
         meter,
         record,
-        _resident: resident.clone(),
+        resident: resident.clone(),
     };
     // Few of those that may have a grammar are prepared at once: compiling one can take seconds and
     // hundreds of megabytes, and all others need the threads as well.
@@ -208,6 +208,12 @@ impl Listener {
         }
         let event = self.events.recv().await;
         self.heard(event.unwrap_or_else(|| Event::Failed(lost()))).map(Some)
+    }
+
+    /// Notes what comes from now on in another record.
+    pub(crate) fn note_in(&mut self, record: Arc<Record>) {
+        record.model(&self.resident.id);
+        self.record = Some(record);
     }
 
     /// Waits for the first event, so that what fails at once has a status of its own.

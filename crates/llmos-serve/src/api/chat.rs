@@ -212,11 +212,22 @@ pub(crate) fn prompt(
     for (name, value) in variables(fields)? {
         assistant.set_variable(&name, Some(value));
     }
-    let messages = messages::normalized(given);
+    let messages = messages::normalized(&known_roles(given, template));
     let messages = messages.map_err(|error| Refusal::of_conversation(&error))?;
     let (tokens, is_thinking) =
         assistant.prompt(&messages).map_err(|error| Refusal::of_conversation(&error))?;
     Ok(Prompt { tokens, is_thinking, assistant })
+}
+
+/// Messages in roles that the template knows: what OpenAI's clients say as the developer is the system's
+/// to one that has never heard of one.
+fn known_roles(messages: &[Value], template: &str) -> Vec<Value> {
+    let mut messages = messages.to_vec();
+    if !template.contains("developer") {
+        let developers = messages.iter_mut().filter(|message| message["role"] == "developer");
+        developers.for_each(|message| message["role"] = "system".into());
+    }
+    messages
 }
 
 /// What the template is told beside the messages: `chat_template_kwargs`, and whether to think.
@@ -368,13 +379,18 @@ impl Chunks {
     }
 
     fn chunk(&self, choices: Value) -> Value {
-        json!({
+        let mut chunk = json!({
             "id": self.form.id,
             "object": "chat.completion.chunk",
             "created": self.form.created,
             "model": self.form.model,
             "choices": choices,
-        })
+        });
+        if self.form.with_usage {
+            // As OpenAI's: it comes with the last.
+            chunk["usage"] = Value::Null;
+        }
+        chunk
     }
 
     fn delta(&self, index: usize, delta: Value, scores: &[Score], finish: Option<Finish>) -> Value {

@@ -135,7 +135,7 @@ pub(super) fn prompts(
         let expected = format!("a text, a list of token ids, or a list of at most {most} of these");
         Refusal::field(name, expected, value, "POST /tokenize gives the ids of a text")
     };
-    let start = fields.get("add_special_tokens").and_then(Value::as_bool).unwrap_or(true);
+    let start = fields.flag_or("add_special_tokens", true)?;
     let of_text = |text: &str| {
         let tokens = match start {
             true => resident.tokenizer.encode_prompt(text),
@@ -296,7 +296,12 @@ impl Dialect for Chunks {
         let changed = note(form, choices, usage, event);
         let chunk = |index: usize| {
             let choice = choices.entry(index).or_default().take(form, index);
-            form.object(json!([choice]), None)
+            let mut chunk = form.object(json!([choice]), None);
+            if form.with_usage {
+                // As OpenAI's: it comes with the last.
+                chunk["usage"] = Value::Null;
+            }
+            chunk
         };
         changed.into_iter().map(chunk).collect()
     }

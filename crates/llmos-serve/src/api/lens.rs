@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use llmos_model::Config;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 use super::json_text;
 use crate::body;
 use crate::fields::{Fields, ids, whole};
+use crate::keys::Caller;
 use crate::models::Resident;
 use crate::refusal::Refusal;
 use crate::scheduler::{Found, Glance, Lens, Progress, Raise};
@@ -42,9 +44,11 @@ const MOST_OFF: usize = 1024;
 /// What a model says layer by layer.
 pub(crate) async fn lens(
     State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let ticket = service.ticket()?;
+    service.admit(caller, &ticket)?;
     let body = body::object(request, service.body_limits()).await?;
     let looking = async {
         let model = Fields::new(&body).text("model")?.map(str::to_string);
@@ -53,6 +57,7 @@ pub(crate) async fn lens(
             let resident = resident.clone();
             away("preparing", move || Asked::read(&body, &resident)).await?
         };
+        service.spend(caller, asked.tokens.len());
         let cancel = Arc::new(AtomicBool::new(false));
         let _raise = Raise(cancel.clone());
         let (reply, found) = oneshot::channel();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::in_path::InPath;
 use super::{json_response, time};
 use crate::models::Standing;
 use crate::refusal::Refusal;
@@ -27,7 +28,7 @@ pub(crate) async fn all(State(service): State<Arc<Service>>) -> Response {
 /// One model.
 pub(crate) async fn one(
     State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Response, Refusal> {
     of(&service, &id).map(|entry| json_response(&entry))
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::Instant;
 
+use super::in_path::InPath;
 use super::progress::{self, Chore, News, Words};
 use super::{json_response, listing};
 use crate::body;
@@ -118,7 +119,7 @@ pub(crate) async fn convert(
 pub(crate) async fn delete(
     State(service): State<Arc<Service>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Response, Refusal> {
     must_be_admin(&caller)?;
     remove(service, &id).await?;

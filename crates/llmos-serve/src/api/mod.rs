@@ -8,6 +8,7 @@ mod completions;
 mod constraint;
 mod conversation;
 mod embeddings;
+mod in_path;
 mod lens;
 mod listing;
 mod manage;
@@ -44,6 +45,7 @@ use crate::page;
 use crate::refusal::Refusal;
 use crate::server::Service;
 use crate::watch;
+pub(crate) use responses::Background;
 pub use responses::{ResponseMemory, ResponseStore};
 
 /// All routes, behind the gate.
@@ -138,7 +140,7 @@ async fn no_method() -> Refusal {
     Refusal::client(
         StatusCode::METHOD_NOT_ALLOWED,
         "the path is there, and the method is not for it",
-        "what is asked of a model is asked by POST",
+        "the answer's Allow names those that are; what is asked of a model is asked by POST",
     )
 }
 

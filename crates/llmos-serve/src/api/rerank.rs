@@ -139,8 +139,7 @@ fn prepare(ask: &Ask, fields: Fields<'_>) -> Result<(Vec<Request>, Form), Refusa
     let documents = documents(fields)?;
     let top = fields.integer("top_n", 0..=1 << 20)?.filter(|&top| top > 0);
     let most = fields.integer("max_tokens_per_doc", 1..=1 << 30)?;
-    let with_documents =
-        fields.get("return_documents").is_none() || fields.flag("return_documents")?;
+    let with_documents = fields.flag_or("return_documents", true)?;
     let cut =
         |tokens: &mut Vec<u32>| tokens.truncate(most.map_or(usize::MAX, |most| most as usize));
     let (requests, method) = match resident.id.to_lowercase().contains("rerank") {

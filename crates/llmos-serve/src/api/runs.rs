@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::State;
+use axum::http::Uri;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::in_path::InPath;
 use super::json_response;
 use super::manage::{must_be_admin, refusal};
 use crate::keys::Caller;
 use crate::outside::{Runs, Trouble};
+use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
@@ -28,11 +31,11 @@ pub(crate) async fn all(
 pub(crate) async fn one(
     State(service): State<Arc<Service>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    RawQuery(query): RawQuery,
+    InPath(id): InPath,
+    uri: Uri,
 ) -> Result<Response, Refusal> {
     must_be_admin(&caller)?;
-    let after = after(query.as_deref().unwrap_or_default())?;
+    let after = after(&Query::of(&uri)?)?;
     let unknown = || {
         let id: String = id.chars().take(80).collect();
         let hint = "GET /v1/runs lists them; serve --runs DIR says where they are";
@@ -63,13 +66,8 @@ fn is_plain(id: &str) -> bool {
 }
 
 /// The step that `?after=` names.
-fn after(query: &str) -> Result<Option<u64>, Refusal> {
-    let Some(text) = query.split('&').find_map(|pair| pair.strip_prefix("after=")) else {
-        return Ok(None);
-    };
-    if text.is_empty() {
-        return Ok(None);
-    }
+fn after(query: &Query) -> Result<Option<u64>, Refusal> {
+    let Some(text) = query.text("after").filter(|text| !text.is_empty()) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
         Refusal::field("after", "a step's number", &Value::from(text), "leave it out for all steps")
     })
@@ -101,6 +99,8 @@ mod tests {
 
     #[test]
     fn steps_are_whole_numbers() {
+        let after =
+            |query: &str| after(&Query::of(&format!("/?{query}").parse().unwrap()).unwrap());
         assert_eq!(after("").unwrap(), None);
         assert_eq!(after("after=").unwrap(), None);
         assert_eq!(after("x=1&after=12").unwrap(), Some(12));

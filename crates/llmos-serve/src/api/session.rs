@@ -41,7 +41,7 @@ pub(crate) async fn begin(
     let secret = secret()?;
     let caller = service.keyring.begin(key, &secret)?;
     let mut response = who(&service, caller)?;
-    set_cookie(&mut response, &headers, &service.cookie, &secret, SESSION.as_secs())?;
+    set_cookie(&mut response, &headers, &service, &secret, SESSION.as_secs())?;
     Ok(response)
 }
 
@@ -62,7 +62,7 @@ pub(crate) async fn end(
         service.keyring.end(secret);
     }
     let mut response = json_response(&json!({ "ended": true }));
-    set_cookie(&mut response, &headers, &service.cookie, "", 0)?;
+    set_cookie(&mut response, &headers, &service, "", 0)?;
     Ok(response)
 }
 
@@ -79,15 +79,16 @@ fn who(service: &Service, caller: Caller) -> Result<Response, Refusal> {
 fn set_cookie(
     response: &mut Response,
     headers: &HeaderMap,
-    name: &str,
+    service: &Service,
     value: &str,
     seconds: u64,
 ) -> Result<(), Refusal> {
+    // By TLS of its own, or of a proxy.
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    let secure = match origin.is_some_and(|origin| origin.starts_with("https://")) {
-        true => "; Secure",
-        false => "",
-    };
+    let is_secure = service.options.certificate.is_some()
+        || origin.is_some_and(|origin| origin.starts_with("https://"));
+    let secure = if is_secure { "; Secure" } else { "" };
+    let name = &service.cookie;
     let text =
         format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{secure}");
     let value = HeaderValue::from_str(&text);

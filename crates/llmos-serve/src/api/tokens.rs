@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
+use axum::http::Uri;
 use axum::response::Response;
 use llmos_tokenizer::{Special, Tokenizer};
 use serde_json::{Value, json};
@@ -10,15 +12,19 @@ use serde_json::{Value, json};
 use super::{chat, json_response, tools};
 use crate::body;
 use crate::fields::{Fields, ids};
+use crate::keys::Caller;
+use crate::query::Query;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
 /// Ids of a text or of a conversation: `prompt` (llama-server: `content`), or `messages`.
 pub(crate) async fn tokenize(
     State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let _ticket = service.ticket()?;
+    let ticket = service.ticket()?;
+    service.admit(caller, &ticket)?;
     let body = body::object(request, service.body_limits()).await?;
     let model = Fields::new(&body).text("model")?;
     let resident = service.models.get(model, &service.scheduling()).await?;
@@ -36,7 +42,7 @@ pub(crate) async fn tokenize(
                     Refusal::bad("there is no prompt", "send {\"prompt\": TEXT} or messages")
                 })?,
             };
-            match fields.get("add_special_tokens").and_then(Value::as_bool).unwrap_or(true) {
+            match fields.flag_or("add_special_tokens", true)? {
                 true => tokenizer.encode_prompt(text),
                 false => tokenizer.encode(text, Special::Parse),
             }
@@ -59,9 +65,11 @@ pub(crate) async fn tokenize(
 /// The text of ids.
 pub(crate) async fn detokenize(
     State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let _ticket = service.ticket()?;
+    let ticket = service.ticket()?;
+    service.admit(caller, &ticket)?;
     let body = body::object(request, service.body_limits()).await?;
     let fields = Fields::new(&body);
     let resident = service.models.get(fields.text("model")?, &service.scheduling()).await?;
@@ -78,11 +86,10 @@ pub(crate) async fn detokenize(
 /// What a client needs to know of the vocabulary, of the model in `?model=` or the first one.
 pub(crate) async fn info(
     State(service): State<Arc<Service>>,
-    request: Request,
+    uri: Uri,
 ) -> Result<Response, Refusal> {
-    let query = request.uri().query().unwrap_or_default();
-    let model = query.split('&').find_map(|pair| pair.strip_prefix("model=")).map(decoded);
-    let resident = service.models.get(model.as_deref(), &service.scheduling()).await?;
+    let query = Query::of(&uri)?;
+    let resident = service.models.get(query.text("model"), &service.scheduling()).await?;
     let tokenizer: &Tokenizer = &resident.tokenizer;
     let name = |id: Option<u32>| id.map(|id| tokenizer.token_name(id));
     let own_start = !tokenizer.start_ids().is_empty();
@@ -98,44 +105,4 @@ pub(crate) async fn info(
         "unk_token": name(tokenizer.unk()),
         "chat_template": resident.template,
     })))
-}
-
-/// A value of a query without its `%3A`; what is no text of UTF-8 is no model's name either.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-        let coded = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match coded.filter(|_| first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_are_decoded() {
-        for (text, expected) in [
-            ("base%3Apoet", "base:poet"),
-            ("owner%2Frepo%3Afile", "owner/repo:file"),
-            ("plain", "plain"),
-            ("50%", "50%"),
-            ("%zz%4", "%zz%4"),
-            ("%FF", "\u{FFFD}"),
-        ] {
-            assert_eq!(decoded(text), expected);
-        }
-    }
 }

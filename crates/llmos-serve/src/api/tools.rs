@@ -28,8 +28,10 @@ pub(crate) enum Choice {
 
 /// The tools of a call.
 pub(crate) fn tools(fields: Fields<'_>) -> Result<Vec<Tool>, Refusal> {
-    if let Some(old) = fields.get("functions").or_else(|| fields.get("function_call")) {
-        return Err(Refusal::field("functions", "nothing", old, "use tools and tool_choice"));
+    for name in ["functions", "function_call"] {
+        if let Some(old) = fields.get(name) {
+            return Err(Refusal::field(name, "nothing", old, "use tools and tool_choice"));
+        }
     }
     let Some(items) = fields.list("tools")? else { return Ok(Vec::new()) };
     if items.len() > TOOLS {
@@ -229,6 +231,7 @@ mod tests {
             json!({ "tools": [f], "tool_choice": other }),
             json!({ "tool_choice": "required" }),
             json!({ "functions": [] }),
+            json!({ "function_call": "auto" }),
         ] {
             let refusal = read(&value).unwrap_err();
             assert!(refusal.param.is_some(), "{value}");

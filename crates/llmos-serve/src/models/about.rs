@@ -11,6 +11,8 @@ pub struct About {
     pub size: u64,
     /// What kind of decoder it is, such as `llama`.
     pub architecture: String,
+    /// In which mixture of formats its numbers are, such as `q8_0`.
+    pub quantization: String,
     /// Its parameters, all tensors together.
     pub parameters: u64,
     /// Tokens of its longest context, as it was trained.
@@ -38,6 +40,7 @@ impl About {
             "license": self.license,
             "card": self.card,
             "architecture": self.architecture,
+            "quantization": self.quantization,
             "parameters": self.parameters,
             "context": self.context,
         })

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
@@ -62,7 +62,7 @@ pub(crate) async fn follow(
 }
 
 /// A request under way; it is over when this is dropped.
-struct Flight {
+pub(crate) struct Flight {
     service: Arc<Service>,
     record: Arc<Record>,
     method: String,
@@ -93,6 +93,36 @@ impl Drop for Flight {
 }
 
 impl Flight {
+    /// Of a response that is written after its request, the current one, was answered.
+    pub(crate) fn beside(service: Arc<Service>) -> Flight {
+        let record = match Record::current() {
+            Some(current) => current.beside(&service.ids),
+            None => Record::new(&service.ids, None),
+        };
+        Flight {
+            service,
+            record: Arc::new(record),
+            method: Method::POST.to_string(),
+            is_head: false,
+            route: record::BACKGROUND.to_string(),
+            status: None,
+            reason: None,
+            is_whole: false,
+        }
+    }
+
+    /// Where it is noted how it goes.
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+
+    /// It has come to its end, for this reason if it is not the usual one.
+    pub(crate) fn end(mut self, reason: Option<&'static str>) {
+        self.status = Some(StatusCode::OK.as_u16());
+        self.reason = reason;
+        self.is_whole = true;
+    }
+
     /// What went wrong, as one word.
     fn error(&self) -> Option<String> {
         if let Some(broken) = self.record.broken() {

@@ -55,6 +55,19 @@ impl Record {
         }
     }
 
+    /// The record of what goes on when this request is answered: of the same trace and key.
+    pub(crate) fn beside(&self, ids: &Ids) -> Record {
+        let record = Record {
+            trace: self.trace.clone(),
+            parent: Some(self.span.clone()),
+            ..Record::new(ids, None)
+        };
+        if let Some(key) = &self.noted().key {
+            record.key(key);
+        }
+        record
+    }
+
     /// Its number, as the answer names it.
     pub(crate) fn id(&self) -> &str {
         &self.id
@@ -146,10 +159,15 @@ impl Record {
     }
 }
 
+/// What stands for a route where a response is written after its request was answered.
+pub(super) const BACKGROUND: &str = "/v1/responses in the background";
+
 /// What a route is for, in the words of OpenTelemetry's conventions where they have one.
 fn operation(route: &str) -> &'static str {
     match route {
-        "/v1/chat/completions" | "/v1/responses" | "/v1/messages" | "/api/chat" => "chat",
+        "/v1/chat/completions" | "/v1/responses" | BACKGROUND | "/v1/messages" | "/api/chat" => {
+            "chat"
+        }
         "/v1/completions" | "/api/generate" => "text_completion",
         "/v1/embeddings" | "/api/embed" | "/api/embeddings" => "embeddings",
         "/v1/rerank" | "/rerank" => "rerank",

@@ -36,6 +36,62 @@ fn alone(kind: Kind, messages: &Value, most: usize) -> llmos_agent::Answer {
 }
 
 #[test]
+fn a_developer_is_the_system_to_a_template_that_knows_none() {
+    let server = simple(Kind::Parrot);
+    let answer = |role: &str| {
+        let body = ask(json!([{ "role": role, "content": "Be brief." },
+                              { "role": "user", "content": "What colour is grass?" }]));
+        let answer = post(server.address, PATH, &body).json();
+        (answer["choices"][0]["message"].clone(), answer["usage"]["prompt_tokens"].clone())
+    };
+    assert_eq!(answer("developer"), answer("system"));
+    let input = json!([{ "role": "developer", "content": "Be brief." },
+                       { "role": "user", "content": "What colour is grass?" }]);
+    let counted = json!({ "model": "test", "input": input });
+    let counted = post(server.address, "/v1/responses/input_tokens", &counted).json();
+    assert_eq!(counted["input_tokens"], answer("system").1);
+}
+
+#[test]
+fn what_is_no_text_is_named() {
+    let server = simple(Kind::Parrot);
+    for kind in ["image_url", "input_audio", "file"] {
+        let part = json!({ "type": kind, kind: { "url": "data:image/png;base64,AAAA" } });
+        let content = json!([{ "type": "text", "text": "What is this?" }, part]);
+        let body = ask(json!([{ "role": "user", "content": content }]));
+        let words = format!("message 1 has a part of the type {kind:?}, which is no text");
+        let error = post(server.address, PATH, &body).is_refusal(400, &words);
+        assert_eq!(error["param"], "messages");
+    }
+    let refused =
+        json!({ "role": "assistant", "content": [{ "type": "refusal", "refusal": "No." }] });
+    let body = ask(json!([{ "role": "user", "content": "Who?" }, refused,
+                          { "role": "user", "content": "Who are you?" }]));
+    assert_eq!(post(server.address, PATH, &body).status, 200);
+}
+
+#[test]
+fn usage_comes_with_the_last_chunk_and_is_null_before() {
+    let server = simple(Kind::Parrot);
+    let check = |path: &str, mut body: Value| {
+        body["stream"] = true.into();
+        body["max_tokens"] = 3.into();
+        let events = post(server.address, path, &body).events();
+        assert!(events.iter().all(|event| event.get("usage").is_none()), "{events:?}");
+        body["stream_options"] = json!({ "include_usage": true });
+        let events = post(server.address, path, &body).events();
+        let (last, others) = events.split_last().unwrap();
+        assert!(others.iter().all(|event| event.get("usage") == Some(&Value::Null)), "{others:?}");
+        assert_eq!(
+            (&last["choices"], &last["usage"]["completion_tokens"]),
+            (&json!([]), &json!(3))
+        );
+    };
+    check(PATH, ask(user("Who are you?")));
+    check("/v1/completions", json!({ "prompt": "Who are you?", "ignore_eos": true }));
+}
+
+#[test]
 fn a_conversation_is_answered_as_by_the_assistant_alone() {
     let server = simple(Kind::Parrot);
     for messages in [

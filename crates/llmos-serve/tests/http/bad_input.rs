@@ -164,6 +164,14 @@ fn bodies_are_small_json_and_whole() {
         send(&["Host: localhost", &kind], b"{\"prompt\": \"a\"}")
             .is_refusal(415, "application/json");
     }
+    // Nothing is unpacked, and a mark of UTF-8 before a body is none of it.
+    for coding in ["gzip", "br", "deflate, gzip"] {
+        let coding = format!("Content-Encoding: {coding}");
+        send(&["Host: localhost", &coding], b"{\"prompt\": \"a\"}").is_refusal(415, "packed");
+    }
+    let identity = ["Host: localhost", "Content-Encoding: identity"];
+    let marked = b"\xEF\xBB\xBF{\"prompt\": \"a\", \"max_tokens\": 1}";
+    assert_eq!(send(&identity, marked).status, 200);
     // A gigabyte is refused by its announcement, and by its size where none was made.
     let announced = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                      Content-Length: 1073741824\r\n\r\n{";

@@ -20,8 +20,10 @@ fn names_of_strangers_and_their_pages_are_refused() {
     let check = |headers: &[&str], expected: u16| {
         let reply = ask(&server, "GET", "/v1/models", headers);
         assert_eq!(reply.status, expected, "{headers:?}");
-        // No page of others may read anything, whatever it was answered.
-        assert_eq!(reply.header("access-control-allow-origin"), None);
+        // No page of others may read anything, whatever it was answered, but one that is allowed.
+        let page = "https://chat.example";
+        let allowed = headers.iter().any(|line| line.ends_with(page)).then_some(page);
+        assert_eq!(reply.header("access-control-allow-origin"), allowed, "{headers:?}");
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
         assert!(reply.header("content-security-policy").unwrap().contains("default-src 'none'"));
     };
@@ -44,6 +46,45 @@ fn names_of_strangers_and_their_pages_are_refused() {
     }
     let foreign = ask(&server, "GET", "http://evil.example/v1/models", &["Host: localhost"]);
     assert_eq!(foreign.status, 403);
+}
+
+#[test]
+fn a_page_that_is_allowed_asks_and_reads_with_a_key() {
+    let mut options = options();
+    options.origins = vec!["https://chat.example".to_string()];
+    options.keys = Keys::new(vec![Key::of("ann", "llmos-secret", Scope::Chat)]);
+    let server = serve(Kind::Stories, options, EngineOptions::default());
+    const PATH: &str = "/v1/chat/completions";
+    let (host, page) = ("Host: localhost", "Origin: https://chat.example");
+    let method = "Access-Control-Request-Method: POST";
+    let wanted = "Access-Control-Request-Headers: authorization,content-type,x-stainless-os";
+    // Its browser asks first, and has no key for that.
+    let ahead = ask(&server, "OPTIONS", PATH, &[host, page, method, wanted]);
+    assert_eq!((ahead.status, ahead.body.as_str()), (204, ""), "{ahead:?}");
+    assert_eq!(ahead.header("access-control-allow-origin"), Some("https://chat.example"));
+    assert!(ahead.header("access-control-allow-methods").unwrap().contains("POST"));
+    let headers = ahead.header("access-control-allow-headers").unwrap();
+    assert_eq!(headers, "authorization,content-type,x-stainless-os");
+    // No cookie comes along: a session is for the server's own page.
+    assert_eq!(ahead.header("access-control-allow-credentials"), None);
+    for page in ["Origin: https://evil.example", "Origin: null", "Origin: http://localhost:1"] {
+        let reply = ask(&server, "OPTIONS", PATH, &[host, page, method, wanted]);
+        assert_eq!(reply.status, 403, "{page}");
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{page}");
+    }
+    assert_eq!(ask(&server, "OPTIONS", PATH, &["Host: evil.example", page, method]).status, 403);
+    for headers in [&[host, page][..], &[host, "Origin: http://localhost", method], &[host]] {
+        assert_eq!(ask(&server, "OPTIONS", PATH, headers).status, 401, "{headers:?}");
+    }
+    let read = |key: &str, expected: u16| {
+        let reply = ask(&server, "GET", "/v1/models", &[host, page, key]);
+        assert_eq!(reply.status, expected);
+        assert_eq!(reply.header("access-control-allow-origin"), Some("https://chat.example"));
+        assert_eq!(reply.header("vary"), Some("origin"));
+        assert!(reply.header("access-control-expose-headers").unwrap().contains("x-request-id"));
+    };
+    read("x-api-key: llmos-secret", 200);
+    read("x-api-key: wrong", 401);
 }
 
 #[test]

@@ -68,6 +68,30 @@ fn a_deleted_conversation_leaves_nothing_in_the_cache() {
 }
 
 #[test]
+fn what_another_program_deletes_is_in_no_cache_a_little_later() {
+    let folder = Folder::new();
+    let server = folder_of_two(&folder);
+    let secret = "My secret is a small green door. ".repeat(6);
+    let answer = |key: &str, id: &str| {
+        let body = json!({ "conversation": { "id": id, "parent": 1 }, "max_tokens": 2 });
+        cached(&of(&server, key, "POST", CHAT, &body))
+    };
+    let all = [("ann", begin(&server, "ann", &secret)), ("bob", begin(&server, "bob", &secret))];
+    let another = begin(&server, "ann", &secret);
+    for (key, id) in &all {
+        assert_eq!(answer(key, id), 0);
+        assert!(answer(key, id) >= 32);
+    }
+    let start = std::time::Instant::now();
+    folder.visit().chats("ann").delete(&all[0].1).unwrap();
+    // Each look finds what the one before has cached, but for the first after it was forgotten.
+    crate::models::wait_until("it is forgotten", || answer("ann", &another) == 0);
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
+    assert!(answer("ann", &another) >= 32);
+    assert!(answer("bob", &all[1].1) >= 32);
+}
+
+#[test]
 fn a_forgotten_response_leaves_nothing_in_the_cache() {
     let folder = Folder::new();
     let server = folder_of_two(&folder);

@@ -142,6 +142,34 @@ fn quotas_are_held_to_and_usage_is_counted() {
 }
 
 #[test]
+fn whatever_works_for_a_key_counts_for_its_quotas() {
+    let folder = Folder::new();
+    let mut store = folder.visit();
+    let mut key = |name: &str, quota: Quota| {
+        store.keys().add(name, Scope::Chat, quota).unwrap().expose().to_string()
+    };
+    let one = Quota { requests_per_minute: Some(1), ..Quota::default() };
+    let asked = [
+        ("POST", "/tokenize", json!({ "prompt": "Once" })),
+        ("POST", "/detokenize", json!({ "tokens": [403] })),
+        ("POST", "/v1/lens", json!({ "prompt": "Once", "top": 1 })),
+        ("POST", "/api/show", json!({ "model": "test" })),
+        ("GET", "/v1/parameters", Value::Null),
+    ];
+    let keys: Vec<String> = (0..asked.len()).map(|n| key(&format!("one{n}"), one)).collect();
+    let few = key("few", Quota { tokens_per_day: Some(3), ..Quota::default() });
+    let server = folder.serve(Kind::Stories);
+    for (key, (method, path, body)) in keys.iter().zip(&asked) {
+        assert_eq!(with_key(&server, key, method, path, body).status, 200, "{path}");
+        assert_eq!(with_key(&server, key, method, path, body).status, 429, "{path}");
+    }
+    let lens = json!({ "prompt": "Once upon a time", "top": 1 });
+    assert_eq!(with_key(&server, &few, "POST", "/v1/lens", &lens).status, 200);
+    let reply = with_key(&server, &few, "POST", "/v1/lens", &lens);
+    assert_eq!(reply.is_refusal(429, "this day")["code"], "insufficient_quota");
+}
+
+#[test]
 fn a_page_has_a_session_that_no_other_page_can_use() {
     let folder = Folder::new();
     folder.visit().keys().add("ann", Scope::Chat, Quota::default()).unwrap();

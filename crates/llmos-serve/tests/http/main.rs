@@ -3,6 +3,7 @@
 
 mod answers;
 mod anthropic;
+mod background;
 mod bad_input;
 mod bombs;
 mod client;

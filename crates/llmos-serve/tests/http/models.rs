@@ -156,6 +156,7 @@ fn a_model_s_entry_says_what_is_known_of_it() {
     let about = About {
         size: 1234,
         architecture: "llama".into(),
+        quantization: "q8_0".into(),
         parameters: 260_032,
         context: 512,
         license: Some("MIT".into()),
@@ -177,6 +178,7 @@ fn a_model_s_entry_says_what_is_known_of_it() {
         ("license", json!("MIT")),
         ("card", json!("# Tiny\n")),
         ("architecture", json!("llama")),
+        ("quantization", json!("q8_0")),
         ("parameters", json!(260_032)),
         ("context", json!(512)),
         ("adapters", json!([])),
@@ -188,6 +190,23 @@ fn a_model_s_entry_says_what_is_known_of_it() {
     digest.set("ab".repeat(32)).unwrap();
     assert_eq!(entry(&server, "tiny")["digest"], format!("sha256:{}", "ab".repeat(32)));
     assert_eq!(get(server.address, "/v1/models").json()["data"][0], entry(&server, "tiny"));
+    let tags = get(server.address, "/api/tags").json();
+    let details = &tags["models"][0]["details"];
+    assert_eq!(
+        (&details["family"], &details["quantization_level"]),
+        (&json!("llama"), &json!("Q8_0"))
+    );
+}
+
+#[test]
+fn a_model_that_never_fits_is_not_to_be_asked_for_again() {
+    let server = server(of(&[("large", 101, Kind::Stories)], Some(100)), Stub::default());
+    let reply = post(server.address, "/v1/completions", &json!({ "prompt": "Once" }));
+    reply.is_refusal(503, "takes 101 bytes of memory, and the budget is 100");
+    assert_eq!(
+        (reply.header("retry-after"), reply.header("x-should-retry")),
+        (None, Some("false"))
+    );
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn wrong_fields_are_named_as_the_client_named_them() {
         ("tool_choice", json!("sometimes")),
         ("text", json!({ "format": { "type": "xml" } })),
         ("reasoning", json!({ "effort": 3 })),
-        ("background", json!(true)),
+        ("background", json!("yes")),
         ("metadata", json!({ "a": {} })),
         ("previous_response_id", json!(1)),
     ] {

@@ -304,6 +304,26 @@ fn names_of_models_are_no_paths() {
     }
 }
 
+/// A path whose percent signs stand for no UTF-8.
+#[test]
+fn what_a_path_names_can_be_read_or_is_refused() {
+    let server = simple(Kind::Stories);
+    for (method, path) in [
+        ("GET", "/v1/models/%ff"),
+        ("DELETE", "/v1/models/%ff"),
+        ("GET", "/v1/responses/%ff"),
+        ("DELETE", "/v1/responses/%ff"),
+        ("POST", "/v1/responses/%ff/cancel"),
+        ("GET", "/v1/responses/%ff/input_items"),
+        ("GET", "/v1/runs/%C3"),
+        ("GET", "/tokenizer_info?model=%ff"),
+        ("GET", "/v1/parameters?model=%ff"),
+        ("GET", "/v1/runs/x?after=%ff"),
+    ] {
+        ask(&server, method, path, &["Host: localhost"]).is_refusal(400, "is no UTF-8");
+    }
+}
+
 /// What is wrong is said with a little of it.
 #[test]
 fn errors_are_short_whatever_was_sent() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llmos_model::EngineOptions;
-use llmos_serve::{Certificate, Error, Models, Server, ServerOptions};
+use llmos_serve::{Certificate, Error, Key, Keys, Models, Scope, Server, ServerOptions};
 use serde_json::json;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -64,6 +64,32 @@ fn who_trusts_the_authority_is_answered_and_streamed_to() {
     // Doors are the same behind it.
     let evil = request("GET", "/v1/models", &["Host: evil.example"], b"");
     ask(&server, "authority.pem", "localhost", &evil).unwrap().is_refusal(403, "name");
+}
+
+#[test]
+fn a_name_of_its_own_is_asked_by_tls_from_then_on_and_cookies_go_by_nothing_else() {
+    let options = ServerOptions {
+        certificate: Some(certificate("server-key.pem")),
+        hosts: vec!["box.example".to_string()],
+        keys: Keys::new(vec![Key::of("ann", "llmos-secret", Scope::Chat)]),
+        ..options()
+    };
+    let server = serve(Kind::Stories, options, EngineOptions::default());
+    let send = |bytes: &[u8]| ask(&server, "authority.pem", "localhost", bytes).unwrap();
+    // Addresses and localhost are others' as well, who may speak plain HTTP.
+    for (host, expected) in [
+        ("Host: box.example:8443", Some("max-age=31536000")),
+        ("Host: localhost", None),
+        ("Host: 127.0.0.1", None),
+    ] {
+        let reply = send(&request("GET", "/healthz", &[host], b""));
+        assert_eq!((reply.status, reply.header("strict-transport-security")), (200, expected));
+    }
+    let headers = ["Host: box.example", "Content-Type: application/json"];
+    let key = json!({ "key": "llmos-secret" }).to_string();
+    let begun = send(&request("POST", "/v1/session", &headers, key.as_bytes()));
+    let cookie = begun.header("set-cookie").unwrap();
+    assert!(cookie.ends_with("; Secure") && cookie.contains("HttpOnly"), "{cookie}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(crate) fn older_is_migrated(ground: &Ground) {
     if ground.is_sqlite {
         (ground.sql)("DROP TABLE passage_index");
     }
-    for table in ["passage", "api_key", "key_usage"] {
+    for table in ["passage", "api_key", "key_usage", "deletion"] {
         (ground.sql)(&format!("DROP TABLE {schema}{table}"));
     }
     set_version(ground, 1);
@@ -73,5 +73,6 @@ pub(crate) fn older_is_migrated(ground: &Ground) {
     assert_eq!(chats.search("title", 0, 10).unwrap().len(), 1);
     assert_eq!(chats.search("旧", 0, 10).unwrap()[0].message, Some(1));
     assert!(!store.keys().exist().unwrap());
+    assert!(store.deletions().unwrap().is_empty());
     store.check().unwrap();
 }

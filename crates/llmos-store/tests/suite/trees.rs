@@ -1,6 +1,7 @@
 //! Conversations, messages, branches, ratings.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use llmos_store::{
     Attachment, Body, Conversation, Cursor, Error, Form, Message, Origin, Parent, Rating, Role,
@@ -272,8 +273,16 @@ pub(crate) fn deletion(ground: &Ground) {
         chats.rate(&id, 1, Thumb::Up, None, None).unwrap();
         ids.push(id);
     }
+    assert!(store.deletions().unwrap().is_empty());
     let mut chats = store.chats("ann");
     chats.delete(&ids[1]).unwrap();
+    for (owner, id) in [("ann", &ids[1]), ("bob", &ids[0])] {
+        let error = store.chats(owner).delete(id).unwrap_err();
+        assert!(matches!(error, Error::Missing { .. }), "{error}");
+    }
+    // What was deleted is counted for whoever remembers something of it.
+    assert_eq!(store.deletions().unwrap(), BTreeMap::from([("ann".to_string(), 1)]));
+    let mut chats = store.chats("ann");
     assert!(matches!(chats.conversation(&ids[1]), Err(Error::Missing { .. })));
     for (i, expected) in [(0, 1), (1, 0), (2, 1)] {
         for word in ["title", "content", "attached"] {
@@ -283,7 +292,9 @@ pub(crate) fn deletion(ground: &Ground) {
     }
     assert_eq!(chats.rated(None, 0, 10).unwrap().len(), 2);
     assert_eq!(chats.delete_all().unwrap(), 2);
+    assert_eq!(chats.delete_all().unwrap(), 0);
     assert!(chats.list(None, 10).unwrap().conversations.is_empty());
+    assert_eq!(store.deletions().unwrap(), BTreeMap::from([("ann".to_string(), 2)]));
     store.check().unwrap();
     for table in ["conversation", "message", "attachment", "rating", "passage"] {
         assert_eq!((ground.count)(table), 0, "{table}");

@@ -60,7 +60,7 @@ impl Whose {
 #[derive(clap::Args, Debug)]
 struct List {
     /// Most of them.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Print JSON.
     #[arg(long)]
@@ -92,7 +92,7 @@ struct Search {
     #[arg(value_name = "WORD", required = true)]
     query: Vec<String>,
     /// Most hits.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Print JSON.
     #[arg(long)]
@@ -342,9 +342,13 @@ fn import(arguments: &Import, terminal: &Terminal) -> anyhow::Result<Outcome> {
             "renamed": imported.renamed,
         }))?;
     }
+    let count = |n: u64, thing: &str| number_of(usize::try_from(n).unwrap_or(usize::MAX), thing);
+    let were = if imported.unchanged == 1 { "was" } else { "were" };
     terminal.say(format_args!(
-        "{} conversations with {} messages taken in; {} were there already",
-        imported.conversations, imported.messages, imported.unchanged
+        "{} with {} taken in; {} {were} there already",
+        count(imported.conversations, "conversation"),
+        count(imported.messages, "message"),
+        imported.unchanged,
     ));
     Ok(Outcome::Success)
 }
@@ -354,7 +358,8 @@ fn delete(arguments: &Delete, terminal: &Terminal) -> anyhow::Result<Outcome> {
     let mut chats = store.chats(arguments.whose.owner());
     if arguments.all {
         let n = chats.delete_all().map_err(explained)?;
-        terminal.say(format_args!("{n} conversations deleted"));
+        let n = usize::try_from(n).unwrap_or(usize::MAX);
+        terminal.say(format_args!("{} deleted", number_of(n, "conversation")));
         return Ok(Outcome::Success);
     }
     // All or none: an id that is not there may be a slip of the hand.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::Outcome;
 use crate::download;
-use crate::hub::{self, Address, Hub, Listed};
+use crate::hub::{self, Hub, Listed};
 use crate::registry::{Manifest, Registry, Stored};
 use crate::terminal::{Terminal, size};
 
@@ -64,7 +64,7 @@ pub(crate) fn bring(
     terminal: &Terminal,
 ) -> anyhow::Result<(Manifest, PathBuf)> {
     let source = address;
-    let address: Address = address.parse()?;
+    let address = hub::address(address)?;
     let _lock = registry.lock(false)?;
     let (commit, files) = hub.list(&address)?;
     let choice = hub::choose(&files, address.file.as_deref())?;

@@ -2,6 +2,7 @@
 
 mod about;
 mod digest;
+mod doors;
 mod keeper;
 mod log;
 mod otlp;
@@ -63,10 +64,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
     /// A name that the server answers to, beside localhost and addresses. May be given several times.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = doors::parse_name)]
     allow_host: Vec<String>,
     /// A web page of others that may ask, such as `https://chat.example`. May be given several times.
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = doors::parse_origin)]
     allow_origin: Vec<String>,
     /// Keep nothing: no conversations, and no keys.
     #[arg(long, conflicts_with_all = ["data", "database"])]

@@ -107,10 +107,13 @@ impl Server {
         )?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Err(failure(
-                format!("{} does not let us look: {status}", self.url),
-                "give a key that it knows, by --key or LLMOS_KEY",
-            ));
+            let hint = match status {
+                StatusCode::FORBIDDEN => {
+                    "its figures are for a key of the scope admin: --key or LLMOS_KEY"
+                }
+                _ => "give a key that it knows, by --key or LLMOS_KEY",
+            };
+            return Err(failure(format!("{} does not let us look: {status}", self.url), hint));
         }
         let hint = "give the address of a running `llmos serve`";
         if status != StatusCode::OK {

@@ -52,14 +52,19 @@ fn conversations_are_seen_changed_and_deleted_beside_a_running_server() {
     run(&home, &["chats", "delete", id]).text();
     let gone = ask(&address, "GET", &format!("/v1/conversations/{id}"), &Value::Null);
     assert_eq!(gone["error"]["code"], "conversation_not_found");
-    let counts = run(&home, &["chats", "import", &file, "--json"]).json();
+    let imported = run(&home, &["chats", "import", &file, "--json"]);
+    let words = "1 conversation with 2 messages taken in; 0 were there already";
+    assert!(imported.stderr.contains(words), "{}", imported.stderr);
+    let counts = imported.json();
     assert_eq!((&counts["conversations"], &counts["messages"]), (&json!(1), &json!(2)));
     assert_eq!(shown, ask(&address, "GET", &format!("/v1/conversations/{id}"), &Value::Null));
     // Somebody else's are apart, and where they are is said.
     let others = run(&home, &["chats", "list", "--owner", "ann"]);
     assert!(others.text().is_empty() && others.stderr.contains("this machine has 1"));
     run(&home, &["chats", "show", id, "--owner", "ann"]).is_error("there is no conversation");
-    run(&home, &["chats", "delete", "--all", "-q"]).text();
+    let deleted = run(&home, &["chats", "delete", "--all"]);
+    assert!(deleted.stderr.contains("1 conversation deleted"), "{}", deleted.stderr);
+    assert_eq!(run(&home, &["chats", "list", "--limit", "0"]).code, Some(2));
     assert_eq!(run(&home, &["chats", "list", "--json"]).json(), json!([]));
     crate::interrupt::interrupt(&child);
     assert_eq!(collect(child).code, Some(0));

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -130,6 +131,21 @@ fn everything_is_kept_in_postgres_too() {
     };
     let shown = run(&["chats", "show", id, "--json"]).json();
     assert_eq!(shown, ask(&at, "GET", &format!("/v1/conversations/{id}"), &Value::Null));
+    // What is deleted beside it leaves its cache.
+    let other = ask(&at, "POST", "/v1/conversations", &json!({}));
+    let long = json!({ "role": "user", "content": "My secret is a small green door. ".repeat(6) });
+    let cached = || {
+        let body = json!({ "messages": [long], "max_tokens": 1 });
+        let answer = ask(&at, "POST", "/v1/chat/completions", &body);
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
+    };
+    assert!(cached() == 0 && cached() >= 32);
+    run(&["chats", "delete", other["id"].as_str().unwrap()]).text();
+    let start = Instant::now();
+    while cached() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "it is still cached");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     // Without its database a server says so, and goes on when it is back.
     cluster.crash();
     let (status, refused) = send(&at, "POST", &messages, &[], &said).unwrap();

@@ -70,6 +70,7 @@ fn what_is_no_server_of_ours_is_said() {
     llmos(&["top", &stranger("200 OK"), "--once"]).is_error("expected a sample");
     llmos(&["top", &stranger("404 Not Found"), "--once"]).is_error("answers 404");
     llmos(&["top", &stranger("401 Unauthorized"), "--once"]).is_error("does not let us look");
+    llmos(&["top", &stranger("403 Forbidden"), "--once"]).is_error("a key of the scope admin");
     let home = Folder::new();
     for bad in [["--every", "0"], ["--every", "x"]] {
         let output = finish(command(home.path(), &["top", bad[0], bad[1]]), b"");

@@ -6,7 +6,7 @@ use crate::none;
 use crate::source::{files, read, root};
 
 /// One fuzz target per parser of something that a person may be handed.
-const PARSERS: [&str; 23] = [
+const PARSERS: [&str; 24] = [
     "answer",
     "calculator",
     "chat_body",
@@ -21,6 +21,7 @@ const PARSERS: [&str; 23] = [
     "http_request",
     "llama2c",
     "metrics_text",
+    "model_name",
     "page_image",
     "peft",
     "prepared",

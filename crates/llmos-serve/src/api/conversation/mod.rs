@@ -159,8 +159,7 @@ pub(crate) async fn change(
     Ok(json_response(&json!(head)))
 }
 
-/// Deletes a conversation, with all that belongs to it; what its owner's key has cached goes as well,
-/// since nobody knows which texts a cached prefix was read for.
+/// Deletes a conversation, with all that belongs to it, and what its owner's key has cached.
 pub(crate) async fn remove(
     State(service): State<Arc<Service>>,
     Extension(caller): Extension<Caller>,
@@ -168,8 +167,12 @@ pub(crate) async fn remove(
 ) -> Result<Response, Refusal> {
     let id = known(path)?;
     let answer = json!({ "id": id, "deleted": true });
-    ask(&service, caller, move |chats| chats.delete(&id)).await?;
-    service.models.forget(caller.salt);
+    let owner = service.keyring.owner(caller)?;
+    let deleted = service.archive()?.ask(move |store| {
+        store.chats(&owner).delete(&id)?;
+        store.deletions()
+    });
+    service.heed(deleted.await?);
     Ok(json_response(&answer))
 }
 

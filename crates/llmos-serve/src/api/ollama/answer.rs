@@ -64,7 +64,7 @@ async fn answer(
 ) -> Result<Response, Refusal> {
     let start = Instant::now();
     let prepare = move |ask: &Ask, fields: Fields<'_>| {
-        let streamed = fields.get("stream").is_none() || fields.flag("stream")?;
+        let streamed = fields.flag_or("stream", true)?;
         let stay = stay(fields)?;
         let mut asked = Asked::default();
         manner::set(fields, &mut asked)?;

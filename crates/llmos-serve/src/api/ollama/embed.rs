@@ -41,7 +41,7 @@ pub(in crate::api) async fn embed(
             false => completions::prompts(fields, "input", embeddings::INPUTS, &ask.resident)?,
         };
         let mut inputs: Vec<Vec<u32>> = inputs.into_iter().map(|(tokens, _)| tokens).collect();
-        if fields.get("truncate").is_none() || fields.flag("truncate")? {
+        if fields.flag_or("truncate", true)? {
             inputs.iter_mut().for_each(|tokens| tokens.truncate(ask.resident.longest_prompt() + 1));
         }
         Wanted::read(fields, &ask.resident, inputs)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use llmos_agent::CallFormat;
@@ -12,6 +13,7 @@ use super::name_model;
 use crate::api::{json_response, listing, time};
 use crate::body;
 use crate::fields::Fields;
+use crate::keys::Caller;
 use crate::refusal::Refusal;
 use crate::server::Service;
 
@@ -54,9 +56,11 @@ pub(in crate::api) async fn running(State(service): State<Arc<Service>>) -> Resp
 /// All about one model, which is loaded for it.
 pub(in crate::api) async fn show(
     State(service): State<Arc<Service>>,
+    Extension(caller): Extension<Caller>,
     request: HttpRequest,
 ) -> Result<Response, Refusal> {
-    let _ticket = service.ticket()?;
+    let ticket = service.ticket()?;
+    service.admit(caller, &ticket)?;
     let mut body = body::object(request, service.body_limits()).await?;
     name_model(&service, &mut body)?;
     let id = Fields::new(&body).text("model")?;
@@ -123,13 +127,14 @@ fn context(entry: &Value) -> u64 {
 
 fn details(entry: &Value) -> Value {
     let family = entry["architecture"].as_str().unwrap_or("llama");
+    let quantization = entry["quantization"].as_str().unwrap_or_default();
     json!({
         "parent_model": entry["parent"].as_str().unwrap_or_default(),
         "format": "gguf",
         "family": family,
         "families": [family],
         "parameter_size": size(entry["parameters"].as_u64().unwrap_or(0)),
-        "quantization_level": entry["type"].as_str().filter(|kind| *kind != "model").unwrap_or_default(),
+        "quantization_level": quantization.to_uppercase(),
     })
 }
 

@@ -37,7 +37,7 @@ pub(in crate::api) async fn pull(
         let hint = "models come from the places that the server knows, and are checked";
         return Err(Refusal::field("insecure", "nothing", &true.into(), hint));
     }
-    let streamed = fields.get("stream").is_none() || fields.flag("stream")?;
+    let streamed = fields.flag_or("stream", true)?;
     let chore = manage::begin_pull(service, "model", &address(named(&body)?)).await?;
     if streamed {
         return Ok(progress::response(chore, Words::Ollama));

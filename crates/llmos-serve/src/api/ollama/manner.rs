@@ -130,7 +130,7 @@ pub(super) fn converse(fields: Fields<'_>, asked: &mut Asked) -> Result<(), Refu
     // Clients send an empty list where there are none.
     let tools = fields.list("tools")?.filter(|tools| !tools.is_empty());
     asked.set("tools", tools.map(<[Value]>::to_vec));
-    asked.truncates = fields.get("truncate").is_none() || fields.flag("truncate")?;
+    asked.truncates = fields.flag_or("truncate", true)?;
     Ok(())
 }
 

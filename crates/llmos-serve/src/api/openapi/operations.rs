@@ -137,6 +137,7 @@ const RESPONSE: &[Field] = &[
     field("temperature", "number", "0 is the likeliest token each time."),
     field("top_p", "number", "The likeliest tokens that have this much probability together."),
     field("stream", "boolean", "Piece by piece, as named events."),
+    field("background", "boolean", "true: answered at once, and asked for by its id."),
 ];
 
 const MESSAGES: &[Field] = &[
@@ -264,7 +265,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[MODEL, RESPONSE],
         r#"{"model": "assistant", "input": "Who are you?"}"#,
     ),
-    get("/v1/responses/{id}", "OpenAI", "A response that was stored"),
+    get("/v1/responses/{id}", "OpenAI", "A response that was stored, or is being written"),
     Operation { method: "delete", ..get("/v1/responses/{id}", "OpenAI", "Forgets a response") },
     Operation {
         method: "post",

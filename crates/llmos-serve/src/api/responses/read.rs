@@ -17,6 +17,8 @@ pub(super) struct Step {
     pub(super) messages: Vec<Value>,
     pub(super) previous: Option<String>,
     pub(super) is_kept: bool,
+    /// It is answered at once, and asked for by its id.
+    pub(super) is_background: bool,
 }
 
 /// What is asked for after the messages `before`.
@@ -25,7 +27,6 @@ pub(super) struct Step {
 /// Fields that hold what they cannot, and what is not done here.
 pub(super) fn step(fields: Fields<'_>, before: Vec<Value>, ids: &Ids) -> Result<Step, Refusal> {
     for (name, hint) in [
-        ("background", "a response is awaited or streamed: leave it out, or set stream to true"),
         ("conversation", "go on with previous_response_id"),
         ("prompt", "send input and instructions"),
         ("max_tool_calls", "set parallel_tool_calls to false for one call"),
@@ -42,6 +43,16 @@ pub(super) fn step(fields: Fields<'_>, before: Vec<Value>, ids: &Ids) -> Result<
             let hint = "{\"topic\": \"demo\"}";
             return Err(Refusal::field("metadata", "at most 16 texts by name", metadata, hint));
         }
+    }
+    let is_kept = fields.flag_or("store", true)?;
+    let is_background = fields.flag("background")?;
+    if is_background && !is_kept {
+        let hint = "what is written in the background is asked for by its id: leave store out";
+        return Err(Refusal::field("store", "true with background", &false.into(), hint));
+    }
+    if is_background && fields.flag("stream")? {
+        let hint = "leave stream out, and GET /v1/responses/ID until its status is completed";
+        return Err(Refusal::field("stream", "false with background", &true.into(), hint));
     }
     let input = fields.get("input").ok_or_else(|| {
         Refusal::bad("there is no input", "send {\"input\": TEXT}, or a list of items")
@@ -64,7 +75,9 @@ pub(super) fn step(fields: Fields<'_>, before: Vec<Value>, ids: &Ids) -> Result<
         asked.set(name, fields.get(theirs).cloned());
     }
     // Ours beside OpenAI's.
-    for name in ["top_k", "min_p", "seed", "stop", "chat_template_kwargs"] {
+    for name in
+        ["top_k", "min_p", "seed", "stop", "logit_bias", "ignore_eos", "chat_template_kwargs"]
+    {
         asked.set(name, fields.get(name).cloned());
     }
     asked.set("parallel_tool_calls", fields.get("parallel_tool_calls").cloned());
@@ -88,7 +101,8 @@ pub(super) fn step(fields: Fields<'_>, before: Vec<Value>, ids: &Ids) -> Result<
         input,
         messages,
         previous: fields.text("previous_response_id")?.map(str::to_string),
-        is_kept: fields.get("store").is_none() || fields.flag("store")?,
+        is_kept,
+        is_background,
     })
 }
 
@@ -168,6 +182,7 @@ pub(super) fn told(fields: Fields<'_>, previous: Option<String>) -> Map<String, 
     let mut told = Map::new();
     told.insert("previous_response_id".to_string(), previous.into());
     for (name, otherwise) in [
+        ("background", false.into()),
         ("instructions", Value::Null),
         ("max_output_tokens", Value::Null),
         ("metadata", json!({})),
@@ -225,7 +240,7 @@ mod tests {
         for (field, value) in [
             ("input", json!(3)),
             ("instructions", json!(3)),
-            ("background", json!(true)),
+            ("background", json!("yes")),
             ("conversation", json!("x")),
             ("metadata", json!({ "a": 1 })),
             ("reasoning", json!("much")),
@@ -242,5 +257,9 @@ mod tests {
             assert_eq!(refusal.param.as_deref(), Some(field), "{body}");
         }
         assert_eq!(read(&json!({})).err().unwrap().param.as_deref(), Some("input"));
+        for (field, value) in [("stream", json!(true)), ("store", json!(false))] {
+            let body = json!({ "input": "Hi", "background": true, field: value });
+            assert_eq!(read(&body).err().unwrap().param.as_deref(), Some(field));
+        }
     }
 }

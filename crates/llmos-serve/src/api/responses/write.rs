@@ -15,6 +15,30 @@ use crate::scheduler::{Event, Finish, Part, Score};
 use crate::server::Service;
 use llmos_tokenizer::Tokenizer;
 
+/// How far a response is.
+enum State {
+    /// Its prompt is not read yet, and it was answered already.
+    Queued,
+    /// It is written.
+    InProgress,
+    Ended(Finish),
+    Cancelled,
+    Failed(Refusal),
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::InProgress => "in_progress",
+            State::Ended(Finish::Length) => "incomplete",
+            State::Ended(_) => "completed",
+            State::Cancelled => "cancelled",
+            State::Failed(_) => "failed",
+        }
+    }
+}
+
 /// Writes a response down as it comes, and lets it be kept at its end.
 pub(super) struct Writer {
     service: Arc<Service>,
@@ -32,7 +56,7 @@ pub(super) struct Writer {
     /// The last item may still grow.
     is_open: bool,
     usage: Usage,
-    finish: Option<Finish>,
+    state: State,
     /// Events told so far.
     n_event: usize,
 }
@@ -44,6 +68,7 @@ impl Writer {
         told: Map<String, Value>,
         kept: Option<(Vec<Value>, Vec<Value>)>,
         with_scores: bool,
+        is_background: bool,
     ) -> Writer {
         Writer {
             service: ask.service.clone(),
@@ -58,30 +83,42 @@ impl Writer {
             output: Vec::new(),
             is_open: false,
             usage: Usage::default(),
-            finish: None,
+            state: if is_background { State::Queued } else { State::InProgress },
             n_event: 0,
         }
     }
 
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whose it is.
+    pub(super) fn owner(&self) -> u64 {
+        self.owner
+    }
+
     /// The response as far as it is.
     pub(super) fn response(&self) -> Value {
-        let status = match self.finish {
-            None => "in_progress",
-            Some(Finish::Length) => "incomplete",
-            Some(_) => "completed",
-        };
+        let status = self.state.name();
         let incomplete = (status == "incomplete").then(|| json!({ "reason": "max_output_tokens" }));
+        let error = match &self.state {
+            State::Failed(refusal) => {
+                json!({ "code": "server_error", "message": refusal.sentence() })
+            }
+            _ => Value::Null,
+        };
         let mut response = json!({
             "id": self.id,
             "object": "response",
             "created_at": self.created,
             "status": status,
             "completed_at": (status == "completed").then(ask::now),
-            "error": null,
+            "error": error,
             "incomplete_details": incomplete,
             "model": self.model,
             "output": self.output,
-            "usage": self.finish.map(|_| self.usage()),
+            "usage": matches!(self.state, State::Ended(_)).then(|| self.usage()),
         });
         if let Value::Object(response) = &mut response {
             response.extend(self.told.clone());
@@ -102,12 +139,25 @@ impl Writer {
         })
     }
 
-    /// Keeps the response, if it is to be kept.
-    fn keep(&mut self) {
-        let Some((input, mut messages)) = self.kept.take() else { return };
+    /// The response as far as it is, with the items of its own input, and all messages up to it and
+    /// with it; none if it is not to be kept.
+    pub(super) fn record(&self) -> Option<Value> {
+        let (input, messages) = self.kept.as_ref()?;
+        let mut messages = messages.clone();
         // What was written here can be read here.
         let _ = items::read(&self.output, &mut messages);
-        let record = json!({ "response": self.response(), "input": input, "messages": messages });
+        Some(json!({ "response": self.response(), "input": input, "messages": messages }))
+    }
+
+    /// Ends a response that nobody wants any more.
+    pub(super) fn cancel(&mut self) {
+        self.close("incomplete", &mut Vec::new());
+        self.state = State::Cancelled;
+    }
+
+    /// Keeps the response, if it is to be kept.
+    pub(super) fn keep(&self) {
+        let Some(record) = self.record() else { return };
         let kept = self.service.options.responses.keep(self.owner, &self.id, record.to_string());
         if let Err(reason) = kept {
             tracing::error!(reason, "a response was not kept");
@@ -250,6 +300,7 @@ impl Dialect for Writer {
             Event::Read(read) => {
                 self.usage.prompt += read.tokens;
                 self.usage.cached += read.cached;
+                self.state = State::InProgress;
                 for kind in ["response.created", "response.in_progress"] {
                     let response = json!({ "response": self.response() });
                     events.push(self.event(kind, response));
@@ -269,7 +320,7 @@ impl Dialect for Writer {
                 }
                 let is_cut = finish == Finish::Length;
                 self.close(if is_cut { "incomplete" } else { "completed" }, &mut events);
-                self.finish = Some(finish);
+                self.state = State::Ended(finish);
             }
             // The listener says what failed.
             Event::Failed(_) => {}
@@ -280,17 +331,17 @@ impl Dialect for Writer {
     fn last(&mut self) -> Vec<Value> {
         self.keep();
         let response = self.response();
-        let kind = match self.finish {
-            Some(Finish::Length) => "response.incomplete",
+        let kind = match self.state {
+            State::Ended(Finish::Length) => "response.incomplete",
             _ => "response.completed",
         };
         vec![self.event(kind, json!({ "response": response }))]
     }
 
     fn failed(&mut self, refusal: &Refusal) -> Vec<Value> {
-        let mut response = self.response();
-        response["status"] = "failed".into();
-        response["error"] = json!({ "code": "server_error", "message": refusal.sentence() });
+        self.close("incomplete", &mut Vec::new());
+        self.state = State::Failed(refusal.clone());
+        let response = self.response();
         vec![self.event("response.failed", json!({ "response": response }))]
     }
 }

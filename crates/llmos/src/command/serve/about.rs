@@ -40,6 +40,7 @@ pub(super) fn about(found: &Found, files: &ModelFiles) -> About {
     About {
         size: files.file_bytes(),
         architecture: config.map(|config| config.architecture.clone()).unwrap_or_default(),
+        quantization: files.type_name().to_string(),
         parameters: files.tensors().map(|tensor| tensor.len() as u64).sum(),
         context: config.map_or(0, |config| config.context_length as u64),
         license,

@@ -13,7 +13,7 @@ use super::{Found, House, Source, digest, own_name};
 use crate::command::convert::{output_vocabulary, parse_type};
 use crate::command::pull;
 use crate::failure::{hint_of, message_of};
-use crate::hub::{Address, Hub};
+use crate::hub::{self, Hub};
 use crate::interrupt::Unfinished;
 use crate::registry::{Digest, Manifest, Registry, Stored};
 use crate::terminal::Terminal;
@@ -22,7 +22,7 @@ use crate::{download, load, model_name};
 impl Keeper for House {
     fn pull(&self, name: &str, watch: Watch<'_>) -> Result<Offer, Trouble> {
         let asked = |error: anyhow::Error| trouble(TroubleKind::Asked, &error);
-        name.parse::<Address>().map_err(asked)?;
+        hub::address(name).map_err(asked)?;
         listened(watch, |watch| {
             let hub = Hub::from_environment(download::agent()?).bounded();
             let registry = Registry::open()?;
