@@ -18,7 +18,7 @@ use llmos_train::run::{Ending, Event, Material, Run, RunFolder};
 use crate::failure::{failure, is_full};
 use crate::recipe::RecipeArguments;
 use crate::step_line::step_line;
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Style, Terminal, plain};
 use crate::training_text::{self, Try};
 use crate::{Outcome, interrupt, processors, resume};
 
@@ -142,6 +142,9 @@ impl Begun {
 /// There is no run at `path` to go on with.
 pub(super) fn no_run(path: &Path) -> anyhow::Error {
     let shown = path.display();
+    if RunFolder::is_alive(path) {
+        return explained(llmos_train::Error::Locked { path: path.to_path_buf() });
+    }
     match RunFolder::was_taken(path) {
         true => failure(
             format!("{shown} was stopped before its recipe was written"),
@@ -271,7 +274,7 @@ pub(super) fn train(
         }
         Event::Saved(path) => terminal.detail(format_args!("saved {}", path.display())),
         Event::Dream(dream) => {
-            for line in dream.text.lines() {
+            for line in plain(&dream.text).lines() {
                 terminal.say(terminal.talk_style(Style::Dim, format_args!("  {line}")));
             }
         }
