@@ -134,6 +134,7 @@ impl Begun {
         terminal.say(format_args!("{}", resolved.to_toml().trim_end()));
         let plan = RunPlan::of(&resolved.recipe, facts, Law::fitted().as_ref());
         plan.check(&resolved.recipe, facts, arguments.run.minutes).map_err(explained)?;
+        Material::Text(dataset.clone()).check(&resolved.recipe).map_err(explained)?;
         let said = ForecastFile { forecast: (&plan).into(), outcome: None };
         Ok(Begun { resolved, plan, dataset, said })
     }
@@ -320,6 +321,9 @@ pub(super) fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Locked { .. } => "wait until it has ended, or take another folder with --out",
         Error::Format { .. } => "the file is damaged or of another kind",
         Error::Setting { key, .. } if key == "out" => "--out takes another folder",
+        Error::Setting { key, .. } if key == "train.steps" => {
+            "--steps N says how long the run is, --out begins another one"
+        }
         Error::Setting { key, .. } if key == "memory" => {
             "--set train.accumulation=… works a step in pieces, with the same result up to rounding"
         }
