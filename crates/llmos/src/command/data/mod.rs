@@ -426,11 +426,13 @@ pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Setting { key, .. } => match key.as_str() {
             "out" => "--force replaces a data set; or give another path",
             "data" => {
-                "--field NAME takes another field; without --language, and with --min-bytes 0 \
-                 --min-letters 0 --max-word inf --max-repeat 1 --near-duplicates off, all but equal \
-                 documents are kept"
+                "`llmos data prepare --field NAME` takes another field; there, without --language, and \
+                 with --min-bytes 0 --min-letters 0 --max-word inf --max-repeat 1 --near-duplicates \
+                 off, all but equal documents are kept"
             }
-            "tokenizer" => "leave --tokenizer out, and one is learnt from the texts",
+            "tokenizer" => {
+                "leave --tokenizer out (of a recipe data.tokenizer), and one is learnt from the texts"
+            }
             "field" => "`llmos data prepare --field NAME` takes another field",
             "decontaminate" => {
                 "an evaluation set has texts, or rows with texts: check the file, or leave it out"
