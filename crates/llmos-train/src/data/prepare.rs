@@ -211,7 +211,10 @@ pub fn read_texts(
         match first {
             Some(has) if documents == 0 => Err(Error::Setting {
                 key: FIELD.into(),
-                problem: format!("none of {without} rows has a text there; the first {has}"),
+                problem: format!(
+                    "none of {without} rows has a text in {}; the first {has}",
+                    preparation.field
+                ),
             }),
             _ => Ok(()),
         }

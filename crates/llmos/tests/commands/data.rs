@@ -160,7 +160,7 @@ fn what_cannot_be_prepared_is_an_error() {
     prepare(&file("latin.txt", b"caf\xe9 au lait"), &[]).is_error("no UTF-8, at byte 3");
     prepare(&file("picture.txt", b"\x89PNG\r\n\x1a\n\0\0"), &[]).is_error("at byte 0");
     let body = prepare(&file("a.jsonl", b"{\"body\": \"some text\"}\n"), &[]);
-    body.is_error("none of 1 rows has a text there; the first has body");
+    body.is_error("none of 1 rows has a text in text; the first has body");
     assert!(body.stderr.contains("--field NAME"), "{}", body.stderr);
     prepare(&file("b.jsonl", b"{\"text\": \"some te"), &[]).is_error("line 1: no JSON");
     prepare(&file("c.parquet", b"PAR1 not really PAR1"), &[]).is_error("c.parquet: Parquet");
