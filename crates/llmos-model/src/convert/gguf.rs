@@ -109,7 +109,7 @@ fn misfits(planned: &[Planned<'_>], file_type: FileType) -> Option<String> {
     };
     let misfits: Vec<&Planned<'_>> = planned.iter().filter(misfit).collect();
     let mut types: Vec<&str> = misfits.iter().map(|tensor| tensor.dtype.name()).collect();
-    types.sort_unstable();
+    types.sort_unstable_by(|a, b| b.cmp(a));
     types.dedup();
     (!misfits.is_empty()).then(|| {
         format!(
