@@ -258,6 +258,18 @@ impl Tokenizer {
         &self.end_ids
     }
 
+    /// Bytes of a text that its ids do not express: characters that the vocabulary lacks. WordPiece and
+    /// word lists leave out spaces by design, and are not asked.
+    pub fn n_lost(&self, text: impl AsRef<[u8]>, ids: &[u32]) -> usize {
+        if matches!(self.kind, VocabKind::WordPiece | VocabKind::WordLevel) {
+            return 0;
+        }
+        let unknown = self.unk();
+        let expressed = ids.iter().filter(|&&id| Some(id) != unknown);
+        let expressed: usize = expressed.map(|&id| self.token_bytes(id).len()).sum();
+        text.as_ref().len().saturating_sub(expressed)
+    }
+
     /// Whether a generation ends at this token.
     pub fn is_end(&self, id: u32) -> bool {
         self.end_ids.binary_search(&id).is_ok()

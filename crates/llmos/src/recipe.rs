@@ -12,6 +12,7 @@ use llmos_train::run::RunFolder;
 
 use crate::command::data;
 use crate::failure::{Explain, failure};
+use crate::resume::command_of;
 use crate::{processors, training_text};
 
 /// A training run. Flags beat the recipe's file, and of two flags the later one in this list counts.
@@ -46,7 +47,8 @@ pub(crate) struct RecipeArguments {
     /// Seed of the initial weights and of the order of the text.
     #[arg(long, allow_negative_numbers = true, value_name = "SEED")]
     pub(crate) seed: Option<i64>,
-    /// Steps between two checkpoints; 0 for one at the end alone.
+    /// Steps between two checkpoints, beside the one before each evaluation; 0 for none but those and
+    /// the last.
     #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub(crate) save_every: Option<i64>,
     /// Steps between two evaluations; 0 for one at the end alone.
@@ -55,7 +57,8 @@ pub(crate) struct RecipeArguments {
     /// Checkpoints that are kept, the best one aside.
     #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub(crate) keep: Option<i64>,
-    /// Another value for a key of the recipe, such as optimizer.lr=3e-4; may be repeated.
+    /// Another value for a key of the recipe, such as optimizer.lr=3e-4, before what other flags say;
+    /// may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) assignments: Vec<String>,
     /// Threads; the physical cores where it is left out.
@@ -93,7 +96,7 @@ impl RecipeArguments {
                 match error {
                     _ if RunFolder::is_begun(path) => failure(
                         format!("{shown} is a run, where a recipe was expected"),
-                        format!("llmos pretrain --resume {shown} goes on with it"),
+                        format!("llmos {} --resume {shown} goes on with it", command_of(path)),
                     ),
                     llmos_train::Error::Io { source, .. } if !path.is_dir() => {
                         let context = format!("cannot read the recipe {shown}");

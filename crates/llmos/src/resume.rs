@@ -45,7 +45,7 @@ pub(crate) fn check(path: &Path, command: &str) -> anyhow::Result<()> {
 }
 
 /// The run whose checkpoint lies at a path.
-fn run_of_checkpoint(path: &Path) -> Option<PathBuf> {
+pub(crate) fn run_of_checkpoint(path: &Path) -> Option<PathBuf> {
     let full = path.canonicalize().ok()?;
     let folder = full.parent()?;
     let is_one = folder.file_name()? == RunFolder::CHECKPOINTS;
@@ -53,6 +53,18 @@ fn run_of_checkpoint(path: &Path) -> Option<PathBuf> {
     // As it was written, where that says it.
     let written = path.ancestors().nth(2).filter(|written| !written.as_os_str().is_empty());
     Some(written.filter(|written| RunFolder::is_begun(written)).unwrap_or(run).to_path_buf())
+}
+
+/// Whether a new run may have a name: nothing has it, or what a killed process left before its run
+/// began.
+pub(crate) fn is_free(path: &Path) -> bool {
+    path.symlink_metadata().is_err() || RunFolder::is_left(path)
+}
+
+/// Whether two paths name the same folder, however they are written.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let full = |path: &Path| path.canonicalize().ok();
+    one == other || full(one).is_some_and(|one| Some(one) == full(other))
 }
 
 /// The run among these that was worked on last.

@@ -87,7 +87,8 @@ const STORING: [&str; 3] = ["serve", "keys", "chats"];
 
 /// Flags of [`TRAINING`] that mean something else than they do in other commands, or decide what a
 /// run computes.
-const PER_RUN: [&str; 7] = ["epochs", "full", "dora", "lora", "model", "seed", "tokens"];
+const PER_RUN: [&str; 10] =
+    ["batch", "dora", "dtype", "epochs", "full", "lora", "model", "seed", "template", "tokens"];
 
 /// The command with variables and settings files behind its flags.
 ///
@@ -257,7 +258,7 @@ fn unknown(key: &str, mut names: Vec<String>) -> anyhow::Error {
 
 /// A line for each value that a command goes by, with where it comes from.
 pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
     let mut level = Some(matches);
     while let Some(matches) = level {
         for id in matches.ids() {
@@ -267,7 +268,10 @@ pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
                 Some(ValueSource::DefaultValue) => "default or llmos.toml",
                 _ => continue,
             };
-            // Groups have no values of their own.
+            // A group's values are the names of its flags.
+            if matches!(matches.try_get_many::<Id>(id.as_str()), Ok(Some(_))) {
+                continue;
+            }
             let Ok(Some(values)) = matches.try_get_raw(id.as_str()) else { continue };
             // A key is nobody's business, whoever looks over the shoulder, and a URL may hold a password.
             let shown = |value: &std::ffi::OsStr| match id.as_str() {
@@ -276,7 +280,11 @@ pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
                 _ => value.to_string_lossy().into_owned(),
             };
             let values: Vec<String> = values.map(shown).collect();
-            lines.push(format!("{id} = {} ({source})", values.join(" ")));
+            let line = format!("{id} = {} ({source})", values.join(" "));
+            // Flags of all commands are known at each level.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
         }
         level = matches.subcommand().map(|(_, inner)| inner);
     }
@@ -347,18 +355,22 @@ mod tests {
 
     #[test]
     fn a_run_s_values_are_no_settings() {
-        let tokens = || Arg::new("tokens").long("tokens");
-        let sample = || {
-            let commands = ["run", "pretrain"].map(|name| Command::new(name).arg(tokens()));
-            Command::new("llmos").subcommands(commands)
-        };
-        let layer: Table = "tokens = 640".parse().unwrap();
-        for (name, expected) in [("run", Some("640")), ("pretrain", None)] {
-            let matches = with_layers(sample(), std::slice::from_ref(&layer), None)
-                .get_matches_from(["llmos", name]);
-            let (_, matches) = matches.subcommand().unwrap();
-            assert_eq!(matches.get_one::<String>("tokens").map(String::as_str), expected);
+        // `batch` is rows of a step there, and tokens at once elsewhere.
+        for flag in ["tokens", "batch", "dtype"] {
+            let sample = || {
+                let flag = || Arg::new(flag).long(flag);
+                let commands = ["run", "finetune"].map(|name| Command::new(name).arg(flag()));
+                Command::new("llmos").subcommands(commands)
+            };
+            let layer: Table = format!("{flag} = 640").parse().unwrap();
+            for (name, expected) in [("run", Some("640")), ("finetune", None)] {
+                let matches = with_layers(sample(), std::slice::from_ref(&layer), None)
+                    .get_matches_from(["llmos", name]);
+                let (_, matches) = matches.subcommand().unwrap();
+                assert_eq!(matches.get_one::<String>(flag).map(String::as_str), expected);
+            }
+            let section = format!("[finetune]\n{flag} = 3").parse().unwrap();
+            assert!(check(&sample(), &section).is_err());
         }
-        assert!(check(&sample(), &"[pretrain]\ntokens = 3".parse().unwrap()).is_err());
     }
 }

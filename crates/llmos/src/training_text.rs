@@ -172,7 +172,14 @@ pub(crate) fn ready(
             spinner.finish_and_clear();
             let (resolved, measured) = first.map_err(explained)?;
             facts.speed = measured.speed;
-            prepare(&resolved.recipe, into, most, device.threads().count(), terminal)?
+            let threads = device.threads().count();
+            let dataset = prepare(&resolved.recipe, into, most, threads, terminal)?;
+            if let (Some(asked), "bpe") =
+                (draft.number("model.vocab_size"), resolved.recipe.data.tokenizer.as_str())
+            {
+                data::warn_of_fewer(asked as usize, dataset.manifest(), terminal);
+            }
+            dataset
         }
     };
     let mut text = Text::from(&*dataset);

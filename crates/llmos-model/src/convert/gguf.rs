@@ -107,11 +107,16 @@ fn misfits(planned: &[Planned<'_>], file_type: FileType) -> Option<String> {
         matches!(tensor.dtype, DType::Q8_0 | DType::F16)
             && tensor.shape.last().is_some_and(|cols| !cols.is_multiple_of(block))
     };
-    let count = planned.iter().filter(misfit).count();
-    (count > 0).then(|| {
+    let misfits: Vec<&Planned<'_>> = planned.iter().filter(misfit).collect();
+    let mut types: Vec<&str> = misfits.iter().map(|tensor| tensor.dtype.name()).collect();
+    types.sort_unstable_by(|a, b| b.cmp(a));
+    types.dedup();
+    (!misfits.is_empty()).then(|| {
         format!(
-            "{count} of {} tensors are q8_0 or f16: their rows do not divide into blocks of {block}",
-            planned.len()
+            "{} of {} tensors are {}: their rows do not divide into blocks of {block}",
+            misfits.len(),
+            planned.len(),
+            types.join(" or ")
         )
     })
 }

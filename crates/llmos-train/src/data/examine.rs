@@ -56,7 +56,7 @@ impl Examiner {
         }
         if document.part == 0 && text.trim().is_empty() {
             let (at, n_byte) = (document.at, text.len() as u64);
-            return Examined::Refused(Row::Refused { at, n_byte, reason: Reason::Empty });
+            return Examined::Refused(Row::refused(at, n_byte, Reason::Empty));
         }
         let language = Language::of(text);
         let identity = identity(text, document.part);

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
+use super::manifest::{MANIFEST, Manifest};
 use super::read::is_packed;
 use super::source::Source;
 use crate::Error;
+use crate::run::RunFolder;
 
 /// How the rows of a file are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +126,10 @@ fn walk(
         let kind = entry.file_type().map_err(Error::io("read", &path))?;
         // A link to a folder may lead in a circle; a link to a file does not.
         if kind.is_dir() {
-            walk(&path, &format!("{name}/"), more, files, skipped)?;
+            match is_written_by_llmos(&path) {
+                true => *skipped.entry("folder that llmos wrote".into()).or_default() += 1,
+                false => walk(&path, &format!("{name}/"), more, files, skipped)?,
+            }
             continue;
         }
         let Ok(metadata) = path.metadata() else { continue };
@@ -143,6 +148,14 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// Whether a folder is a run's or a prepared text's. Where `runs` lies beside the texts, no run learns
+/// from what an earlier one dreamt.
+fn is_written_by_llmos(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    let is_run = has(RunFolder::RECIPE) && (has(RunFolder::METRICS) || has(RunFolder::LOCK));
+    is_run || has(MANIFEST) && Manifest::read(folder).is_ok()
 }
 
 /// The format that a name says, compressed or not.
@@ -187,6 +200,28 @@ mod tests {
         assert_eq!(names, ["a.jsonl", "b/a.md", "b/z.txt"]);
         assert!(files.iter().all(|file| !file.is_named && file.n_byte == 1));
         assert_eq!(skipped, BTreeMap::from([("png".into(), 1), ("no ending".into(), 1)]));
+    }
+
+    #[test]
+    fn what_llmos_wrote_among_texts_is_no_text() {
+        let scratch = Scratch::new();
+        for name in [
+            "a.txt",
+            "metrics/metrics.jsonl",
+            "runs/a/recipe.toml",
+            "runs/a/metrics.jsonl",
+            "runs/a/dreams.jsonl",
+            "runs/b/recipe.toml",
+            "runs/b/lock",
+            "runs/b/notes.txt",
+            "runs/c.txt",
+        ] {
+            scratch.write(name, b"x");
+        }
+        let (files, skipped) = list(&Source::new(scratch.path()), &[]).unwrap();
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["a.txt", "metrics/metrics.jsonl", "runs/c.txt"]);
+        assert_eq!(skipped, BTreeMap::from([("folder that llmos wrote".into(), 2)]));
     }
 
     #[test]

@@ -17,15 +17,17 @@ use super::evaluation::{self, Evaluation};
 use super::examine::Examiner;
 use super::feed::{Event, feed, list, read_evaluation};
 use super::files;
+use super::held_out::HeldOut;
 use super::manifest::{MANIFEST, Manifest, TOKENIZER, TOKENIZER_CONFIG, TokenizerEntry};
 use super::normalize::normalize;
 use super::place::Place;
 use super::preparation::Preparation;
 use super::read::{Row, hex};
-use super::removal::Tally;
+use super::removal::{Reason, Tally};
 use super::work::{Lost, Work};
 use super::write::{Frame, Sink};
 use crate::Error;
+use crate::plan::amount;
 
 /// How far a preparation has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,7 +135,7 @@ pub fn prepare(
     json.push(b'\n');
     write_file(&folder, MANIFEST, &json)?;
     place.finish()?;
-    let mut warnings = warnings_of(&manifest);
+    let mut warnings = warnings_of(&manifest, held_out);
     if memory.has_forgotten() {
         warnings.push(
             "duplicates of documents far before them were not looked for: the memory for them is \
@@ -157,7 +159,7 @@ pub fn prepare(
 /// do when they are prepared.
 ///
 /// # Errors
-/// A file cannot be read.
+/// A file cannot be read; rows were read, and none of them has a text.
 pub fn read_texts(
     preparation: &Preparation,
     line_ends: bool,
@@ -176,10 +178,20 @@ pub fn read_texts(
         let (sources, done) = (&sources, &done);
         spawn_reader(scope, move || feed(sources, done, &sender))?;
         let mut documents = 0;
+        // Rows without a text, and what the first of them has.
+        let (mut without, mut first) = (0_u64, None);
         for event in events {
             let Event::Rows(rows) = event? else { continue };
             for row in rows {
-                let Row::Document(document) = row else { continue };
+                let document = match row {
+                    Row::Document(document) => document,
+                    Row::Refused { reason: Reason::NoText, because, .. } => {
+                        without += 1;
+                        first.get_or_insert(because);
+                        continue;
+                    }
+                    Row::Refused { .. } => continue,
+                };
                 if preparation.normalize {
                     take(Some(&normalize(&document.text)));
                 } else {
@@ -196,9 +208,21 @@ pub fn read_texts(
             let done = done.load(Ordering::Relaxed).min(total);
             progress(Progress { done, total, documents, tokens: 0 });
         }
-        Ok(())
+        match first {
+            Some(has) if documents == 0 => Err(Error::Setting {
+                key: FIELD.into(),
+                problem: format!(
+                    "none of {without} rows has a text in {}; the first {has}",
+                    preparation.field
+                ),
+            }),
+            _ => Ok(()),
+        }
     })
 }
+
+/// The key of an error about the field that holds a row's text.
+const FIELD: &str = "field";
 
 /// Bytes of all files of a preparation, as they lie on the disk.
 ///
@@ -346,7 +370,7 @@ fn check(manifest: &Manifest) -> Result<(), Error> {
 }
 
 /// What a person should know about what was prepared.
-fn warnings_of(manifest: &Manifest) -> Vec<String> {
+fn warnings_of(manifest: &Manifest, held_out: HeldOut) -> Vec<String> {
     let mut warnings = Vec::new();
     if manifest.tokenizer.lost > 0.0 {
         let percent = manifest.tokenizer.lost * 100.0;
@@ -368,6 +392,16 @@ fn warnings_of(manifest: &Manifest) -> Vec<String> {
             let kinds = kinds.join(", ");
             warnings.push(format!("{}: files of other kinds were left out: {kinds}", source.path));
         }
+    }
+    let n_byte = manifest.train.bytes + manifest.validation.bytes;
+    if let HeldOut::Bytes(asked) = held_out
+        && asked > n_byte / 2
+    {
+        warnings.push(format!(
+            "{} are not held out of {}: it is half of each source at most",
+            amount::bytes(asked as f64),
+            amount::bytes(n_byte as f64)
+        ));
     }
     if manifest.validation.tokens == 0 {
         warnings.push("nothing is held out: training cannot tell how well it goes".into());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
-use llmos_tokenizer::{Special, Tokenizer, VocabKind};
+use llmos_tokenizer::{Special, Tokenizer};
 use sha2::{Digest, Sha256};
 
 use super::duplicates::{Memory, Seen};
@@ -116,8 +116,8 @@ impl Work<'_> {
             match row {
                 Examined::Refused(row) => {
                     entry.rows += 1;
-                    if let Row::Refused { at, n_byte, reason } = row {
-                        self.remove(source, tally, at, reason, n_byte, "", String::new());
+                    if let Row::Refused { at, n_byte, reason, because } = row {
+                        self.remove(source, tally, at, reason, n_byte, "", because);
                     }
                 }
                 Examined::Document(findings) => {
@@ -232,13 +232,7 @@ fn tokenize(
         text.push('\n');
     }
     let ids = tokenizer.encode(&text, Special::None);
-    let n_byte = text.len() as u64;
-    let unknown = tokenizer.unk();
-    let expressed = ids.iter().filter(|&&id| Some(id) != unknown);
-    let expressed: u64 = expressed.map(|&id| tokenizer.token_bytes(id).len() as u64).sum();
-    // WordPiece and word lists leave out spaces by design.
-    let is_loose = matches!(tokenizer.kind(), VocabKind::WordPiece | VocabKind::WordLevel);
-    let n_lost = if is_loose { 0 } else { n_byte.saturating_sub(expressed) };
+    let (n_byte, n_lost) = (text.len() as u64, tokenizer.n_lost(&text, &ids) as u64);
     let piece = Piece {
         at: document.at,
         hash: (identity >> 64) as u64,

@@ -194,7 +194,8 @@ impl Order {
             return Err(setting("--gpus", problem));
         }
         if let Some(mfu) = self.mfu.filter(|mfu| *mfu > 1.0) {
-            let nearest = if mfu <= 100.0 { mfu / 100.0 } else { 1.0 };
+            // Whoever says 43 means per cent.
+            let nearest = if (2.0..=100.0).contains(&mfu) { mfu / 100.0 } else { 1.0 };
             let problem = format!("{mfu} is no share of the peak; the nearest is {nearest}");
             return Err(setting("--mfu", problem));
         }

@@ -105,10 +105,14 @@ fn measured(recipe: &Recipe, device: &Arc<Device>, start: Instant) -> Speed {
     let seconds = step_seconds(recipe, device);
     let flops = recipe.train.tokens_per_step() as f64
         * Flops::of(&recipe.model, recipe.train.context).training();
+    let threads = match device.threads().count() {
+        1 => "1 thread".to_string(),
+        threads => format!("{threads} threads"),
+    };
     Speed {
         flops_per_s: flops / seconds,
         startup_seconds: start.elapsed().as_secs_f64(),
-        source: format!("measured, {} threads", device.threads().count()),
+        source: format!("measured, {threads}"),
     }
 }
 

@@ -223,6 +223,7 @@ fn contradictions_are_refused_with_the_numbers() {
     let error = Order { gpus, days: Some(2.0), price, ..order() };
     check(error, &["288,000", "747,863", "36,234 GPUs", "12.1 days", "$2,012,274", "tokens"]);
     check(Order { mfu: Some(43.0), ..order() }, &["--mfu", "nearest is 0.43"]);
+    check(Order { mfu: Some(1.5), ..order() }, &["--mfu", "nearest is 1"]);
     check(Order { gpus: Some(1.5), ..order() }, &["--gpus", "nearest is 2"]);
     check(Order { gpus: Some(0.0), ..order() }, &["--gpus", "nearest is 1"]);
     check(Order { days: Some(-1.0), ..order() }, &["--days", "not above 0"]);

@@ -73,14 +73,18 @@ impl Resolver<'_> {
     pub(super) fn intervals(&mut self, model: &ModelShape, train: &Train) -> (usize, usize) {
         let tenth = (train.steps / 10).max(1);
         let every = round_down(tenth);
-        let eval_every = self.count("eval_every", || (every, "about ten times in the run".into()));
+        let often = match train.steps {
+            ..10 => "after each step of so short a run",
+            _ => "about ten times in the run",
+        };
+        let eval_every = self.count("eval_every", || (every, often.into()));
         let speed = self.facts.speed.as_ref();
         let save_every = self.count("save_every", || {
             let flops = train.tokens_per_step() as f64 * Flops::of(model, train.context).training();
             let in_ten_minutes = speed.map(|speed| (600.0 * speed.flops_per_s / flops) as usize);
             match in_ten_minutes.filter(|&steps| steps < every) {
                 Some(steps) => (round_down(steps.max(1)), "about every ten minutes".into()),
-                None => (every, "about ten times in the run".into()),
+                None => (every, often.into()),
             }
         });
         (eval_every, save_every)
@@ -95,14 +99,19 @@ impl Resolver<'_> {
                 every => every.min(train.steps),
             } as u64;
             let tokens = between.saturating_mul(train.tokens_per_step()) / 10;
-            let whole = (tokens / train.context as u64).max(4) * train.context as u64;
+            let rows = tokens / train.context as u64;
+            let whole = rows.max(LEAST_ROWS) * train.context as u64;
             match held_out.filter(|held_out| *held_out <= whole) {
                 Some(all) => (all.max(1) as usize, "all that is held out".into()),
+                None if rows < LEAST_ROWS => (whole as usize, "four sequences at least".into()),
                 None => (whole as usize, "so that evaluations take 3 % of the time".into()),
             }
         })
     }
 }
+
+/// Sequences that an evaluation reads at least.
+const LEAST_ROWS: u64 = 4;
 
 /// The number without its last figures: 1,234 becomes 1,000, 789 becomes 750.
 fn round_down(number: usize) -> usize {

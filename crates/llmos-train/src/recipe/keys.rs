@@ -190,8 +190,11 @@ impl Key {
 
 /// A number for people: 0, 0.9999, 1e-20, 1e12.
 fn plain(number: f64) -> String {
-    let is_whole = number.fract() == 0.0 && number.abs() < 1e6;
-    if is_whole { format!("{number:.0}") } else { format!("{number:?}") }
+    match number.fract() == 0.0 {
+        true if number.abs() < 1e6 => format!("{number:.0}"),
+        true => format!("{number:e}"),
+        false => format!("{number:?}"),
+    }
 }
 
 /// The name that is the fewest edits away from `text`, its section left out if that is nearer.
@@ -258,6 +261,11 @@ mod tests {
             "optimizer.eps",
             "0",
             Err("0 is not a number from 1e-20 to 0.1; the nearest is 1e-20"),
+        );
+        check(
+            "train.minutes",
+            "2e7",
+            Err("2e7 is not a number from 0.01 to 1e7; the nearest is 1e7"),
         );
         check("train.steps", "0.0", Err("0 is not a whole number"));
         check("optimizer.name", "'AdamW'", Ok(Value::String("adamw".into())));

@@ -38,7 +38,8 @@ pub use shape::Shape;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Steps between two checkpoints; 0 for one at the end alone.
+    /// Steps between two checkpoints, beside the one before each evaluation; 0 for none but those and
+    /// the last.
     pub save_every: usize,
     /// Steps between two evaluations on held-out text; 0 for one at the end alone.
     pub eval_every: usize,

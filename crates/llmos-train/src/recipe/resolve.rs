@@ -159,7 +159,7 @@ impl Resolver<'_> {
             (Value::String("bpe".into()), "pieces of words, learnt from the text itself".into())
         });
         let held_out = self.real("data.held_out", || {
-            (0.0, "0: by the text's size, a tenth of a short one and less of a long one".into())
+            (0.0, "0: by the text's size, a tenth of a short one, 1 % of many documents".into())
         });
         Data {
             path: path.iter().filter_map(|path| Some(path.as_str()?.to_string())).collect(),
@@ -252,8 +252,11 @@ fn step_tokens(tokens: f64) -> (f64, String) {
     // The exponent of arXiv 2505.13738, through nanochat's 2^19 tokens a step for 1.16e9.
     let best = 524_288.0 * (tokens / 1.16e9).powf(0.383);
     let enough = tokens / ENOUGH_STEPS;
-    if enough < best {
-        return (enough.max(LEAST_STEP), "small steps, so that there are 2,000 or near".into());
+    if best.min(enough) < LEAST_STEP {
+        return (LEAST_STEP, "some 1,000 tokens: fewer do not fill products".into());
     }
-    (best.max(LEAST_STEP), "by the run's tokens (arXiv 2505.13738)".into())
+    match enough < best {
+        true => (enough, "small steps, so that there are some 2,000".into()),
+        false => (best, "by the run's tokens (arXiv 2505.13738)".into()),
+    }
 }

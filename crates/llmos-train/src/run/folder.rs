@@ -27,12 +27,10 @@ pub struct RunFolder {
     path: PathBuf,
     /// What of [`BEFORE`] was there before the run, and [`ITSELF`] where the folder was.
     found: Vec<String>,
+    /// Folders around it that were made for it, the innermost first.
+    around: Vec<PathBuf>,
     _lock: File,
 }
-
-/// The lock's name. The file lists what was there before the run: a process that is killed leaves
-/// it to the next one.
-const LOCK: &str = "lock";
 
 /// What stands for the folder itself in a list of what was there.
 const ITSELF: &str = ".";
@@ -47,7 +45,7 @@ const BEFORE: [&str; 9] = [
     ".forecast.json.partial",
     ".finetune.json.partial",
     ".recipe.toml.partial",
-    LOCK,
+    RunFolder::LOCK,
 ];
 
 impl RunFolder {
@@ -69,6 +67,9 @@ impl RunFolder {
     pub const DATA: &str = "data";
     /// The name of the folder of checkpoints.
     pub const CHECKPOINTS: &str = "checkpoints";
+    /// The lock's name. The file lists what was there before the run: a process that is killed leaves
+    /// it to the next one.
+    pub const LOCK: &str = "lock";
 
     /// Takes a folder for a run, which is made where it is not there yet.
     ///
@@ -81,26 +82,36 @@ impl RunFolder {
             return Err(Error::Setting { key: "out".into(), problem });
         }
         let found = found(path);
+        let is_missing = |folder: &&Path| folder.symlink_metadata().is_err();
+        let around = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+        let around = around.take_while(is_missing).map(Path::to_path_buf).collect();
         std::fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
-        let name = path.join(LOCK);
+        let name = path.join(RunFolder::LOCK);
         let mut lock = disk::lock(&name, path)?;
         lock.write_all(found.join("\n").as_bytes()).map_err(|error| {
             let _ = std::fs::remove_file(&name);
             Error::io("write", &name)(error)
         })?;
-        Ok(RunFolder { path: path.to_path_buf(), found, _lock: lock })
+        Ok(RunFolder { path: path.to_path_buf(), found, around, _lock: lock })
     }
 
-    /// Whether a process took the folder at `path` for a run, and was killed before that began.
+    /// Whether a process took the folder at `path` for a run that has not begun: it is at it, or was
+    /// killed.
     pub fn was_taken(path: &Path) -> bool {
-        path.join(LOCK).is_file() && !RunFolder::is_begun(path)
+        path.join(RunFolder::LOCK).is_file() && !RunFolder::is_begun(path)
+    }
+
+    /// Whether the folder at `path` was taken for a run that never began, by a process that is no more:
+    /// the same run may have it.
+    pub fn is_left(path: &Path) -> bool {
+        RunFolder::was_taken(path) && !RunFolder::is_alive(path)
     }
 
     /// True while a process has the run at `path`.
     pub fn is_alive(path: &Path) -> bool {
         // As one reader among others: two who watch do not see each other, and a run that starts in
         // this moment asks again.
-        let lock = File::open(path.join(LOCK));
+        let lock = File::open(path.join(RunFolder::LOCK));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
@@ -130,7 +141,9 @@ impl RunFolder {
             };
         }
         if !self.was_there(ITSELF) {
-            let _ = std::fs::remove_dir(&self.path);
+            // What somebody else put something into stays, and so does what is around it.
+            let made = [&self.path].into_iter().chain(&self.around);
+            let _ = made.map(std::fs::remove_dir).find(Result::is_err);
         }
     }
 
@@ -164,7 +177,7 @@ impl RunFolder {
 
 /// What of [`BEFORE`] is there, and the folder itself; or was, before a process that was killed.
 fn found(path: &Path) -> Vec<String> {
-    if let Ok(listed) = std::fs::read_to_string(path.join(LOCK)) {
+    if let Ok(listed) = std::fs::read_to_string(path.join(RunFolder::LOCK)) {
         return listed.lines().map(str::to_string).collect();
     }
     let there = |name: &&str| path.join(name).symlink_metadata().is_ok();
@@ -195,8 +208,8 @@ mod tests {
             assert_eq!(RunFolder::take(scratch.path()).is_ok(), is_ours, "{names:?}");
         };
         check(&[], true);
-        check(&[LOCK, "data/tokenizer.json", RunFolder::FORECAST], true);
-        check(&[LOCK, RunFolder::ORDER], true);
+        check(&[RunFolder::LOCK, "data/tokenizer.json", RunFolder::FORECAST], true);
+        check(&[RunFolder::LOCK, RunFolder::ORDER], true);
         check(&[".forecast.json.partial", ".recipe.toml.partial"], true);
         check(&["checkpoints/step-7/recipe.toml", "notes.txt"], true);
         check(&[RunFolder::FORECAST, "notes.txt"], false);
@@ -227,8 +240,18 @@ mod tests {
         drop(folder);
         let folder = RunFolder::take(&run).unwrap();
         assert!(!folder.was_there(RunFolder::DATA));
+        assert!(RunFolder::was_taken(&run) && !RunFolder::is_left(&run), "it is held");
         folder.abandon();
         assert!(!run.exists());
+        // And the folders around it, as far as nobody else uses them.
+        let inner = scratch.path().join("runs/today/run");
+        RunFolder::take(&inner).unwrap().abandon();
+        assert!(!scratch.path().join("runs").exists());
+        let folder = RunFolder::take(&inner).unwrap();
+        scratch.write("runs/notes.txt", b"mine");
+        folder.abandon();
+        assert!(!scratch.path().join("runs/today").exists());
+        assert!(scratch.path().join("runs/notes.txt").is_file());
     }
 
     #[test]

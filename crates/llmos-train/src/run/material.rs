@@ -6,7 +6,7 @@ use llmos_model::ModelFiles;
 use llmos_tokenizer::Tokenizer;
 
 use super::checkpoint::Files;
-use super::{files, reward};
+use super::{files, reward, trainer};
 use crate::Error;
 use crate::conversations::{Deal, Example, Examples};
 use crate::data::Dataset;
@@ -65,6 +65,34 @@ impl Lesson {
 }
 
 impl Material {
+    /// Refuses a run that reads a source of a mix more often than the mix allows: `epochs` beside a
+    /// weight.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the most steps that are allowed; as
+    /// [`Batches::new`](crate::data::Batches::new).
+    pub fn check(&self, recipe: &Recipe) -> Result<(), Error> {
+        let Material::Text(dataset) = self else { return Ok(()) };
+        let sources = &dataset.manifest().sources;
+        if !sources.iter().any(|source| source.weight.is_some() && source.epochs.is_some()) {
+            return Ok(());
+        }
+        let batches = trainer::batches(recipe, dataset)?;
+        let (steps, batch) = (recipe.train.steps as u64, recipe.train.batch as u64);
+        let Some((most, name)) = batches.row_limit() else { return Ok(()) };
+        if steps.saturating_mul(batch) <= most {
+            return Ok(());
+        }
+        let nearest = match most / batch {
+            0 => "a smaller train.batch".to_string(),
+            most => most.to_string(),
+        };
+        let problem = format!(
+            "{steps} steps read {name} more often than its mix allows; the nearest is {nearest}"
+        );
+        Err(Error::Setting { key: "train.steps".into(), problem })
+    }
+
     /// Its hash, by which a run knows it again.
     pub(super) fn sha256(&self) -> &str {
         match self {

@@ -326,8 +326,12 @@ impl Run {
 
     /// Puts the finished model into the run's folder: the files of the last checkpoint.
     fn finish(&mut self) -> Result<(), Error> {
-        let from = checkpoint::latest(&self.folder.join(RunFolder::CHECKPOINTS));
+        let checkpoints = self.folder.join(RunFolder::CHECKPOINTS);
+        let from = checkpoint::latest(&checkpoints);
         let Some((_, from)) = from else { return Ok(()) };
+        // The best is known now; and a run that goes on may have been asked to keep fewer.
+        let best = self.record.best.map(|(step, _)| step);
+        checkpoint::prune(&checkpoints, self.recipe.keep, best)?;
         self.record.metrics.sync()?;
         for (name, contents) in &self.files {
             if name != RunFolder::RECIPE {

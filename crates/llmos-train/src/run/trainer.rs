@@ -14,7 +14,7 @@ use super::pairs::{self, Judged, Measured};
 use super::rows::Pieces;
 use crate::Error;
 use crate::conversations::{Example, Sequences, lay};
-use crate::data::{self, BatchOptions, Batches};
+use crate::data::{self, BatchOptions, Batches, Dataset};
 use crate::journal::Row;
 use crate::model::{Batch, IGNORE, Network, Objective};
 use crate::optimizer::{Optimizer, Rates};
@@ -81,16 +81,7 @@ impl Source {
                 });
             }
         };
-        let batches = Batches::new(
-            dataset.clone(),
-            BatchOptions {
-                context: train.context,
-                batch: train.batch,
-                seed: train.seed,
-                order: recipe.data.order,
-                documents: train.document_attention,
-            },
-        )?;
+        let batches = batches(recipe, dataset)?;
         let pieces = Pieces::new(train.batch, train.context, train.document_attention);
         Ok(Source::Text { batches, batch: data::Batch::default(), pieces })
     }
@@ -155,6 +146,22 @@ impl Source {
             Source::Lesson { sequences, .. } => (sequences.batch(), sequences.time),
         }
     }
+}
+
+/// The batches of a recipe's run on a text.
+///
+/// # Errors
+/// As [`Batches::new`].
+pub(super) fn batches(recipe: &Recipe, dataset: &Arc<Dataset>) -> Result<Batches, Error> {
+    let train = &recipe.train;
+    let options = BatchOptions {
+        context: train.context,
+        batch: train.batch,
+        seed: train.seed,
+        order: recipe.data.order,
+        documents: train.document_attention,
+    };
+    Batches::new(dataset.clone(), options)
 }
 
 /// The number of the batch that step `step`, from 0, draws: those that were left out are not

@@ -2,13 +2,14 @@
 
 use llmos_train::Rehearsal;
 use llmos_train::model::products_seconds;
+use llmos_train::plan::amount;
 use llmos_train::recipe::{Dtype, Facts, Shape};
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::processors;
 use crate::recipe::{RecipeArguments, parse_dtype, parse_shape};
-use crate::terminal::{Terminal, size};
+use crate::terminal::{Terminal, number_of, size};
 
 /// Measure how fast a model is trained: full steps of AdamW on random tokens.
 #[derive(clap::Args, Debug)]
@@ -97,14 +98,14 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
         return Ok(Outcome::Success);
     }
     terminal.print(format!(
-        "shape {}, {} parameters, {}, {} threads, {}\n\
+        "shape {}, {} parameters, {}, {}, {}\n\
          step         {:.0} ms, {:.0} tokens/s\n\
          bound        {:.0} tokens/s if a step were its matrix products alone: {:.0} % of it reached\n\
          peak memory  {}\n",
         report.shape,
-        report.parameters,
+        amount::shown(report.parameters as f64),
         report.dtype,
-        report.threads,
+        number_of(report.threads, "thread"),
         report.isa,
         report.step_ms,
         report.tokens_per_s,

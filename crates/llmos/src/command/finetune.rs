@@ -120,13 +120,17 @@ pub(crate) struct Arguments {
     /// Share of the rows, the last ones, that is not learnt but measured.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     held_out: f64,
-    /// Steps between two checkpoints; 0 for one at the end alone.
-    #[arg(long, value_name = "N")]
+    /// Steps between two checkpoints, beside the one before each evaluation; 0 for none but those and
+    /// the last.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     save_every: Option<i64>,
     /// Steps between two evaluations of the rows that --held-out keeps back; 0 for one at the end
     /// alone.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     eval_every: Option<i64>,
+    /// Checkpoints that are kept, the best one aside.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    keep: Option<i64>,
     /// Another value for a key of the recipe, such as optimizer.weight_decay=0.1; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,

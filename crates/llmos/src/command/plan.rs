@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     order: OrderArguments,
     /// Print the whole recipe as TOML instead, each value with its reason.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "gpu"])]
     toml: bool,
     /// Print JSON.
     #[arg(long)]

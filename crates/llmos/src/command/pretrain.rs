@@ -18,7 +18,7 @@ use llmos_train::run::{Ending, Event, Material, Run, RunFolder};
 use crate::failure::{failure, is_full};
 use crate::recipe::RecipeArguments;
 use crate::step_line::step_line;
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Style, Terminal, plain};
 use crate::training_text::{self, Try};
 use crate::{Outcome, interrupt, processors, resume};
 
@@ -134,6 +134,7 @@ impl Begun {
         terminal.say(format_args!("{}", resolved.to_toml().trim_end()));
         let plan = RunPlan::of(&resolved.recipe, facts, Law::fitted().as_ref());
         plan.check(&resolved.recipe, facts, arguments.run.minutes).map_err(explained)?;
+        Material::Text(dataset.clone()).check(&resolved.recipe).map_err(explained)?;
         let said = ForecastFile { forecast: (&plan).into(), outcome: None };
         Ok(Begun { resolved, plan, dataset, said })
     }
@@ -142,6 +143,9 @@ impl Begun {
 /// There is no run at `path` to go on with.
 pub(super) fn no_run(path: &Path) -> anyhow::Error {
     let shown = path.display();
+    if RunFolder::is_alive(path) {
+        return explained(llmos_train::Error::Locked { path: path.to_path_buf() });
+    }
     match RunFolder::was_taken(path) {
         true => failure(
             format!("{shown} was stopped before its recipe was written"),
@@ -271,7 +275,7 @@ pub(super) fn train(
         }
         Event::Saved(path) => terminal.detail(format_args!("saved {}", path.display())),
         Event::Dream(dream) => {
-            for line in dream.text.lines() {
+            for line in plain(&dream.text).lines() {
                 terminal.say(terminal.talk_style(Style::Dim, format_args!("  {line}")));
             }
         }
@@ -317,6 +321,9 @@ pub(super) fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Locked { .. } => "wait until it has ended, or take another folder with --out",
         Error::Format { .. } => "the file is damaged or of another kind",
         Error::Setting { key, .. } if key == "out" => "--out takes another folder",
+        Error::Setting { key, .. } if key == "train.steps" => {
+            "--steps N says how long the run is, --out begins another one"
+        }
         Error::Setting { key, .. } if key == "memory" => {
             "--set train.accumulation=… works a step in pieces, with the same result up to rounding"
         }

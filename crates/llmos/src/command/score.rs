@@ -95,8 +95,10 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         (None, text) => {
             let text = text.unwrap_or_default();
             let tokenizer = loaded.tokenizer()?;
+            let ids = tokenizer.encode(&text, Special::None);
+            check_lost(tokenizer.n_lost(&text, &ids), text.len(), terminal)?;
             let mut tokens = tokenizer.start_ids().to_vec();
-            tokens.extend(tokenizer.encode(&text, Special::None));
+            tokens.extend(ids);
             (tokens, Some(text.len()))
         }
     };
@@ -145,6 +147,22 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
         terminal.print(table(&report))?;
     }
     Ok(Outcome::Success)
+}
+
+/// Share of a text that a vocabulary may lack: a measure of what is left says little of more.
+const MOST_LOST: f64 = 0.2;
+
+/// Says how much of a text has no token, and refuses one that is of another kind.
+fn check_lost(n_lost: usize, n_byte: usize, terminal: &Terminal) -> anyhow::Result<()> {
+    let share = n_lost as f64 / n_byte.max(1) as f64;
+    let problem = format!("{:.2} % of the text's bytes have no token", 100.0 * share);
+    if share > MOST_LOST {
+        return Err(failure(problem, "a model whose vocabulary has these characters can be asked"));
+    }
+    if n_lost > 0 {
+        terminal.warn(format_args!("{problem}: what they cost is not in the score"));
+    }
+    Ok(())
 }
 
 fn table(report: &Report) -> String {

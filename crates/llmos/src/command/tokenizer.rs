@@ -14,9 +14,9 @@ use llmos_tokenizer::train::{BpeOptions, CharOptions, Trained};
 use llmos_train::data::{Preparation, Source, plain_texts};
 use serde::Serialize;
 
-use super::data::quieten_reader;
+use super::data::{no_text, quieten_reader};
 use crate::Outcome;
-use crate::failure::{Explain, failure};
+use crate::failure::{Explain, failure, is_damaged};
 use crate::interrupt::Unfinished;
 use crate::load::parse_size;
 use crate::processors;
@@ -128,9 +128,12 @@ fn train(arguments: &Train, terminal: &Terminal) -> anyhow::Result<Outcome> {
         None => read_rows(arguments, threads, &bar, &mut take)?,
     }
     bar.finish_and_clear();
+    if text_bytes == 0 {
+        return Err(no_text(arguments.raw.iter().map(PathBuf::as_path)));
+    }
     let trained = trainer.train(terminal).explain(
         || "these texts make no tokenizer".into(),
-        || "check RAW and --field; with --char, give --vocab more, or leave it out".into(),
+        || "with --char, give --vocab more, or leave it out".into(),
     )?;
     place.write(&trained)?;
     let report = Report {
@@ -266,6 +269,12 @@ fn explained(error: llmos_train::Error) -> anyhow::Error {
         llmos_train::Error::Text { .. } => NO_TEXT,
         llmos_train::Error::Format { what, .. } if what == "columns" => {
             "--field NAME takes another column"
+        }
+        llmos_train::Error::Setting { key, .. } if key == "field" => {
+            "--field NAME takes another field"
+        }
+        llmos_train::Error::Io { source, .. } if is_damaged(source) => {
+            "the file is damaged or cut off: fetch it again"
         }
         _ => "RAW are files of text, JSON Lines, JSON or Parquet, or folders",
     };

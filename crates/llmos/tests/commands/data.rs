@@ -156,10 +156,12 @@ fn what_cannot_be_prepared_is_an_error() {
         llmos(&[&["data", "prepare", raw, "--out", &out, "--vocab", "300"], more].concat())
     };
     prepare(&home.join("missing.txt"), &[]).is_error("missing.txt");
-    prepare(&file("empty.txt", b""), &[]).is_error("no tokenizer can be learnt");
+    prepare(&file("empty.txt", b""), &[]).is_error("holds no text");
     prepare(&file("latin.txt", b"caf\xe9 au lait"), &[]).is_error("no UTF-8, at byte 3");
     prepare(&file("picture.txt", b"\x89PNG\r\n\x1a\n\0\0"), &[]).is_error("at byte 0");
-    prepare(&file("a.jsonl", b"{\"body\": \"some text\"}\n"), &[]).is_error("no tokenizer");
+    let body = prepare(&file("a.jsonl", b"{\"body\": \"some text\"}\n"), &[]);
+    body.is_error("none of 1 rows has a text in text; the first has body");
+    assert!(body.stderr.contains("--field NAME"), "{}", body.stderr);
     prepare(&file("b.jsonl", b"{\"text\": \"some te"), &[]).is_error("line 1: no JSON");
     prepare(&file("c.parquet", b"PAR1 not really PAR1"), &[]).is_error("c.parquet: Parquet");
     let cut = prepare(&file("d.txt.gz", b"\x1f\x8b\x08\0not really"), &[]);
@@ -195,8 +197,12 @@ fn what_cannot_be_prepared_is_an_error() {
     let names = std::fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().file_name());
     let hidden: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with('.')).collect();
     assert!(hidden.is_empty(), "{hidden:?}");
-    // What is there stays unless it was said to go.
-    assert_eq!(prepare(&text, &[]).code, Some(0));
+    // What is there stays unless it was said to go. What was asked for and cannot be is said.
+    let first = prepare(&text, &["--validation", "1M"]);
+    assert_eq!(first.code, Some(0));
+    for words in ["1.05 MB are not held out of ", " ids, not 300: no other pair occurs twice"] {
+        assert!(first.stderr.contains(words), "{}", first.stderr);
+    }
     prepare(&text, &[]).is_error("exists");
     assert_eq!(prepare(&text, &["--force"]).code, Some(0));
     std::fs::create_dir(home.join("mine")).unwrap();

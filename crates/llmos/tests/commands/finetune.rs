@@ -105,7 +105,7 @@ fn a_run_goes_on_to_the_same_bytes() {
     let folder = Folder::new();
     let (chats, base) = (golden("chats.jsonl"), golden("base"));
     let run = |name: &str, out: &str| {
-        let more = ["--save-every", "2", "--held-out", "0.25", "--seed", "7"];
+        let more = ["--save-every", "2", "--held-out", "0.25", "--seed", "7", "--keep", "9"];
         let mut arguments = as_pytorch(&base, &chats, out, &more);
         arguments.retain(|argument| *argument != "--no-shuffle");
         llmos(&arguments).text();
@@ -122,6 +122,13 @@ fn a_run_goes_on_to_the_same_bytes() {
     llmos(&["finetune", "--resume", &cut, "--threads", "1"]).text();
     assert!(std::fs::read(Path::new(&cut).join("model.safetensors")).unwrap() == expected);
     assert_eq!(losses(&cut), losses(&whole));
+    let kept = |out: &str| std::fs::read_dir(Path::new(out).join("checkpoints")).unwrap().count();
+    assert!(kept(&whole) > 4, "--keep");
+    llmos(&["finetune", "--resume", &cut, "--keep", "1"]).text();
+    assert!(kept(&cut) <= 2, "the last one and the best");
+    let planned = llmos(&["plan", &cut]);
+    planned.is_error("is a run, where a recipe was expected");
+    assert!(planned.stderr.contains("llmos finetune --resume"), "{}", planned.stderr);
 }
 
 #[test]

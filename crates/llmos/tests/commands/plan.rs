@@ -102,6 +102,7 @@ fn contradictions_are_refused() {
         assert!(output.stderr.contains("cannot be used with"), "{}", output.stderr);
     }
     assert_eq!(llmos(&slide(&["--set", "model.n_layer=3"])).code, Some(2));
+    assert_eq!(llmos(&slide(&["--toml"])).code, Some(2), "there is no recipe");
     check(&["--gpus", "1"], &["--gpus: 1 x 80 GB", "1.12 TB", "holds them is 14"]);
     let vast = ["plan", "--params", "1e300", "--tokens", "1e300", "--gpu", "h100", "--json"];
     llmos(&vast).is_error("beyond all numbers");

@@ -354,7 +354,83 @@ fn a_run_that_was_killed_before_it_began_is_begun_again() {
     refused.is_error("was stopped before its recipe was written");
     assert!(refused.stderr.contains("give the whole command again"), "{}", refused.stderr);
     run(home.path(), &["finetune", "--resume", &out]).is_error("was stopped before its recipe");
+    // While somebody is at it, that is what it is.
+    let held = std::fs::File::open(home.join("run/lock")).unwrap();
+    held.lock().unwrap();
+    run(home.path(), &["pretrain", "--resume", &out]).is_error("written by another process");
+    let watched = run(home.path(), &["watch", &out]);
+    assert!(watched.code == Some(0) && watched.stderr.contains("no step yet"), "{watched:?}");
+    assert_eq!(run(home.path(), &["watch", "--json", &out]).json()["state"], "running");
+    drop(held);
+    run(home.path(), &["watch", &out]).is_error("is not a run");
     run(home.path(), &begin(&recipe, &text, &out)).text();
+    // A run that was given no folder: the same command begins again in the one that it had.
+    let left = || {
+        std::fs::create_dir_all(home.join("runs/recipe/data")).unwrap();
+        std::fs::write(home.join("runs/recipe/lock"), "").unwrap();
+    };
+    for more in [&["--resume"][..], &[]] {
+        left();
+        let given = ["pretrain", &recipe, "--data", &text, "--threads", "2"];
+        run(home.path(), &[&given[..], more].concat()).text();
+        assert_eq!(std::fs::read_dir(home.join("runs")).unwrap().count(), 1);
+        assert_eq!(rows(&home.join("runs/recipe")).len(), 3);
+        std::fs::remove_dir_all(home.join("runs")).unwrap();
+    }
+    // What is refused leaves no folder behind.
+    let given = ["pretrain", &recipe, "--data", &text, "--set", "model.n_head=3"];
+    run(home.path(), &given).is_error("does not divide");
+    assert!(!Path::new(&home.join("runs")).exists());
+}
+
+#[test]
+fn a_run_s_folder_may_be_written_in_two_ways() {
+    let home = ground(3);
+    let (recipe, text, out) = (home.join("recipe.toml"), home.join("story.txt"), home.join("run"));
+    run(home.path(), &begin(&recipe, &text, &out)).text();
+    let other = format!("{out}/../run/.");
+    run(home.path(), &["pretrain", "--resume", &other, "--out", &out, "--steps", "4"]).text();
+    run(home.path(), &["pretrain", "--resume", &out, "--out", &home.join("else")])
+        .is_error("name two folders");
+    let checkpoint = format!("{out}/checkpoints/step-4");
+    run(home.path(), &["watch", &checkpoint]).is_error("is a checkpoint of the run");
+}
+
+#[test]
+fn checkpoints_become_fewer_when_that_is_asked_for() {
+    let home = ground(12);
+    let (recipe, text, out) = (home.join("recipe.toml"), home.join("story.txt"), home.join("run"));
+    let kept = || {
+        let entries = std::fs::read_dir(Path::new(&out).join("checkpoints")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    run(home.path(), &[&begin(&recipe, &text, &out)[..], &["--keep", "3"]].concat()).text();
+    assert_eq!(kept(), ["step-10", "step-12", "step-8"]);
+    // The run has ended, and its last checkpoint is the best one.
+    run(home.path(), &["pretrain", "--resume", &out, "--keep", "1"]).text();
+    assert_eq!(kept(), ["step-12"]);
+}
+
+#[test]
+fn a_mix_limits_how_often_a_source_is_read() {
+    let home = ground(3);
+    let (recipe, out, data) = (home.join("recipe.toml"), home.join("run"), home.join("data"));
+    std::fs::write(home.join("other.txt"), story().replace("Tom", "Tim")).unwrap();
+    let mix = "[[source]]\npath = 'story.txt'\nweight = 3\nepochs = 2\n\
+               [[source]]\npath = 'other.txt'\nweight = 1\n";
+    std::fs::write(home.join("mix.toml"), mix).unwrap();
+    let mix = home.join("mix.toml");
+    run(home.path(), &["data", "prepare", "--mix", &mix, "--vocab", "270", "--out", &data]).text();
+    let given = ["pretrain", &recipe, "--data", &data, "--out", &out];
+    let refused = run(home.path(), &[&given[..], &["--steps", "1000"]].concat());
+    refused.is_error("story.txt more often than its mix allows; the nearest is ");
+    assert!(!Path::new(&out).exists());
+    let nearest = refused.stderr.split("the nearest is ").nth(1).unwrap();
+    let nearest = nearest.lines().next().unwrap();
+    run(home.path(), &[&given[..], &["--steps", nearest]].concat()).text();
 }
 
 #[test]
@@ -415,6 +491,14 @@ fn a_prepared_folder_is_taken_as_it_is_or_not_at_all() {
     let char = home.join("char");
     let begin = ["pretrain", "--data", &two, "--out", &char, "--steps", "2", "--threads", "2"];
     run(home.path(), &[&begin[..], &["--set", "data.tokenizer=char"]].concat()).text();
+    // A text whose characters it lacks has no score, and one of which it lacks some says so.
+    let score = |text: &str| {
+        std::fs::write(home.join("scored.txt"), text).unwrap();
+        run(home.path(), &["score", &char, "--text", &home.join("scored.txt")])
+    };
+    score("从前有一个小女孩。Tom").is_error("90.00 % of the text's bytes have no token");
+    let some = score("Tom saw a ball. 一 Lily sat. A bird fell. ");
+    assert!(some.code == Some(0) && some.stderr.contains("not in the score"), "{some:?}");
 }
 
 #[test]

@@ -39,6 +39,10 @@ fn quiet_and_verbose() {
     assert_eq!(run(&["-q"]).stderr, "");
     let verbose = run(&["-v"]).stderr;
     assert!(verbose.contains("kernels:") && verbose.contains("temp = 0 (flag)"), "{verbose}");
+    assert_eq!(verbose.matches("verbose = true").count(), 1, "{verbose}");
+    let plan = ["plan", "-v", "--params", "1B", "--gpu", "h100", "--json"];
+    let verbose = finish(command(home.path(), &plan), b"").stderr;
+    assert!(verbose.contains("gpu = h100") && !verbose.contains("Arguments = "), "{verbose}");
     let mut broken = command(home.path(), &["-q", "run", "nothing", "-p", "x"]);
     broken.env("NO_COLOR", "1");
     finish(broken, b"").is_error("nothing");

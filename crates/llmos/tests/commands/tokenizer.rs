@@ -169,7 +169,7 @@ fn what_cannot_be_trained_is_an_error() {
     let vocab = &["--vocab", "300"];
     train(&home.join("missing"), vocab).is_error("missing");
     train(&home.path().display().to_string(), vocab).is_error("that end in .txt");
-    train(&file("empty", b""), vocab).is_error("expected a text");
+    train(&file("empty", b""), vocab).is_error("holds no text");
     train(&file("latin", b"caf\xe9 au lait"), vocab).is_error("not UTF-8 at byte 3");
     train(&file("cut", b"caf\xc3"), vocab).is_error("not UTF-8 at byte 3");
     let late = [vec![b'a'; 3_000_001], b"\xff\xfe".to_vec()].concat();

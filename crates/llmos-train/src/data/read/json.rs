@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 
 use super::input::Stream;
-use super::{Document, Location, Reading, Row, Rows, text_of};
+use super::{Location, Reading, Row, Rows, row_of};
 use crate::Error;
 use crate::data::files::RawFile;
 use crate::data::removal::Reason;
@@ -203,7 +203,7 @@ impl Rows for Values {
         let offset = self.offset;
         let length = self.read_value()?;
         let at = Location { file: self.number, row: self.row, offset };
-        let refused = |reason| Ok(Some(Row::Refused { at, n_byte: length, reason }));
+        let refused = |reason| Ok(Some(Row::refused(at, length, reason)));
         if let State::Array { is_comma_due } = &mut self.state {
             *is_comma_due = true;
         }
@@ -224,8 +224,7 @@ impl Rows for Values {
             Err(error) => return Err(self.refuse(offset, format_args!("no JSON ({error})"))),
         };
         self.row += 1;
-        let Some(text) = text_of(value, &self.field) else { return refused(Reason::NoText) };
-        Ok(Some(Row::Document(Document::row(text, at))))
+        Ok(Some(row_of(value, &self.field, at, length)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 
 use super::input::Stream;
-use super::{Document, Location, Reading, Row, Rows, text_of};
+use super::{Location, Reading, Row, Rows, row_of};
 use crate::Error;
 use crate::data::files::RawFile;
 use crate::data::removal::Reason;
@@ -95,7 +95,7 @@ impl Rows for Lines {
             self.offset += length;
             self.n_line += 1;
             let at = Location { file: self.number, row: self.row, offset };
-            let refused = |reason| Ok(Some(Row::Refused { at, n_byte: length, reason }));
+            let refused = |reason| Ok(Some(Row::refused(at, length, reason)));
             match ending {
                 Ending::File => return Ok(None),
                 Ending::TooLong if self.lossy => {
@@ -122,8 +122,7 @@ impl Rows for Lines {
                     return Err(self.refuse(at, format_args!("no JSON ({error})")));
                 }
             };
-            let Some(text) = text_of(value, &self.field) else { return refused(Reason::NoText) };
-            return Ok(Some(Row::Document(Document::row(text, at))));
+            return Ok(Some(row_of(value, &self.field, at, length)));
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::files::{Format, RawFile};
-use super::removal::Reason;
+use super::removal::{Reason, beginning};
 use crate::Error;
 use input::Input;
 pub(crate) use input::{Compression, hex};
@@ -65,8 +65,15 @@ impl Document {
 pub(super) enum Row {
     /// A text.
     Document(Document),
-    /// No text, and why.
-    Refused { at: Location, n_byte: u64, reason: Reason },
+    /// No text, and why; what the row has instead, where that says more than the reason.
+    Refused { at: Location, n_byte: u64, reason: Reason, because: String },
+}
+
+impl Row {
+    /// No text, for a reason that says enough.
+    pub(super) fn refused(at: Location, n_byte: u64, reason: Reason) -> Row {
+        Row::Refused { at, n_byte, reason, because: String::new() }
+    }
 }
 
 /// The rows of a file, in order.
@@ -158,36 +165,62 @@ pub(super) fn is_packed(path: &Path) -> Result<bool, Error> {
 /// The field that stands for all texts of a row.
 pub(super) const ALL_FIELDS: &str = "*";
 
-/// The text of a JSON row: a string itself, or the field's string, or its strings line by line.
-fn text_of(value: serde_json::Value, field: &str) -> Option<String> {
+/// A row of JSON, of `n_byte` bytes.
+fn row_of(value: serde_json::Value, field: &str, at: Location, n_byte: u64) -> Row {
+    match text_of(value, field) {
+        Ok(text) => Row::Document(Document::row(text, at)),
+        Err(because) => Row::Refused { at, n_byte, reason: Reason::NoText, because },
+    }
+}
+
+/// The text of a JSON row: a string itself, or the field's string, or its strings line by line. Of a
+/// row without one, what it has.
+fn text_of(value: serde_json::Value, field: &str) -> Result<String, String> {
     use serde_json::Value;
     if field == ALL_FIELDS {
         let mut lines = Vec::new();
         collect(&value, &mut lines);
-        return Some(lines.join("\n"));
+        return Ok(lines.join("\n"));
     }
     let found = match value {
-        Value::String(text) => return Some(text),
+        Value::String(text) => return Ok(text),
         Value::Object(mut object) => match object.remove(field) {
             Some(found) => found,
             None => {
                 let mut found = Value::Object(object);
                 for part in field.split('.') {
-                    found = found.get_mut(part)?.take();
+                    match found.get_mut(part) {
+                        Some(inner) => found = inner.take(),
+                        None => return Err(fields_of(&found)),
+                    }
                 }
                 found
             }
         },
-        _ => return None,
+        other => return Err(fields_of(&other)),
     };
+    let no_text = || format!("has no text in {field}");
     match found {
-        Value::String(text) => Some(text),
+        Value::String(text) => Ok(text),
         Value::Array(list) => {
             let lines: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-            lines.map(|lines| lines.join("\n"))
+            lines.map(|lines| lines.join("\n")).ok_or_else(no_text)
         }
-        _ => None,
+        _ => Err(no_text()),
     }
+}
+
+/// Fields of a row that are named at most.
+const N_NAMED: usize = 8;
+
+/// What a row has, in words.
+fn fields_of(value: &serde_json::Value) -> String {
+    let Some(object) = value.as_object().filter(|object| !object.is_empty()) else {
+        return "has no fields".into();
+    };
+    let names: Vec<String> = object.keys().take(N_NAMED).map(|name| beginning(name)).collect();
+    let more = if object.len() > N_NAMED { " …" } else { "" };
+    format!("has {}{more}", names.join(", "))
 }
 
 /// All strings in a value. JSON that was parsed is not deep.
@@ -209,15 +242,22 @@ mod tests {
     #[test]
     fn a_text_is_found_in_a_row() {
         let text = |value, field: &str| text_of(value, field);
-        assert_eq!(text(json!("a"), "text"), Some("a".into()));
-        assert_eq!(text(json!({"text": "a"}), "text"), Some("a".into()));
-        assert_eq!(text(json!({"text": ["a", "b"]}), "text"), Some("a\nb".into()));
-        assert_eq!(text(json!({"a": {"b": "c"}}), "a.b"), Some("c".into()));
-        assert_eq!(text(json!({"a.b": "d", "a": {"b": "c"}}), "a.b"), Some("d".into()));
-        for value in [json!({"text": null}), json!({"text": [1]}), json!({"txt": "a"}), json!([])] {
-            assert_eq!(text(value, "text"), None);
+        assert_eq!(text(json!("a"), "text"), Ok("a".into()));
+        assert_eq!(text(json!({"text": "a"}), "text"), Ok("a".into()));
+        assert_eq!(text(json!({"text": ["a", "b"]}), "text"), Ok("a\nb".into()));
+        assert_eq!(text(json!({"a": {"b": "c"}}), "a.b"), Ok("c".into()));
+        assert_eq!(text(json!({"a.b": "d", "a": {"b": "c"}}), "a.b"), Ok("d".into()));
+        assert_eq!(text(json!({"a": {"b": ["c", 1]}, "d": "e"}), "*"), Ok("c\ne".into()));
+        for (value, has) in [
+            (json!({"text": null}), "has no text in text"),
+            (json!({"text": [1]}), "has no text in text"),
+            (json!({"txt": "a"}), "has txt"),
+            (json!([]), "has no fields"),
+            (json!({}), "has no fields"),
+        ] {
+            assert_eq!(text(value, "text"), Err(has.into()));
         }
-        assert_eq!(text(json!({"a": {"b": ["c", 1]}, "d": "e"}), "*"), Some("c\ne".into()));
+        assert_eq!(text(json!({"a": {"c": "d"}}), "a.b"), Err("has c".into()));
     }
 }
 

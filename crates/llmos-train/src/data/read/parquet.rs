@@ -145,7 +145,8 @@ impl Rows for Columns {
         let at = Location { file: self.number, row: self.row, offset: 0 };
         self.row += 1;
         let Some(value) = value else {
-            return Ok(Some(Row::Refused { at, n_byte: 0, reason: Reason::NoText }));
+            let (reason, because) = (Reason::NoText, "is null".into());
+            return Ok(Some(Row::Refused { at, n_byte: 0, reason, because }));
         };
         let text = match std::str::from_utf8(value.data()) {
             Ok(text) => text.to_string(),

@@ -270,7 +270,7 @@ impl Rows for Texts {
 fn row_of(document: Document) -> Row {
     if document.part == 0 && document.text.is_empty() {
         let reason = if document.lost > 0 { Reason::Unreadable } else { Reason::Empty };
-        return Row::Refused { at: document.at, n_byte: document.lost, reason };
+        return Row::refused(document.at, document.lost, reason);
     }
     Row::Document(document)
 }

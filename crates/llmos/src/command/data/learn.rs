@@ -4,7 +4,7 @@ use llmos_tokenizer::Tokenizer;
 use llmos_tokenizer::train::{BpeOptions, CharOptions, Trained};
 use llmos_train::data::{Preparation, TokenizerFiles, read_texts};
 
-use super::{explained, show};
+use super::{explained, no_text, show};
 use crate::failure::Explain;
 use crate::terminal::{Terminal, size};
 use crate::trainer::Trainer;
@@ -17,14 +17,14 @@ const END: &str = "<|endoftext|>";
 const SIZES: [(u64, usize); 4] =
     [(2_000_000, 1024), (20_000_000, 2048), (200_000_000, 4096), (u64::MAX, 8192)];
 
-/// Learns a vocabulary from the texts of a preparation.
+/// Learns a vocabulary from the texts of a preparation, with `vocab_size` ids if they give so many.
 pub(super) fn learn(
     preparation: &Preparation,
     vocab_size: Option<usize>,
     characters: bool,
     terminal: &Terminal,
 ) -> anyhow::Result<(Tokenizer, TokenizerFiles)> {
-    let hint = || "check RAW, --field, --vocab and --char; or give --tokenizer".to_string();
+    let hint = || "check --vocab and --char; or give --tokenizer".to_string();
     let what = || "no tokenizer can be learnt from these texts".to_string();
     let trainer = if characters {
         Trainer::characters(CharOptions { vocab_size, ..CharOptions::default() })
@@ -42,12 +42,17 @@ pub(super) fn learn(
     // A vocabulary of characters has no token that ends a document.
     let line_ends = characters;
     let bar = terminal.byte_bar(Some(1), "learning words");
-    let read =
-        read_texts(preparation, line_ends, &mut |part| trainer.take(part), &mut |progress| {
-            show(&bar, progress)
-        });
+    let mut is_empty = true;
+    let mut take = |part: Option<&str>| {
+        is_empty &= part.is_none_or(str::is_empty);
+        trainer.take(part);
+    };
+    let read = read_texts(preparation, line_ends, &mut take, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
     read.map_err(explained)?;
+    if is_empty {
+        return Err(no_text(preparation.sources.iter().map(|source| &*source.path)));
+    }
     let trained = trainer.train(terminal).explain(what, hint)?;
     let Trained { tokenizer, json, .. } = trained;
     terminal.say(format_args!("tokenizer: {} ids, learnt from the texts", tokenizer.vocab_size()));

@@ -15,8 +15,8 @@ use clap::Subcommand;
 use indicatif::ProgressBar;
 use llmos_tokenizer::Tokenizer;
 use llmos_train::data::{
-    HeldOut, Language, Place, Preparation, Prepared, Progress, Quality, READING_THREAD, Source,
-    TokenizerFiles, prepare, read_mix,
+    HeldOut, Language, Manifest, Place, Preparation, Prepared, Progress, Quality, READING_THREAD,
+    Source, TokenizerFiles, prepare, read_mix,
 };
 
 use crate::Outcome;
@@ -45,7 +45,7 @@ enum Action {
 /// Turn texts into a folder of token shards that `pretrain` reads.
 ///
 /// RAW are text and markdown files, JSON Lines, JSON arrays, Parquet, and folders of these, in .gz
-/// or .zst too. Texts are brought into one form (NFC, line feeds, no control characters); exact and
+/// or .zst too; runs and prepared folders inside them are passed over. Texts are brought into one form (NFC, line feeds, no control characters); exact and
 /// near duplicates, rubbish and evaluation sets are taken out, and it is said what was and why. A
 /// text file that is named, and is one document, is kept as it is. The folder is the same to the
 /// byte whatever --threads; it appears whole or not at all.
@@ -228,7 +228,21 @@ fn make(
         None if *characters => TokenizerChoice::Characters(*vocab),
         None => TokenizerChoice::Bpe(*vocab),
     };
-    prepare_with(preparation, &choice, place, terminal)
+    let prepared = prepare_with(preparation, &choice, place, terminal)?;
+    if let TokenizerChoice::Bpe(Some(asked)) = choice {
+        warn_of_fewer(asked, &prepared.manifest, terminal);
+    }
+    Ok(prepared)
+}
+
+/// Says that a vocabulary has fewer ids than somebody asked for.
+pub(crate) fn warn_of_fewer(asked: usize, manifest: &Manifest, terminal: &Terminal) {
+    let ids = manifest.tokenizer.vocab_size;
+    if ids < asked as u64 {
+        terminal.warn(format_args!(
+            "the texts give {ids} ids, not {asked}: no other pair occurs twice"
+        ));
+    }
 }
 
 /// What makes tokens of texts.
@@ -412,11 +426,14 @@ pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
         Error::Setting { key, .. } => match key.as_str() {
             "out" => "--force replaces a data set; or give another path",
             "data" => {
-                "--field NAME takes another field; without --language, and with --min-bytes 0 \
-                 --min-letters 0 --max-word inf --max-repeat 1 --near-duplicates off, all but equal \
-                 documents are kept"
+                "`llmos data prepare --field NAME` takes another field; there, without --language, and \
+                 with --min-bytes 0 --min-letters 0 --max-word inf --max-repeat 1 --near-duplicates \
+                 off, all but equal documents are kept"
             }
-            "tokenizer" => "leave --tokenizer out, and one is learnt from the texts",
+            "tokenizer" => {
+                "leave --tokenizer out (of a recipe data.tokenizer), and one is learnt from the texts"
+            }
+            "field" => "`llmos data prepare --field NAME` takes another field",
             "decontaminate" => {
                 "an evaluation set has texts, or rows with texts: check the file, or leave it out"
             }
@@ -426,6 +443,15 @@ pub(crate) fn explained(error: llmos_train::Error) -> anyhow::Error {
         _ => "`llmos help data prepare` shows what can be asked",
     };
     failure(error, hint)
+}
+
+/// The error of texts in which there is none.
+pub(crate) fn no_text<'a>(paths: impl Iterator<Item = &'a Path>) -> anyhow::Error {
+    let names: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+    failure(
+        format!("{} holds no text", names.join(", ")),
+        "give text files, JSON Lines, Parquet, or folders of them",
+    )
 }
 
 /// The path for people, of a folder without its parents.

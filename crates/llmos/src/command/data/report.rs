@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::short;
 use crate::processors;
-use crate::terminal::{Terminal, count, size};
+use crate::terminal::{Terminal, count, plain, size};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -102,11 +102,14 @@ impl<'a> Report<'a> {
             for example in self.examples.iter().filter(|example| example.reason == reason) {
                 let because = match example.because.as_str() {
                     "" => String::new(),
-                    because => format!(" ({because})"),
+                    because => format!(" ({})", plain(because)),
                 };
-                let Example { row, text, .. } = example;
-                let file = short(&example.file);
-                terminal.say(format_args!("          {file} row {row}{because}: {text}"));
+                let text = match example.text.as_str() {
+                    "" => String::new(),
+                    text => format!(": {}", plain(text)),
+                };
+                let (file, row) = (short(&example.file), example.row);
+                terminal.say(format_args!("          {file} row {row}{because}{text}"));
             }
         }
         if self.sources.len() > 1 {

@@ -7,9 +7,8 @@ use llmos_eval::bits::{self, Part};
 use llmos_eval::ngram::Ngram;
 use llmos_train::data::{Preparation, Source, read_texts};
 
-use super::super::data::{explained, quieten_reader};
+use super::super::data::{explained, no_text, quieten_reader};
 use super::super::score::measured;
-use crate::failure::failure;
 use crate::load::{Loaded, start_tokens};
 use crate::terminal::Terminal;
 
@@ -49,11 +48,7 @@ pub(super) fn documents(
     bar.finish_and_clear();
     read.map_err(explained)?;
     if documents.is_empty() {
-        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(failure(
-            format!("{} holds no text", names.join(", ")),
-            "give text files, JSON Lines, Parquet, or folders of them",
-        ));
+        return Err(no_text(paths.iter().map(PathBuf::as_path)));
     }
     Ok(documents)
 }

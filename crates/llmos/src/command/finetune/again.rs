@@ -22,6 +22,7 @@ pub(super) fn changed(stored: &Draft, arguments: &Arguments) -> anyhow::Result<D
         ("train.steps", steps),
         ("save_every", arguments.save_every),
         ("eval_every", arguments.eval_every),
+        ("keep", arguments.keep),
     ] {
         if let Some(value) = value {
             draft.set(key, value, "a flag").map_err(super::explained)?;

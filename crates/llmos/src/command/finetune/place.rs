@@ -17,7 +17,7 @@ pub(super) fn out(arguments: &Arguments, command: &str) -> anyhow::Result<PathBu
     // One that was killed before it began is begun by its whole command.
     let is_whole = arguments.base.is_some() && !arguments.data.is_empty();
     if let Some(Some(run)) = &arguments.resume {
-        if arguments.out.as_ref().is_some_and(|out| out != run) {
+        if arguments.out.as_ref().is_some_and(|out| !resume::is_same(out, run)) {
             return Err(failure(
                 format!("--resume {} and --out name two folders", run.display()),
                 "leave --out out: the run stays where it is",
@@ -38,8 +38,7 @@ pub(super) fn out(arguments: &Arguments, command: &str) -> anyhow::Result<PathBu
     }
     let names = names(arguments, command);
     if !is_resumed {
-        let free = |path: &PathBuf| path.symlink_metadata().is_err();
-        return Ok(names.into_iter().find(free).unwrap_or_default());
+        return Ok(names.into_iter().find(|name| resume::is_free(name)).unwrap_or_default());
     }
     let is_meant =
         |path: &&PathBuf| RunFolder::is_begun(path) && resume::command_of(path) == command;

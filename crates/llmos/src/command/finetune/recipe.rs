@@ -123,11 +123,14 @@ pub(super) fn resolve(
     ] {
         draft.derive(key, value, "usual for finetuning")?;
     }
-    if let Some(steps) = arguments.save_every {
-        draft.set("save_every", steps, "--save-every")?;
-    }
-    if let Some(steps) = arguments.eval_every {
-        draft.set("eval_every", steps, "--eval-every")?;
+    for (key, value, flag) in [
+        ("save_every", arguments.save_every, "--save-every"),
+        ("eval_every", arguments.eval_every, "--eval-every"),
+        ("keep", arguments.keep, "--keep"),
+    ] {
+        if let Some(value) = value {
+            draft.set(key, value, flag)?;
+        }
     }
     for assignment in &arguments.assignments {
         draft.assign(assignment)?;

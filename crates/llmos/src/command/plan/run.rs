@@ -5,6 +5,7 @@ use std::time::Instant;
 use llmos_tensor::machine::{self, Peaks};
 use llmos_train::plan::{Law, RunPlan, amount, derive};
 use llmos_train::recipe::{Dtype, Facts, Recipe, Resolved};
+use llmos_train::run::Material;
 use serde::Serialize;
 
 use super::{Arguments, Table, energy, explained, money};
@@ -49,24 +50,19 @@ pub(super) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
     let mut start = Instant::now();
     let draft = arguments.run.draft()?;
     let device = arguments.run.device(&draft)?;
-    let facts = match draft.paths().next() {
+    // The sample of a raw text, which goes with it.
+    let name = format!("llmos-plan-{}", std::process::id());
+    let folder = Unfinished::new(std::env::temp_dir().join(name));
+    let (facts, dataset) = match draft.paths().next() {
         Some(_) => {
-            let name = format!("llmos-plan-{}", std::process::id());
-            let folder = Unfinished::new(std::env::temp_dir().join(name));
             let (path, most) = (folder.path(), Some(SAMPLE));
-            training_text::ready(
-                &arguments.run,
-                &draft,
-                path,
-                most,
-                &device,
-                &mut start,
-                Try::Always,
-                terminal,
-            )?
-            .0
+            let (run, tried) = (&arguments.run, Try::Always);
+            let ready = training_text::ready(
+                run, &draft, path, most, &device, &mut start, tried, terminal,
+            )?;
+            (ready.0, Some(ready.1))
         }
-        None => arguments.run.facts(&draft)?,
+        None => (arguments.run.facts(&draft)?, None),
     };
     let spinner = terminal.spinner("measuring some steps");
     let derived = derive(&draft, &facts, &device, start);
@@ -80,6 +76,9 @@ pub(super) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
     let law = Law::fitted();
     let plan = RunPlan::of(recipe, &facts, law.as_ref());
     plan.check(recipe, &facts, arguments.run.minutes).map_err(explained)?;
+    if let Some(dataset) = dataset {
+        Material::Text(dataset).check(recipe).map_err(explained)?;
+    }
     let peaks = machine::measure(&device);
     let figures = Figures::new(arguments, &plan, recipe, &facts, &peaks);
     if arguments.json {

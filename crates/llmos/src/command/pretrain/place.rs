@@ -33,9 +33,9 @@ pub(super) fn out(arguments: &mut Arguments) -> anyhow::Result<PathBuf> {
         arguments.resume = Some(Some(path));
     }
     match (&arguments.resume, &arguments.run.out) {
-        (Some(Some(resumed)), Some(out)) if resumed != out => Err(failure(
-            format!("--resume {} and --out {}", resumed.display(), out.display()),
-            "a run goes on in its own folder: leave --out away",
+        (Some(Some(resumed)), Some(out)) if !resume::is_same(resumed, out) => Err(failure(
+            format!("--resume {} and --out {} name two folders", resumed.display(), out.display()),
+            "leave --out out: the run stays where it is",
         )),
         (Some(Some(path)), _) | (_, Some(path)) => Ok(path.clone()),
         (resume, None) => {
@@ -45,21 +45,25 @@ pub(super) fn out(arguments: &mut Arguments) -> anyhow::Result<PathBuf> {
                 false => names(arguments),
             };
             if resume.is_none() {
-                let free = |path: &PathBuf| path.symlink_metadata().is_err();
-                return Ok(names.into_iter().find(free).unwrap_or_default());
+                return Ok(names
+                    .into_iter()
+                    .find(|name| resume::is_free(name))
+                    .unwrap_or_default());
             }
-            newest(&names, &arguments.run.draft()?)
+            newest(&names, &arguments.run.draft()?, is_named)
         }
     }
 }
 
-/// The run of these names that was worked on last, of those that may be meant.
-fn newest(names: &[PathBuf], given: &Draft) -> anyhow::Result<PathBuf> {
+/// The run of these names that was worked on last, of those that may be meant; where there is none,
+/// one that was killed before it began, if the command is whole.
+fn newest(names: &[PathBuf], given: &Draft, is_whole: bool) -> anyhow::Result<PathBuf> {
     let is_ours =
         |path: &&PathBuf| RunFolder::is_begun(path) && resume::command_of(path) == "pretrain";
     let begun: Vec<&PathBuf> = names.iter().filter(is_ours).collect();
     let meant = begun.iter().copied().filter(|path| may_be(path, given));
-    resume::newest(meant).cloned().ok_or_else(|| {
+    let left = names.iter().find(|path| is_whole && RunFolder::is_left(path));
+    resume::newest(meant).or(left).cloned().ok_or_else(|| {
         let first = names.first().map_or(Path::new(RUNS), PathBuf::as_path).display();
         let message = match begun.is_empty() {
             true => format!("there is no run in {first}"),

@@ -7,6 +7,7 @@ use llmos_train::plan::{Comparison, Forecast, ForecastFile, Outcome};
 use serde::Serialize;
 
 use crate::failure::{Explain, failure};
+use crate::resume;
 
 /// A recipe is some kilobytes; what is larger is another file.
 const LARGEST_RECIPE: u64 = 1 << 20;
@@ -85,8 +86,15 @@ impl RunFolder {
             || format!("no run at {given}"),
             || "give the folder that `llmos pretrain --out` wrote".into(),
         )?;
+        if let Some(run) = resume::run_of_checkpoint(folder) {
+            return Err(failure(
+                format!("{given} is a checkpoint of the run {}", run.display()),
+                format!("llmos watch {} shows how that goes", run.display()),
+            ));
+        }
         let (metrics, recipe) = (folder.join(METRICS), folder.join("recipe.toml"));
-        if !kind.is_dir() || !(metrics.is_file() || recipe.is_file()) {
+        let is_alive = llmos_train::run::RunFolder::is_alive(folder);
+        if !kind.is_dir() || !(metrics.is_file() || recipe.is_file() || is_alive) {
             return Err(failure(
                 format!("{given} is not a run"),
                 format!(
