@@ -39,6 +39,12 @@ fn quiet_and_verbose() {
     assert_eq!(run(&["-q"]).stderr, "");
     let verbose = run(&["-v"]).stderr;
     assert!(verbose.contains("kernels:") && verbose.contains("temp = 0 (flag)"), "{verbose}");
+    // A line a value, whatever the value has in it; what flags are grouped by is no value.
+    let values: Vec<&str> = verbose.lines().filter(|line| line.contains(" = ")).collect();
+    let names: Vec<&str> = values.iter().filter_map(|line| line.split(" = ").next()).collect();
+    assert_eq!(names.iter().filter(|name| **name == "verbose").count(), 1, "{verbose}");
+    assert!(!names.contains(&"Sampling"), "{verbose}");
+    assert!(verbose.contains(r#"dry_breaker = "\n : \" *""#), "{verbose}");
     let mut broken = command(home.path(), &["-q", "run", "nothing", "-p", "x"]);
     broken.env("NO_COLOR", "1");
     finish(broken, b"").is_error("nothing");
