@@ -199,7 +199,7 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
         (_, Value::String(a), Value::String(b)) => {
             check_plain(row)?;
             if let Some(name) = QUESTIONS.into_iter().find(|name| row.contains_key(*name)) {
-                let problem = format!("answers to nothing: call `{name}` `prompt`");
+                let problem = format!("answers to nothing: rename `{name}` to `prompt`");
                 return Err(Fault::Broken(problem));
             }
             let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
@@ -526,7 +526,7 @@ mod tests {
         let plain = json!({"system": "s", "prompt": "a", "completion": "b"});
         assert!(matches!(Form::Completion.conversation(&plain), Err(Fault::Broken(_))));
         let asked = json!({"question": "a", "chosen": "b", "rejected": "c"});
-        let problem = "answers to nothing: call `question` `prompt`";
+        let problem = "answers to nothing: rename `question` to `prompt`";
         assert_eq!(pair(&asked), Err(Fault::Broken(problem.into())));
     }
 
