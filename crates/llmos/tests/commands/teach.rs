@@ -163,15 +163,13 @@ fn a_base_that_is_another_one_at_its_place_is_noticed() {
     let (chats, out) = (golden("chats.jsonl"), home.join("out"));
     finetune(&home, &base, &[&chats], &["--out", &out, "--lora", "r=2"]).text();
     let resume = || run(home.path(), &["finetune", "--resume", &out, "--steps", "3"]);
-    let weights = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
-    let template = |bytes: &mut Vec<u8>| drop(bytes.splice(0..0, *b"{#- another one -#}"));
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 2] =
-        [("model.safetensors", &weights), ("chat_template.jinja", &template)];
-    for (name, change) in changes {
+    for name in ["model.safetensors", "chat_template.jinja"] {
         let path = Path::new(&base).join(name);
         let sound = std::fs::read(&path).unwrap();
-        let mut other = sound.clone();
-        change(&mut other);
+        let other = match name {
+            "chat_template.jinja" => [b"{#- another one -#}", &sound[..]].concat(),
+            _ => [&sound[..sound.len() - 1], &[sound[sound.len() - 1] ^ 1]].concat(),
+        };
         std::fs::write(&path, other).unwrap();
         resume().is_error("is not what it was when the run began");
         std::fs::write(&path, sound).unwrap();
