@@ -64,7 +64,7 @@ pub fn conversation_rows(bytes: &[u8]) -> bool {
                         assert_eq!(score_example(example.clone()).n_learnt(), example.n_learnt());
                         n_learnt += 1;
                     }
-                    Err(Fault::TooLong { tokens }) => assert!(tokens > learner.context),
+                    Err(Fault::TooLong { tokens, most }) => assert!(tokens > most),
                     Err(_) => {}
                 }
             }

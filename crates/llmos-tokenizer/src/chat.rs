@@ -131,6 +131,9 @@ impl std::io::Write for Bounded {
 
 fn describe(error: minijinja::Error) -> Error {
     let mut message = match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => {
+            format!("more than {FUEL} steps: it loops, or the messages are too long")
+        }
         (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
         (kind, Some(detail)) => format!("{kind}: {detail}"),
         (kind, None) => kind.to_string(),
@@ -281,8 +284,12 @@ mod tests {
     #[test]
     fn hostile_templates_end_with_an_error() {
         assert_eq!(fails("{{ raise_exception('no system role') }}"), "no system role (line 1)");
-        fails(
+        let endless = fails(
             "{% for i in range(100000) %}{% for j in range(100000) %}{{ i }}{% endfor %}{% endfor %}",
+        );
+        assert_eq!(
+            endless,
+            "more than 4000000 steps: it loops, or the messages are too long (line 1)"
         );
         fails(
             "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",

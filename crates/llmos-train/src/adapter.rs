@@ -100,11 +100,16 @@ pub fn merge(
     let blueprint = run::blueprint(base)?;
     let read = PeftAdapter::open(adapter, Dialect::of(blueprint.config()))
         .and_then(|read| read.check_base(base).map(|()| read));
-    let read = read.map_err(|error| Error::Format {
-        path: adapter.to_path_buf(),
-        what: "adapter".into(),
-        expected: "one of this base".into(),
-        got: error.to_string(),
+    let read = read.map_err(|error| match error {
+        llmos_model::Error::Format { path, field, expected, got } => {
+            Error::Format { path, what: field, expected, got }
+        }
+        other => Error::Format {
+            path: adapter.to_path_buf(),
+            what: "adapter".into(),
+            expected: "one of this base".into(),
+            got: other.to_string(),
+        },
     })?;
     let lora = lora_of(&read.settings, adapter)?;
     let config = run::config_of(base, tokenizer)?;

@@ -30,10 +30,10 @@ const SETTINGS: &str = "Settings: a flag such as --top-p can also be given as LL
 #[derive(Args, Debug)]
 pub(crate) struct Talk {
     /// Say nothing but errors.
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    #[arg(long, short, global = true, conflicts_with = "verbose", display_order = 900)]
     pub(crate) quiet: bool,
     /// Say what is chosen and why: settings, kernels, memory.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 901)]
     pub(crate) verbose: bool,
 }
 

@@ -15,7 +15,7 @@ use llmos_train::adapter;
 use llmos_train::run::{RewardModel, RunFolder};
 
 use crate::failure::{Explain, failure, hint_of, is_full, message_of};
-use crate::terminal::{Terminal, number_of, size};
+use crate::terminal::{Terminal, number_of, quoted, size};
 use crate::{model_name, processors, resume, vocabulary};
 
 /// What the processors are asked for.
@@ -252,12 +252,12 @@ pub(crate) fn open_at(path: &Path) -> anyhow::Result<ModelFiles> {
 
 /// What a folder without a model is, if it is on the way to one.
 fn no_model_yet(path: &Path) -> Option<anyhow::Error> {
-    let shown = path.display();
+    let (shown, typed) = (path.display(), quoted(path));
     if adapter::is_adapter(path) {
         return Some(failure(
             format!("{shown} is an adapter, which works beside its model"),
             format!(
-                "`llmos chat BASE --lora {shown}` talks with both; `llmos merge BASE {shown} --out \
+                "`llmos chat BASE --lora {typed}` talks with both; `llmos merge BASE {typed} --out \
                  MODEL` makes one of them"
             ),
         ));
@@ -269,7 +269,7 @@ fn no_model_yet(path: &Path) -> Option<anyhow::Error> {
     RunFolder::is_begun(path).then(|| {
         failure(
             format!("{shown} is a run that has not ended"),
-            format!("`llmos {command} --resume {shown}` goes on with it{latest}"),
+            format!("`llmos {command} --resume {typed}` goes on with it{latest}"),
         )
     })
 }

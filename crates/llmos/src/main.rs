@@ -77,13 +77,13 @@ fn main() -> ExitCode {
 fn run(terminal: &mut Terminal) -> anyhow::Result<Outcome> {
     interrupt::install()?;
     let command = settings::apply(Arguments::command())?;
-    let matches = command.get_matches();
+    let matches = command.clone().get_matches();
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
     *terminal = Terminal::new(arguments.talk.quiet, arguments.talk.verbose);
-    for line in settings::resolved(&matches) {
+    for line in settings::resolved(&command, &matches) {
         terminal.detail(line);
     }
     command::run(arguments.command, terminal)

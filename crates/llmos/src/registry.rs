@@ -307,7 +307,7 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a folder and those above it.
+/// Makes a folder of the registry and those above it.
 ///
 /// # Errors
 /// The system refuses.
@@ -324,7 +324,10 @@ pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
 /// The system refuses.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    make_folder(folder)?;
+    std::fs::create_dir_all(folder).explain(
+        || format!("cannot make the folder {}", folder.display()),
+        || "check the path, and who may write there".into(),
+    )?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
     let aside = Unfinished::new(folder.join(name));
@@ -398,6 +401,16 @@ mod tests {
         assert_eq!(registry.remove(&two).unwrap(), 3);
         assert!(!blob.exists());
         assert!(registry.models().unwrap().0.is_empty());
+        std::fs::remove_dir_all(registry.folder()).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_no_matter_of_the_home_folder() {
+        let registry = registry("elsewhere");
+        let file = registry.folder().join("file");
+        write_whole(&file, b"abc").unwrap();
+        let error = write_whole(&file.join("inside"), b"abc").unwrap_err();
+        assert_eq!(crate::failure::hint_of(&error), "check the path, and who may write there");
         std::fs::remove_dir_all(registry.folder()).unwrap();
     }
 

@@ -6,6 +6,7 @@ use llmos_train::run::RunFolder;
 use serde_json::Value;
 
 use crate::failure::failure;
+use crate::terminal::quoted;
 
 /// The loss under which `finetune.json` says that scores are learnt.
 pub(crate) const REWARD: &str = "reward";
@@ -28,17 +29,17 @@ pub(crate) fn command_of(run: &Path) -> &'static str {
 pub(crate) fn check(path: &Path, command: &str) -> anyhow::Result<()> {
     let shown = path.display();
     if let Some(run) = run_of_checkpoint(path) {
-        let (own, run) = (command_of(&run), run.display());
+        let (own, typed) = (command_of(&run), quoted(&run));
         return Err(failure(
-            format!("{shown} is a checkpoint of the run {run}"),
-            format!("`llmos {own} --resume {run}` goes on from the last one"),
+            format!("{shown} is a checkpoint of the run {}", run.display()),
+            format!("`llmos {own} --resume {typed}` goes on from the last one"),
         ));
     }
     let own = command_of(path);
     if RunFolder::is_begun(path) && own != command {
         return Err(failure(
             format!("{shown} is a run of {own}, and cannot go on with {command}"),
-            format!("`llmos {own} --resume {shown}` goes on with it"),
+            format!("`llmos {own} --resume {}` goes on with it", quoted(path)),
         ));
     }
     Ok(())

@@ -256,22 +256,20 @@ fn unknown(key: &str, mut names: Vec<String>) -> anyhow::Error {
     failure(format!("{key} is not a setting"), format!("there are {}", names.join(", ")))
 }
 
-/// A line for each value that a command goes by, with where it comes from.
-pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut level = Some(matches);
-    while let Some(matches) = level {
-        for id in matches.ids() {
+/// A line for each value that `command` goes by, with where it comes from.
+pub(crate) fn resolved(command: &Command, matches: &ArgMatches) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut level = Some((command, matches));
+    while let Some((command, matches)) = level {
+        // Neither groups, nor what was said of the whole program before.
+        let is_own = |id: &&Id| command.get_arguments().any(|arg| arg.get_id() == *id);
+        for id in matches.ids().filter(is_own) {
             let source = match matches.value_source(id.as_str()) {
                 Some(ValueSource::CommandLine) => "flag",
                 Some(ValueSource::EnvVariable) => "environment",
                 Some(ValueSource::DefaultValue) => "default or llmos.toml",
                 _ => continue,
             };
-            // A group's values are the names of its flags.
-            if matches!(matches.try_get_many::<Id>(id.as_str()), Ok(Some(_))) {
-                continue;
-            }
             let Ok(Some(values)) = matches.try_get_raw(id.as_str()) else { continue };
             // A key is nobody's business, whoever looks over the shoulder, and a URL may hold a password.
             let shown = |value: &std::ffi::OsStr| match id.as_str() {
@@ -279,14 +277,13 @@ pub(crate) fn resolved(matches: &ArgMatches) -> Vec<String> {
                 "database" => "postgres://…".to_string(),
                 _ => value.to_string_lossy().into_owned(),
             };
-            let values: Vec<String> = values.map(shown).collect();
-            let line = format!("{id} = {} ({source})", values.join(" "));
-            // Flags of all commands are known at each level.
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
+            let values = values.map(shown).collect::<Vec<String>>().join(" ");
+            let values =
+                if values.contains(char::is_control) { format!("{values:?}") } else { values };
+            lines.push(format!("{id} = {values} ({source})"));
         }
-        level = matches.subcommand().map(|(_, inner)| inner);
+        let inner = matches.subcommand();
+        level = inner.and_then(|(name, inner)| Some((command.find_subcommand(name)?, inner)));
     }
     lines
 }

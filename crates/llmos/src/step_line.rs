@@ -35,7 +35,12 @@ pub(crate) fn step_line(row: &Row, steps: u64, seconds_left: Option<f64>) -> Str
 
 /// A loss with four decimals, or `nan`.
 pub(crate) fn nats(loss: f64) -> String {
-    if loss.is_nan() { "nan".to_string() } else { format!("{loss:.4}") }
+    match loss {
+        loss if loss.is_nan() => "nan".to_string(),
+        // Nothing has no sign.
+        loss if loss.abs() < 0.00005 => "0.0000".to_string(),
+        loss => format!("{loss:.4}"),
+    }
 }
 
 /// Tokens a second: whole, three figures where they are few.
@@ -107,12 +112,12 @@ mod tests {
             step: 3,
             reward_accuracy: Some(0.75),
             reward_margin: Some(0.125),
-            kl: Some(0.01),
+            kl: Some(-1e-7),
             ..Row::default()
         };
         assert_eq!(
             step_line(&judged, 0, None),
-            "step 00003 | right 75 % | margin 0.1250 | kl 0.0100"
+            "step 00003 | right 75 % | margin 0.1250 | kl 0.0000"
         );
         let long = Row { step: 1_234_567, ..Row::default() };
         assert_eq!(step_line(&long, 2_000_000, None), "step 1234567/2000000");

@@ -216,6 +216,16 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if steers(c) { '\u{FFFD}' } else { c }).collect()
 }
 
+/// A path or word as it is typed in a shell: in quotes where that is needed.
+pub(crate) fn quoted(word: impl AsRef<std::ffi::OsStr>) -> String {
+    let word = word.as_ref().to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.into_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// A size for people: `1.1 MB`, in powers of 1000.
 pub(crate) fn size(bytes: u64) -> String {
     let (mut value, mut unit) = (bytes as f64, "B");
@@ -265,6 +275,19 @@ mod tests {
         }
         for (number, expected) in [(512, "512"), (260_032, "260.0 K"), (1_100_048_384, "1.10 B")] {
             assert_eq!(count(number), expected);
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, expected) in [
+            ("runs/模型-1.5", "runs/模型-1.5"),
+            ("a b", "'a b'"),
+            ("<|end|>", "'<|end|>'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
         }
     }
 

@@ -8,11 +8,11 @@ use super::Fault;
 /// A form of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `{"messages": [{"role", "content"}], "tools"?}`, OpenAI's.
+    /// `{"messages": [{"role", "content", "weight"?}], "system"?, "tools"?}`, OpenAI's.
     Messages,
     /// `{"conversations": [{"from", "value"}], "system"?, "tools"?}`.
     ShareGpt,
-    /// `{"instruction", "input"?, "output", "system"?, "history"?}`.
+    /// `{"instruction", "input"?, "output", "system"?, "history"?}`, or Dolly's names for them.
     Alpaca,
     /// `{"prompt", "completion"}`, as plain texts or lists of messages.
     Completion,
@@ -43,6 +43,9 @@ pub enum Conversation {
     },
 }
 
+/// What is wrong with a pair of which nothing can be learnt.
+pub(super) const SAME: &str = "both answers are the same";
+
 /// Names that data sets give to a prompt and to what follows it.
 const COMPLETIONS: [(&str, &str); 5] = [
     ("prompt", "completion"),
@@ -50,6 +53,14 @@ const COMPLETIONS: [(&str, &str); 5] = [
     ("question", "answer"),
     ("query", "response"),
     ("instruction", "response"),
+];
+
+/// Names that data sets give to Alpaca's instruction, input and output: its own, Dolly's, and those of
+/// questions about a text.
+const ALPACA: [(&str, &str, &str); 3] = [
+    ("instruction", "input", "output"),
+    ("instruction", "context", "response"),
+    ("question", "context", "answer"),
 ];
 
 impl Form {
@@ -94,7 +105,11 @@ impl Form {
             let says_from = turns.iter().any(|turn| turn.get("from").is_some());
             return Some(if says_from { Form::ShareGpt } else { Form::Messages });
         }
-        if has("instruction") && has("output") {
+        // Where a row has what belongs to its question beside it, that is part of what is asked.
+        let is_alpaca = |&(instruction, input, output): &(&str, &str, &str)| {
+            has(instruction) && has(output) && (output == "output" || row.contains_key(input))
+        };
+        if ALPACA.iter().any(is_alpaca) {
             return Some(Form::Alpaca);
         }
         completion_keys(row).map(|_| Form::Completion)
@@ -128,7 +143,7 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
         return Err(Fault::OtherForm);
     };
     if chosen == rejected {
-        return Err(Fault::Broken("both answers are the same".to_string()));
+        return Err(Fault::Broken(SAME.to_string()));
     }
     let both =
         |of: &dyn Fn(&Value) -> Result<Conversation, Fault>| Ok((of(chosen)?, of(rejected)?));
@@ -140,6 +155,7 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
             turns.first().is_some_and(|turn| matches!(role(turn), "user" | "system"))
         };
         if is_whole(&a) && is_whole(&b) {
+            let (a, b) = (after_system(row, a)?, after_system(row, b)?);
             let first = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
             let whole = |messages| Conversation::Messages { messages, tools: tools.clone(), first };
             return Ok((whole(a), whole(b)));
@@ -158,6 +174,7 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
         _ => None,
     };
     if let Some(before) = before {
+        let before = after_system(row, before)?;
         return both(&|value| {
             let messages = before.iter().cloned().chain(answer(value)?).collect();
             Ok(Conversation::Messages { messages, tools: tools.clone(), first: before.len() })
@@ -165,18 +182,26 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
     }
     match (row.get("prompt"), chosen, rejected) {
         (Some(Value::String(prompt)), Value::String(_), Value::String(_)) => both(&|value| {
+            check_plain(row)?;
             let completion = value.as_str().unwrap_or_default().to_string();
             Ok(Conversation::Plain { prompt: prompt.clone(), completion })
         }),
         (Some(Value::String(prompt)), ..) => both(&|value| {
             let user = json!({ "role": "user", "content": prompt });
-            let messages = std::iter::once(user).chain(answer(value)?).collect();
-            Ok(Conversation::Messages { messages, tools: tools.clone(), first: 1 })
+            let before = after_system(row, vec![user])?;
+            let first = before.len();
+            let messages = before.into_iter().chain(answer(value)?).collect();
+            Ok(Conversation::Messages { messages, tools: tools.clone(), first })
         }),
         (_, Value::Array(_), Value::Array(_)) => {
             Err(Fault::Broken("answers to nothing: there is no prompt".to_string()))
         }
         (_, Value::String(a), Value::String(b)) => {
+            check_plain(row)?;
+            if let Some(name) = QUESTIONS.into_iter().find(|name| row.contains_key(*name)) {
+                let problem = format!("answers to nothing: rename `{name}` to `prompt`");
+                return Err(Fault::Broken(problem));
+            }
             let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
             let same: usize = same.map(|(a, _)| a.len_utf8()).sum();
             // Anthropic's: the answer is what follows the last speaker's name that both have.
@@ -189,6 +214,30 @@ pub fn pair(row: &Value) -> Result<(Conversation, Conversation), Fault> {
             })
         }
         _ => Err(Fault::Broken("`chosen` and `rejected` are of two kinds".to_string())),
+    }
+}
+
+/// Names that data sets give to what both answers of a pair answer; ours is `prompt`.
+const QUESTIONS: [&str; 4] = ["question", "instruction", "query", "input"];
+
+/// Messages after the row's `system`, where they do not begin with one of their own.
+fn after_system(row: &Map<String, Value>, mut messages: Vec<Value>) -> Result<Vec<Value>, Fault> {
+    let system = text(row, "system")?;
+    let has_own =
+        messages.first().is_some_and(|first| matches!(role(first), "system" | "developer"));
+    if !system.is_empty() && !has_own {
+        messages.insert(0, json!({ "role": "system", "content": system }));
+    }
+    Ok(messages)
+}
+
+/// Refuses a row of plain texts that has what only messages have a place for.
+fn check_plain(row: &Map<String, Value>) -> Result<(), Fault> {
+    match text(row, "system")?.is_empty() {
+        true => Ok(()),
+        false => Err(Fault::Broken(
+            "`system` has no place beside plain texts: write them as messages".to_string(),
+        )),
     }
 }
 
@@ -244,17 +293,13 @@ fn tools(row: &Map<String, Value>) -> Result<Option<Value>, Fault> {
 }
 
 fn messages(row: &Map<String, Value>) -> Result<Conversation, Fault> {
-    let messages = turns_of(row).ok_or(Fault::OtherForm)?.clone();
+    let messages = after_system(row, turns_of(row).ok_or(Fault::OtherForm)?.clone())?;
     Ok(Conversation::Messages { messages, tools: tools(row)?, first: 0 })
 }
 
 fn share_gpt(row: &Map<String, Value>) -> Result<Conversation, Fault> {
     let turns = turns_of(row).ok_or(Fault::OtherForm)?;
     let mut messages = Vec::new();
-    let system = text(row, "system")?;
-    if !system.is_empty() {
-        messages.push(json!({ "role": "system", "content": system }));
-    }
     for turn in turns {
         let from = turn.get("from").and_then(Value::as_str).ok_or(Fault::OtherForm)?;
         let value = turn.get("value").and_then(Value::as_str);
@@ -270,6 +315,7 @@ fn share_gpt(row: &Map<String, Value>) -> Result<Conversation, Fault> {
             other => return Err(Fault::Broken(format!("nobody is called `{other}`"))),
         });
     }
+    let messages = after_system(row, messages)?;
     Ok(Conversation::Messages { messages, tools: tools(row)?, first: 0 })
 }
 
@@ -287,14 +333,10 @@ fn call(text: &str) -> Result<Value, Fault> {
 }
 
 fn alpaca(row: &Map<String, Value>) -> Result<Conversation, Fault> {
-    if !row.contains_key("instruction") || !row.contains_key("output") {
-        return Err(Fault::OtherForm);
-    }
+    let has = |key: &str| row.contains_key(key);
+    let keys = ALPACA.into_iter().find(|&(instruction, _, output)| has(instruction) && has(output));
+    let (instruction, input, output) = keys.ok_or(Fault::OtherForm)?;
     let mut messages = Vec::new();
-    let system = text(row, "system")?;
-    if !system.is_empty() {
-        messages.push(json!({ "role": "system", "content": system }));
-    }
     for pair in row.get("history").and_then(Value::as_array).into_iter().flatten() {
         let says = |i: usize| pair.get(i).and_then(Value::as_str);
         let (Some(user), Some(assistant)) = (says(0), says(1)) else {
@@ -303,10 +345,11 @@ fn alpaca(row: &Map<String, Value>) -> Result<Conversation, Fault> {
         messages.push(json!({ "role": "user", "content": user }));
         messages.push(json!({ "role": "assistant", "content": assistant }));
     }
-    let (instruction, input) = (text(row, "instruction")?, text(row, "input")?);
+    let (instruction, input) = (text(row, instruction)?, text(row, input)?);
     let user = if input.is_empty() { instruction } else { format!("{instruction}\n\n{input}") };
     messages.push(json!({ "role": "user", "content": user }));
-    messages.push(json!({ "role": "assistant", "content": text(row, "output")? }));
+    messages.push(json!({ "role": "assistant", "content": text(row, output)? }));
+    let messages = after_system(row, messages)?;
     Ok(Conversation::Messages { messages, tools: None, first: 0 })
 }
 
@@ -314,13 +357,15 @@ fn completion(row: &Map<String, Value>) -> Result<Conversation, Fault> {
     let (prompt, completion) = completion_keys(row).ok_or(Fault::OtherForm)?;
     match (&row[prompt], &row[completion]) {
         (Value::String(prompt), Value::String(completion)) => {
+            check_plain(row)?;
             Ok(Conversation::Plain { prompt: prompt.clone(), completion: completion.clone() })
         }
-        (Value::Array(prompt), Value::Array(completion)) => Ok(Conversation::Messages {
-            messages: prompt.iter().chain(completion).cloned().collect(),
-            tools: tools(row)?,
-            first: prompt.len(),
-        }),
+        (Value::Array(prompt), Value::Array(completion)) => {
+            let mut messages = after_system(row, prompt.clone())?;
+            let first = messages.len();
+            messages.extend(completion.iter().cloned());
+            Ok(Conversation::Messages { messages, tools: tools(row)?, first })
+        }
         _ => Err(Fault::Broken(format!(
             "`{prompt}` and `{completion}` are both texts or both messages"
         ))),
@@ -374,6 +419,13 @@ mod tests {
             Form::Alpaca,
             json!([{"role": "user", "content": "a\n\nx"}, {"role": "assistant", "content": "b"}]),
         );
+        for row in [
+            json!({"instruction": "a", "context": "x", "response": "b", "category": "c"}),
+            json!({"question": "a", "context": "x", "answer": "b"}),
+        ] {
+            let user = json!({"role": "user", "content": "a\n\nx"});
+            check(row, Form::Alpaca, json!([user, two[1]]));
+        }
         let call = json!([
             {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}"},
             {"from": "observation", "value": "2"},
@@ -445,7 +497,37 @@ mod tests {
         let before = "\n\nHuman: a\n\nAssistant:";
         assert_eq!(pair(&row), Ok((plain(before, " b"), plain(before, " c"))));
         let same = json!({"prompt": "a", "chosen": "b", "rejected": "b"});
-        assert_eq!(pair(&same), Err(Fault::Broken("both answers are the same".into())));
+        assert_eq!(pair(&same), Err(Fault::Broken(SAME.into())));
+    }
+
+    #[test]
+    fn a_system_s_text_beside_the_messages_comes_first() {
+        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+        let (system, user) = (message("system", "s"), message("user", "a"));
+        let (good, bad) = (message("assistant", "b"), message("assistant", "c"));
+        let all = json!([system, user, good]);
+        check(json!({"system": "s", "messages": [user, good]}), Form::Messages, all.clone());
+        check(json!({"system": "t", "messages": all}), Form::Messages, all.clone());
+        let row = json!({"system": "s", "prompt": [user], "completion": [good]});
+        check(row.clone(), Form::Completion, all.clone());
+        let Ok(Conversation::Messages { first, .. }) = Form::Completion.conversation(&row) else {
+            panic!("{row}");
+        };
+        assert_eq!(first, 2);
+        for row in [
+            json!({"system": "s", "prompt": "a", "chosen": [good], "rejected": [bad]}),
+            json!({"system": "s", "prompt": [user], "chosen": [good], "rejected": [bad]}),
+            json!({"system": "s", "chosen": [user, good], "rejected": [user, bad]}),
+        ] {
+            let (chosen, _) = pair(&row).unwrap();
+            let messages = all.as_array().unwrap().clone();
+            assert_eq!(chosen, Conversation::Messages { messages, tools: None, first: 2 }, "{row}");
+        }
+        let plain = json!({"system": "s", "prompt": "a", "completion": "b"});
+        assert!(matches!(Form::Completion.conversation(&plain), Err(Fault::Broken(_))));
+        let asked = json!({"question": "a", "chosen": "b", "rejected": "c"});
+        let problem = "answers to nothing: rename `question` to `prompt`";
+        assert_eq!(pair(&asked), Err(Fault::Broken(problem.into())));
     }
 
     #[test]

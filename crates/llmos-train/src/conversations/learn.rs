@@ -10,7 +10,7 @@ use llmos_tokenizer::{Special, Tokenizer};
 use serde_json::Value;
 
 use super::Fault;
-use super::form::Conversation;
+use super::form::{Conversation, SAME, pair};
 use super::turns;
 
 /// A row as tokens.
@@ -88,12 +88,26 @@ impl Learner<'_> {
             }
         };
         if example.ids.len() > self.context {
-            return Err(Fault::TooLong { tokens: example.ids.len() });
+            return Err(Fault::TooLong { tokens: example.ids.len(), most: self.context });
         }
         if example.n_learnt() == 0 {
             return Err(Fault::NothingLearnt);
         }
         Ok(example)
+    }
+
+    /// The better and the worse answer of a row of pairs, each with what comes before it.
+    ///
+    /// # Errors
+    /// What is wrong with it; [`Fault::Broken`] also where both become the same tokens, as a text and
+    /// a message of the same words do.
+    pub fn pair(&self, row: &Value) -> Result<[Example; 2], Fault> {
+        let (chosen, rejected) = pair(row)?;
+        let both = [self.example(&chosen)?, self.example(&rejected)?];
+        match both[0] == both[1] {
+            true => Err(Fault::Broken(SAME.to_string())),
+            false => Ok(both),
+        }
     }
 
     /// A text whose second part is learnt, with the start that the vocabulary's rule asks for and an
@@ -135,12 +149,16 @@ impl Learner<'_> {
                 let start = common(&text, &prompt(first)?);
                 learnt.retain(|range| range.start >= start);
             }
+            for (i, _) in messages.iter().enumerate().filter(|(_, m)| is_weightless(m)) {
+                let whole = render(template, &part(i + 1), tools, false, &self.extra);
+                let turn = common(&text, &prompt(i)?)..common(&text, &whole.map_err(broken)?);
+                learnt.retain(|range| !turn.contains(&range.start));
+            }
             return Ok((text, learnt));
         }
         let mut learnt = Vec::new();
-        for (i, _) in
-            messages.iter().enumerate().skip(first).filter(|(_, m)| role(m) == "assistant")
-        {
+        let is_learnt = |message: &Value| role(message) == "assistant" && !is_weightless(message);
+        for (i, _) in messages.iter().enumerate().skip(first).filter(|(_, m)| is_learnt(m)) {
             let before = prompt(i)?;
             let Some(after) = text.strip_prefix(&before) else {
                 let problem =
@@ -242,6 +260,11 @@ impl Learner<'_> {
         let ends: Option<Vec<usize>> = ends.collect();
         ends.filter(|ends| ends.last().is_none_or(|&end| end == text.len()))
     }
+}
+
+/// Whether a message is there to be read alone: OpenAI's `weight` of 0.
+fn is_weightless(message: &Value) -> bool {
+    message.get("weight").and_then(Value::as_f64) == Some(0.0)
 }
 
 /// Bytes that both begin with, in whole characters.

@@ -26,6 +26,8 @@ pub enum Fault {
     TooLong {
         /// Its tokens.
         tokens: usize,
+        /// The most that go.
+        most: usize,
     },
     /// Turns that do not make a conversation.
     Broken(String),
@@ -33,7 +35,7 @@ pub enum Fault {
     NoTemplate,
     /// The template refuses them.
     Template(String),
-    /// Another form than the other rows'.
+    /// Another form than it was taken to have.
     OtherForm,
 }
 
@@ -41,10 +43,14 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Fault::NothingLearnt => f.write_str("no token of it would be learnt"),
-            Fault::TooLong { tokens } => write!(f, "{tokens} tokens are too many"),
+            Fault::TooLong { tokens, most } => {
+                write!(f, "{tokens} tokens are too many: the model's context holds {most}")
+            }
             Fault::Broken(problem) | Fault::Template(problem) => f.write_str(problem),
             Fault::NoTemplate => f.write_str("the model has no chat template to write it with"),
-            Fault::OtherForm => f.write_str("it has another form than the rows before it"),
+            Fault::OtherForm => {
+                f.write_str("it has another form than --format says, or than the file's first row")
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Files of rows: JSONL, a JSON array, or Parquet, and the first two compressed, found out by looking.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -119,7 +120,7 @@ fn lines(
             return problem.map_or(Ok(()), |problem| Err(other(&problem)));
         }
         if n > LONGEST_ROW {
-            return Err(text(offset, format!("a row of more than {LONGEST_ROW} bytes")));
+            return Err(text(offset, too_long()));
         }
         if !line.trim_ascii().is_empty() {
             match serde_json::from_slice(line.trim_ascii()) {
@@ -145,21 +146,58 @@ fn lines(
 
 /// One array of objects, each taken as it comes: what it is unpacked to need not fit into memory as
 /// text too.
-fn array(path: &Path, reader: impl BufRead, rows: &mut Vec<Value>) -> Result<(), Error> {
+fn array(path: &Path, reader: impl Read, rows: &mut Vec<Value>) -> Result<(), Error> {
+    let (read, element) = (Cell::new(0), Cell::new(0));
+    let reader = Limited { reader, read: &read, element: &element };
     let mut json = serde_json::Deserializer::from_reader(reader);
-    let read = json.deserialize_seq(Elements(rows)).and_then(|()| json.end());
-    read.map_err(|error| match error.is_io() {
-        true => Error::io("read", path)(error.into()),
-        false => Error::Text {
-            path: path.to_path_buf(),
-            offset: 0,
-            problem: format!("no array of JSON objects: {error}"),
-        },
+    let elements = Elements { rows, read: &read, element: &element };
+    let result = json.deserialize_seq(elements).and_then(|()| json.end());
+    result.map_err(|error| {
+        let path = path.to_path_buf();
+        let offset = element.get();
+        match error.is_io() {
+            true if read.get() - offset > LONGEST_ROW as u64 => {
+                Error::Text { path, offset, problem: too_long() }
+            }
+            true => Error::io("read", path)(error.into()),
+            false => {
+                let problem = format!("no array of JSON objects: {error}");
+                Error::Text { path, offset: 0, problem }
+            }
+        }
     })
 }
 
+fn too_long() -> String {
+    format!("a row of more than {LONGEST_ROW} bytes")
+}
+
+/// Reads no further than an element may be long.
+struct Limited<'a, R> {
+    reader: R,
+    /// Bytes that were read.
+    read: &'a Cell<u64>,
+    /// How many of them come before this element.
+    element: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.read.set(self.read.get() + n as u64);
+        match self.read.get() - self.element.get() > LONGEST_ROW as u64 {
+            true => Err(std::io::Error::other(too_long())),
+            false => Ok(n),
+        }
+    }
+}
+
 /// Puts the elements of an array behind those that are there.
-struct Elements<'a>(&'a mut Vec<Value>);
+struct Elements<'a> {
+    rows: &'a mut Vec<Value>,
+    read: &'a Cell<u64>,
+    element: &'a Cell<u64>,
+}
 
 impl<'de> Visitor<'de> for Elements<'_> {
     type Value = ();
@@ -170,16 +208,21 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         while let Some(row) = elements.next_element()? {
-            self.0.push(row);
+            self.rows.push(row);
+            self.element.set(self.read.get());
         }
         Ok(())
     }
 }
 
 /// Bytes of files of rows as they lie on the disk, or unpacked where they are compressed: of one that
-/// is, more than `most` are not counted. What cannot be read counts as far as it can.
+/// is, more than `most` are not counted. What cannot be read counts as far as it can; what can be read
+/// once alone, such as a pipe, is left to its reader and counts for nothing.
 pub fn n_byte(paths: &[impl AsRef<Path>], most: u64) -> u64 {
     let of = |path: &Path| -> Option<u64> {
+        if !path.metadata().ok()?.is_file() {
+            return None;
+        }
         let file = File::open(path).ok()?;
         let length = file.metadata().ok()?.len();
         let mut reader = BufReader::with_capacity(1 << 18, file);
@@ -204,6 +247,9 @@ fn parquet(path: &Path, rows: &mut Vec<Value>) -> Result<(), Error> {
         expected: "rows that can be read".into(),
         got,
     };
+    if !path.is_file() {
+        return Err(format("a pipe, and columns are found from a file's end".into()));
+    }
     let file = File::open(path).map_err(Error::io("read", path))?;
     // The crate panics on some damaged files.
     let read = std::panic::catch_unwind(|| -> parquet::errors::Result<Vec<Value>> {
@@ -248,6 +294,38 @@ mod tests {
 
     fn zstandard(text: &[u8]) -> Vec<u8> {
         ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn an_endless_row_is_not_read_to_its_end() {
+        let scratch = Scratch::new();
+        let endless = "x".repeat(LONGEST_ROW);
+        for (text, at) in [
+            (format!("{{\"a\": 1}}\n{{\"b\": \"{endless}\"}}\n"), 9),
+            (format!("[{{\"a\": 1}}, {{\"b\": \"{endless}\"}}]"), 9),
+        ] {
+            let error = read(&[scratch.write("rows", text.as_bytes())]).unwrap_err().to_string();
+            let expected = format!("a row of more than 16777216 bytes, at byte {at}");
+            assert!(error.ends_with(&expected), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_read_once() {
+        let scratch = Scratch::new();
+        let pipe = scratch.write("gone", b"").with_file_name("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        if !made.is_ok_and(|status| status.success()) {
+            return;
+        }
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::write(pipe, "{\"a\": 1}\n").unwrap()
+        });
+        assert_eq!(n_byte(&[&pipe], 1000), 0);
+        assert_eq!(read(&[&pipe]).unwrap().rows.len(), 1);
+        writer.join().unwrap();
     }
 
     #[test]

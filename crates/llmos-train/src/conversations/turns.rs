@@ -7,6 +7,7 @@ use super::Fault;
 
 /// Looks at the order of turns: a system's message comes first, a user speaks before the assistant,
 /// nobody speaks twice in a row but tools, a tool answers a call, and the assistant has the last word.
+/// A message's `weight` says whether it is learnt, as OpenAI's finetuning has it.
 ///
 /// # Errors
 /// [`Fault::Broken`] with the message's number, from 1.
@@ -25,6 +26,10 @@ pub(super) fn check(messages: &[Value]) -> Result<(), Fault> {
         let is_content = content.is_some_and(|c| c.is_string() || c.is_array());
         if !is_content && !calls {
             return broken(number, "has no content");
+        }
+        let weight = message.get("weight").filter(|weight| !weight.is_null());
+        if weight.is_some_and(|weight| ![Some(0.0), Some(1.0)].contains(&weight.as_f64())) {
+            return broken(number, "has a weight that is neither 0 nor 1");
         }
         match role {
             "system" | "developer" if i == 0 => {}
@@ -85,6 +90,15 @@ mod tests {
         ] {
             assert_eq!(check(roles), Err(Fault::Broken(problem.to_string())), "{roles}");
         }
+        let weighed = |weight: Value| {
+            let answer = json!({ "role": "assistant", "content": "x", "weight": weight });
+            super::check(&[json!({ "role": "user", "content": "x" }), answer])
+        };
+        assert_eq!(
+            (weighed(json!(0)), weighed(json!(1.0)), weighed(Value::Null)),
+            (Ok(()), Ok(()), Ok(()))
+        );
+        assert!(weighed(json!(0.5)).is_err() && weighed(json!("0")).is_err());
         assert!(super::check(&[]).is_err());
         assert!(super::check(&[json!({ "role": "user" })]).is_err());
     }

@@ -14,7 +14,7 @@ pub(super) struct Measured {
     /// scores, how much higher they are. None where there were only better ones, or only worse ones.
     pub(super) margin: Option<f64>,
     /// Share of pairs with a margin above zero; of answers with tags, share of those that moved the
-    /// right way.
+    /// right way. What rounding alone may have moved has not.
     pub(super) accuracy: f64,
     /// Nats a token by which the log-probabilities of better answers have moved from the reference;
     /// of tags, those of answers to other questions.
@@ -99,6 +99,10 @@ pub(super) fn judge(
     }
 }
 
+/// Nats a token that log-probabilities of the same numbers may differ by where their rows lie in
+/// other sequences: 1e-6 was seen. Without this a run begins with some answers ahead of others.
+const ROUNDING: f64 = 1e-5;
+
 /// Better and worse answers in turn.
 fn pairs(preference: Preference, answers: Vec<Answer>) -> Judged {
     let options = preference.options;
@@ -108,15 +112,16 @@ fn pairs(preference: Preference, answers: Vec<Answer>) -> Judged {
     let mut slopes = Vec::with_capacity(answers.len());
     for pair in answers.chunks_exact(2) {
         let (chosen, rejected) = (pair[0], pair[1]);
-        let (slope, margin) = match preference.judgement {
+        let (slope, margin, rounding) = match preference.judgement {
             Judgement::Pairs(loss) => {
                 let reward = |answer: Answer| options.beta * (answer.model - answer.reference);
-                (loss.of(options, chosen, rejected), reward(chosen) - reward(rejected))
+                let rounding = options.beta * ROUNDING * (chosen.tokens + rejected.tokens) as f64;
+                (loss.of(options, chosen, rejected), reward(chosen) - reward(rejected), rounding)
             }
-            _ => (pair_of_scores(chosen.model, rejected.model), chosen.model - rejected.model),
+            _ => (pair_of_scores(chosen.model, rejected.model), chosen.model - rejected.model, 0.0),
         };
         measured.loss += slope.loss / n_pair as f64;
-        measured.accuracy += if margin > 0.0 { 1.0 / n_pair as f64 } else { 0.0 };
+        measured.accuracy += if margin > rounding { 1.0 / n_pair as f64 } else { 0.0 };
         margins += margin / n_pair as f64;
         moved += chosen.model - chosen.reference;
         tokens += chosen.tokens;
@@ -147,8 +152,9 @@ fn tags(
         let is_liked = liked(i);
         let of = loss.of(options, answer, is_liked, drift);
         let gained = answer.model - answer.reference;
+        let ahead = if is_liked { gained - drift } else { drift - gained };
         measured.loss += of.loss / n;
-        measured.accuracy += if (gained > drift) == is_liked { 1.0 / n } else { 0.0 };
+        measured.accuracy += if ahead > ROUNDING * answer.tokens as f64 { 1.0 / n } else { 0.0 };
         rewards[usize::from(is_liked)] += options.beta * gained;
         counts[usize::from(is_liked)] += 1;
         slopes[i] = of.slope / n;
@@ -177,6 +183,26 @@ pub(super) fn weigh(sequences: &mut Sequences, slopes: &[f64], is_scalar: bool) 
 mod tests {
     use super::*;
     use crate::preference::Options;
+
+    /// A model that is still its reference has nothing ahead, whatever rounding says.
+    #[test]
+    fn rounding_puts_no_answer_ahead() {
+        let options = Options { beta: 0.1, label_smoothing: 0.0, weights: [1.0; 2] };
+        let answer = |gained: f64| Answer { model: gained - 40.0, reference: -40.0, tokens: 8 };
+        let of = |judgement: Judgement, gains: [f64; 2]| {
+            let (preference, gains) =
+                (Preference { judgement, options }, gains.map(answer).to_vec());
+            match judgement {
+                Judgement::Tags(loss) => tags(preference, loss, gains, |_| true).measured.accuracy,
+                _ => pairs(preference, gains).measured.accuracy,
+            }
+        };
+        for name in ["sigmoid", "kto"] {
+            let judgement = Judgement::from_name(name).unwrap();
+            assert_eq!(of(judgement, [4e-6, -4e-6]), 0.0, "{name}");
+            assert_eq!(of(judgement, [4e-3, -4e-3]), 1.0, "{name}");
+        }
+    }
 
     /// By hand, of KTO's equation 7 with two liked answers and one that was not.
     #[test]

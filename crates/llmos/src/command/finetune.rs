@@ -21,23 +21,25 @@ use llmos_train::recipe::{Draft, Dtype, Facts, Recipe, Resolved};
 use llmos_train::run::{Ending, Lesson, Material, RewardModel, Run, RunFolder};
 use serde::Serialize;
 
-use super::pretrain::{explained, report, train};
+use super::pretrain::{report, train};
 use crate::failure::failure;
 use crate::recipe::parse_dtype;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, number_of, quoted};
 use crate::{Outcome, load, model_name, processors, vocabulary};
 pub(super) use judged::{BETA, LOSS, Pairwise, REWARD};
 use lesson::Order;
 pub(super) use lesson::{Speech, trainable};
 use llmos_train::model::Lora;
 use moved::Identity;
+use recipe::explained;
 pub(super) use rows::read;
 
 /// Teach a model from conversations: all of its weights learn what the assistant says, or an adapter.
 ///
 /// Rows are messages, ShareGPT, Alpaca or prompts with completions, in JSONL or JSON, plain or
-/// compressed (gzip, Zstandard), or Parquet; which of them is found out by looking, and said. `--show-mask FILE --model BASE` shows what would be
-/// learnt. RUN is a run's folder like that of `pretrain`, and a model in the end.
+/// compressed (gzip, Zstandard), or Parquet; which of them is found out by looking, and said. Learnt is
+/// what the assistant says, but for messages with `"weight": 0`; `--show-mask FILE --model BASE` shows
+/// it. RUN is a run's folder like that of `pretrain`, and a model in the end.
 #[derive(clap::Args, Debug)]
 #[group(id = "teaching")]
 pub(crate) struct Arguments {
@@ -118,7 +120,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     skip_bad_rows: bool,
     /// Share of the rows, the last ones, that is not learnt but measured.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     held_out: f64,
     /// Steps between two checkpoints, beside the one before each evaluation; 0 for none but those and
     /// the last.
@@ -195,6 +197,10 @@ pub(super) fn teach(
         }
     };
     let judgement = lesson.preference.map(|preference| preference.judgement);
+    let base = match &arguments.base {
+        Some(base) => PathBuf::from(base),
+        None => lesson.base.path().to_path_buf(),
+    };
     let text = resolved.to_toml();
     terminal.say(format_args!("{}", text.trim_end()));
     let recipe = &resolved.recipe;
@@ -223,27 +229,28 @@ pub(super) fn teach(
         terminal.say(format_args!(
             "stopped after step {}; llmos {command} --resume {} goes on",
             run.step(),
-            out.display()
+            quoted(&out)
         ));
         return Ok(Outcome::Interrupted);
     }
     let outcome = report::conclude(&run, &said, last.as_ref(), terminal)?;
     let speaks = run.folder().join(vocabulary::TEMPLATE).is_file();
-    let (out, time) = (out.display(), amount::duration(outcome.seconds.unwrap_or_default()));
+    let time = amount::duration(outcome.seconds.unwrap_or_default());
     let talk = if speaks { "chat" } else { "run" };
+    let (shown, out, base) = (out.display(), quoted(&out), quoted(&base));
     match run.folder().join(ADAPTER).is_file() {
         _ if judgement == Some(Judgement::Scores) => terminal.say(format_args!(
-            "{out} is a reward model, after {time}: llmos reward score {out} --data FILE"
+            "{shown} is a reward model, after {time}: llmos reward score {out} --data FILE"
         )),
-        false => terminal.say(format_args!("{out} is a model, after {time}: llmos {talk} {out}")),
+        false => terminal.say(format_args!("{shown} is a model, after {time}: llmos {talk} {out}")),
         true => terminal.say(format_args!(
-            "{out} is an adapter, after {time}: llmos {talk} BASE --lora {out}, or llmos merge BASE \
-             {out} --out MODEL"
+            "{shown} is an adapter, after {time}: llmos {talk} {base} --lora {out}, or llmos merge \
+             {base} {out} --out MODEL"
         )),
     }
     if arguments.json {
         terminal.json(&Report {
-            run: out.to_string(),
+            run: shown.to_string(),
             steps: run.step(),
             seconds: outcome.seconds,
             peak_memory_bytes: outcome.memory_bytes,
@@ -285,9 +292,8 @@ fn forecast(
     let seconds = plan.seconds(recipe, lesson, device).map_err(explained)?.total();
     let memory = plan.memory.total();
     terminal.say(format_args!(
-        "forecast: {} steps of about {:.0} tokens, {} in all; {} of {} parameters learn; {}, {} of \
-         memory",
-        plan.steps,
+        "forecast: {} of about {:.0} tokens, {} in all; {} of {} parameters learn; {}, {} of memory",
+        number_of(plan.steps as usize, "step"),
         plan.tokens_per_step,
         amount::shown(plan.tokens()),
         amount::shown(plan.learnt as f64),
@@ -366,7 +372,7 @@ fn begin(
     if is_scored && lora(arguments).is_some() {
         return Err(failure(
             "a reward model learns with all of its weights, not with an adapter",
-            "leave --lora out",
+            "leave --lora and --dora out",
         ));
     }
     if !(0.0..1.0).contains(&arguments.held_out) {
@@ -435,6 +441,7 @@ fn go_on(
     let before = stored.resolve(&Facts::default()).map_err(explained)?;
     let now = moved::now(arguments, &order, terminal)?;
     again::check(arguments, pairwise, &order, (&stored, &before.recipe))?;
+    again::say_length(arguments, &before, terminal);
     let mut changed = again::changed(&stored, arguments)?;
     if now.data != order.data {
         let paths = now.data.iter().map(|path| path.display().to_string().into());
@@ -447,8 +454,10 @@ fn go_on(
     let lesson = lesson::prepare(&now, files, train.batch, train.seed, terminal)?;
     check_length(&resolved.recipe, &lesson)?;
     check_measured(arguments, &lesson)?;
-    if now != order {
+    if order.identity.is_some() {
         moved::check(&order, &now, &Identity::of(&lesson.base, &lesson)?)?;
+    }
+    if now != order {
         folder.write(ORDER, &serde_json::to_vec_pretty(&now)?).map_err(explained)?;
     }
     let is_as_long = before.recipe.train.steps == train.steps;

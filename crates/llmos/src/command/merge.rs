@@ -9,7 +9,7 @@ use llmos_train::run::RewardModel;
 
 use super::finetune::trainable;
 use crate::failure::{failure, is_full};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, quoted};
 use crate::{Outcome, load, processors, vocabulary};
 
 /// Make an adapter part of its model, which then runs without it.
@@ -72,6 +72,6 @@ pub(crate) fn run(arguments: Arguments, terminal: &Terminal) -> anyhow::Result<O
     })?;
     let speaks = words.files.iter().any(|(name, _)| name == vocabulary::TEMPLATE);
     let talk = if speaks { "chat" } else { "run" };
-    terminal.say(format_args!("{} is a model: llmos {talk} {}", out.display(), out.display()));
+    terminal.say(format_args!("{} is a model: llmos {talk} {}", out.display(), quoted(out)));
     Ok(Outcome::Success)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use llmos_tensor::{Device, Isa};
-use llmos_train::conversations::{Example, Fault, Form, Learner, pair};
+use llmos_train::conversations::{Example, Fault, Form, Learner};
 use llmos_train::run::{RewardModel, score_example};
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ struct Score {
     /// Files of conversations or pairs.
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     data: Vec<PathBuf>,
-    /// The form of the rows: messages, sharegpt, alpaca, prompt-completion, preference.
+    /// The form of the rows: messages, sharegpt, alpaca, prompt-completion, preference, tagged.
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
     /// A chat template in place of the model's own.
@@ -147,9 +147,7 @@ fn examples_of(
     learner: &Learner<'_>,
 ) -> Result<Vec<Example>, Fault> {
     if form == Form::Preference {
-        let (chosen, rejected) = pair(row)?;
-        let both = [learner.example(&chosen)?, learner.example(&rejected)?];
-        return Ok(both.map(score_example).to_vec());
+        return Ok(learner.pair(row)?.map(score_example).to_vec());
     }
     Ok(vec![score_example(learner.example(&form.conversation(row)?)?)])
 }

@@ -260,7 +260,7 @@ enum Source {
 impl Source {
     fn open(&self) -> anyhow::Result<ModelFiles> {
         match self {
-            Source::Path(path) => ModelFiles::open(path).map_err(load::explained),
+            Source::Path(path) => load::open_at(path),
             Source::Bundled(open) => open(),
         }
     }

@@ -16,7 +16,7 @@ use llmos_tensor::Isa;
 use llmos_train::run::RunFolder;
 
 use crate::failure::failure;
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Style, Terminal, quoted};
 use crate::{Outcome, interrupt};
 use record::{Done, Record};
 use stages::{Given, Stage, Stages};
@@ -76,7 +76,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
     };
     if arguments.list {
         for (stage, words) in stages.stage.iter().zip(&commands) {
-            terminal.print(format!("# {}: {}\n{}\n", stage.name, stage.about, shown(words)))?;
+            let shown = shown(&words.words);
+            terminal.print(format!("# {}: {}\n{shown}\n", stage.name, stage.about))?;
         }
         return Ok(Outcome::Success);
     }
@@ -94,14 +95,15 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
         is_anew = true;
         let heading = format!("{}/{} {}: {}", number + 1, commands.len(), stage.name, stage.about);
         terminal.say(terminal.talk_style(Style::Bold, heading));
-        terminal.say(terminal.talk_style(Style::Dim, shown(words)));
+        terminal.say(terminal.talk_style(Style::Dim, shown(&words.words)));
         let start = Instant::now();
-        let outcome = process(stage, words, &makes, terminal)?;
+        let outcome = process(stage, &words.words, &makes, terminal)?;
         record.push(Done {
             stage: stage.name.clone(),
             about: stage.about.clone(),
             makes: stage.makes.clone(),
-            command: words.clone(),
+            command: words.words.clone(),
+            form: words.form.clone(),
             seconds: start.elapsed().as_secs_f64(),
             done: outcome == Outcome::Success,
         })?;
@@ -119,14 +121,8 @@ pub(crate) fn run(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<
 
 /// A command line as a person would type it.
 fn shown(words: &[String]) -> String {
-    let is_plain = |word: &str| {
-        !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c))
-    };
-    let quoted = words.iter().map(|word| match is_plain(word) {
-        true => word.clone(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    });
-    std::iter::once("llmos".to_string()).chain(quoted).collect::<Vec<_>>().join(" ")
+    let words = words.iter().map(quoted);
+    std::iter::once("llmos".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// Commands that keep checkpoints, and go on from the last one.

@@ -277,6 +277,17 @@ fn rows_that_cannot_be_answered_say_why_and_hold_up_no_others() {
     // They count as answered.
     assert!(batch(&asked, &out, &[]).stderr.contains("8 rows of 8 answered already"));
     batch(&home.join("none"), &out, &[]).is_error("cannot read");
+    let list = home.join("list.json");
+    std::fs::write(&list, "[\n{\"prompt\": \"Say hello.\"}\n]\n").unwrap();
+    batch(&list, &out, &[]).is_error("is no JSONL");
+    // Neither is a folder or a pipe, whose rows could be read once alone.
+    batch(&home.join(""), &out, &[]).is_error("is a folder or a pipe");
+    batch(&asked, &home.join(""), &[]).is_error("is a folder or a pipe");
+    let piped = ["chat", &assistant(), "--batch", "/dev/stdin", "--out", &out, "--temp", "0"];
+    if cfg!(unix) {
+        llmos_with(&piped, b"{\"prompt\": \"Say hello.\"}\n")
+            .is_error("write them to a file first");
+    }
     batch(&asked, &home.join("no/folder"), &[]).is_error("cannot write");
 }
 

@@ -32,6 +32,15 @@ impl Typist {
 
     /// Of the program with any arguments.
     fn of(home: &Path, arguments: &[&str]) -> Typist {
+        Typist::begun(home, arguments, None)
+    }
+
+    /// Of the program with any arguments, whose standard output goes to a file.
+    fn written_to(home: &Path, arguments: &[&str], out: &str) -> Typist {
+        Typist::begun(home, arguments, Some(File::create(out).unwrap()))
+    }
+
+    fn begun(home: &Path, arguments: &[&str], out: Option<File>) -> Typist {
         let terminal = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
@@ -43,7 +52,8 @@ impl Typist {
         let script = "exec timeout 60 setsid --ctty \"$@\"";
         let mut command = scripted(home, &["sh", "-c", script], arguments);
         command.env("NO_COLOR", "1").env("TERM", "xterm");
-        command.stdin(side.try_clone().unwrap()).stdout(side.try_clone().unwrap()).stderr(side);
+        let out = out.unwrap_or_else(|| side.try_clone().unwrap());
+        command.stdin(side.try_clone().unwrap()).stdout(out).stderr(side);
         let child = command.spawn().unwrap();
         Typist { child, terminal, shown: String::new(), seen: 0 }
     }
@@ -121,6 +131,11 @@ fn a_conversation_in_a_terminal() {
     chat.expect("first token");
     chat.line("/think on", "no switch for thinking");
     chat.line("/temp warm", "a temperature is a number");
+    chat.line("/temp", "temperature 0");
+    chat.line("/load", "/load needs a file");
+    let strange = home.join("strange.jsonl");
+    std::fs::write(&strange, "{\"messages\": [{\"role\": \"user\", \"content\": 5}]}\n").unwrap();
+    chat.line(&format!("/load {strange}"), "message 1 has content that is no text");
     chat.line("/tools", "clock: Tells");
     chat.line(&format!("/load {saved}"), "4 messages");
     // The first message, with other words at its beginning.
@@ -186,6 +201,16 @@ fn an_interrupt_stops_the_answer_alone() {
     chat.type_in("Nonsense\u{3}");
     chat.line("/stats", "2 messages");
     chat.end("\u{4}");
+}
+
+#[test]
+fn prompts_stay_on_the_terminal_where_answers_go_to_a_file() {
+    let home = Folder::new();
+    let out = home.join("answers.txt");
+    let mut chat = Typist::written_to(home.path(), &["chat", &assistant(), "--temp", "0"], &out);
+    chat.line("Say hello.", "4 tokens");
+    chat.end("/quit\r");
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "Hello!\n");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::program::{Folder, llmos, repository};
+use crate::program::{Folder, llmos, repository, stories};
 
 /// The golden folder, made by `make.py` beside it.
 fn golden(name: &str) -> String {
@@ -66,6 +66,9 @@ fn what_is_learnt_is_what_transformers_marks() {
     }
     let shown = llmos(&["finetune", "--show-mask", &chats, "--model", &base, "--rows", "1"]).text();
     assert!(shown.ends_with("<|im_start|>assistant\n⟦A very small model.<|im_end|>⟧\n"), "{shown}");
+    let untold = llmos(&["finetune", "--show-mask", &chats, "--model", &stories()]);
+    untold.is_error("has no chat template");
+    assert!(untold.stderr.contains("--template plain"), "{}", untold.stderr);
 }
 
 #[test]
@@ -154,8 +157,8 @@ fn rows_that_teach_nothing_are_named_and_refused() {
         "4 rows cannot be learnt from",
         "row 2: message 2 is the user's, as is the one before it",
         "row 3: message 1 is the user's, and the last: nothing answers it",
-        "tokens are too many",
-        "row 5: it has another form than the rows before it",
+        "tokens are too many: the model's context holds 256",
+        "row 5: it has another form than --format says, or than the file's first row",
         "hint: mend them, or leave them out with --skip-bad-rows",
     ] {
         refused.is_error(words);
@@ -320,7 +323,8 @@ fn a_model_learns_which_answer_is_better_and_goes_on_to_the_same_bytes() {
     llmos(&["merge", &base, &whole, "--out", &merged]).is_error("exists");
     let other = repository("testdata/architectures/qwen3").display().to_string();
     let out = folder.join("other");
-    llmos(&["merge", &other, &whole, "--out", &out]).is_error("of this base");
+    llmos(&["merge", &other, &whole, "--out", &out])
+        .is_error("the base that it was trained beside");
 }
 
 #[test]

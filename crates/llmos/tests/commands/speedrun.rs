@@ -53,6 +53,28 @@ fn stages_are_run_once_and_gone_on_with() {
 }
 
 #[test]
+fn a_life_is_known_again_wherever_its_folder_lies() {
+    let home = Folder::new();
+    recipe(&home);
+    let until = |out: &str, recipe: &str| {
+        run(home.path(), &["speedrun", recipe, "--out", out, "--until", "tokenizer"])
+    };
+    assert_eq!(until("one", "life.toml").code, Some(0));
+    let there = home.join("one");
+    for out in ["./one", &there, "two"] {
+        if out == "two" {
+            std::fs::rename(&there, home.join("two")).unwrap();
+        }
+        for recipe in ["./life.toml", &home.join("life.toml")] {
+            let again = until(out, recipe);
+            assert!(again.stderr.contains("tokenizer: done before"), "{out}: {}", again.stderr);
+        }
+    }
+    std::fs::write(home.join("life.toml"), RECIPE.replace("--char", "--vocab 300")).unwrap();
+    until("two", "life.toml").is_error("holds another life");
+}
+
+#[test]
 fn the_commands_can_be_read() {
     let home = Folder::new();
     let recipe = recipe(&home);

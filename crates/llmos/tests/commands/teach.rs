@@ -123,6 +123,96 @@ fn a_key_that_finetuning_does_not_have_names_its_flag() {
 }
 
 #[test]
+fn a_run_says_in_words_what_it_has() {
+    let home = Folder::new();
+    let out = taught(&home, "a run", &["--lora", "r=2"]);
+    let resume =
+        |more: &[&str]| run(home.path(), &[&["finetune", "--resume", &out][..], more].concat());
+    resume(&["--format", "alpaca"]).is_error("has rows whose form was found out by looking");
+    resume(&["--lora", "r=8"])
+        .is_error("has the adapter r=2,alpha=4, and cannot go on with --lora");
+    resume(&["--full"]).is_error("has an adapter, and cannot go on with --full");
+    resume(&["--no-shuffle"]).is_error("has shuffled rows, and");
+    let shorter = resume(&["--steps", "1"]);
+    shorter.is_error("train.steps: 2 are done already");
+    assert!(shorter.stderr.contains("hint: --steps, --epochs or --minutes"), "{}", shorter.stderr);
+    let longer = resume(&["--epochs", "7"]);
+    longer.text();
+    let kept = "goes on to its 2 steps, whatever --epochs 7; --steps N changes them";
+    assert!(longer.stderr.contains(kept), "{}", longer.stderr);
+    // What is said to be typed can be.
+    let typed = format!("llmos chat {} --lora '{out}'", golden("base"));
+    assert!(longer.stderr.contains(&typed), "{}", longer.stderr);
+    resume(&["--steps", "3"]).text();
+    let recipe = read(&out, "recipe.toml");
+    assert!(
+        recipe.contains("# given: --steps") && !recipe.contains("learnt from the text"),
+        "{recipe}"
+    );
+}
+
+#[test]
+fn a_base_that_is_another_one_at_its_place_is_noticed() {
+    let home = Folder::new();
+    let base = home.join("base");
+    std::fs::create_dir(&base).unwrap();
+    for entry in std::fs::read_dir(golden("base")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), Path::new(&base).join(entry.file_name())).unwrap();
+    }
+    let (chats, out) = (golden("chats.jsonl"), home.join("out"));
+    finetune(&home, &base, &[&chats], &["--out", &out, "--lora", "r=2"]).text();
+    let resume = || run(home.path(), &["finetune", "--resume", &out, "--steps", "3"]);
+    for name in ["model.safetensors", "chat_template.jinja"] {
+        let path = Path::new(&base).join(name);
+        let sound = std::fs::read(&path).unwrap();
+        let other = match name {
+            "chat_template.jinja" => [b"{#- another one -#}", &sound[..]].concat(),
+            _ => [&sound[..sound.len() - 1], &[sound[sound.len() - 1] ^ 1]].concat(),
+        };
+        std::fs::write(&path, other).unwrap();
+        resume().is_error("is not what it was when the run began");
+        std::fs::write(&path, sound).unwrap();
+    }
+    resume().text();
+}
+
+#[test]
+fn an_answer_without_weight_is_only_read() {
+    let home = Folder::new();
+    let row = json!({"messages": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "no", "weight": 0},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "yes", "weight": 1},
+    ]});
+    let (base, data) = (golden("base"), write(&home, "weights.jsonl", &[row]));
+    for more in [&[][..], &["--template", &golden("marked.jinja")]] {
+        let shown = ["finetune", "--show-mask", &data, "--model", &base];
+        let shown = run(home.path(), &[&shown[..], more].concat()).text();
+        assert!(shown.contains("no<|im_end|>\n"), "{shown}");
+        assert!(shown.ends_with("⟦yes<|im_end|>⟧\n") && shown.matches('⟦').count() == 1, "{shown}");
+    }
+}
+
+#[test]
+fn equal_answers_are_refused_however_they_are_written() {
+    let home = Folder::new();
+    let answer = json!([{"role": "assistant", "content": "b"}]);
+    let user = json!([{"role": "user", "content": "a"}]);
+    let rows = [
+        json!({"prompt": user, "chosen": "b", "rejected": answer}),
+        json!({"prompt": user, "chosen": "b", "rejected": "c"}),
+    ];
+    let (base, data, out) = (golden("base"), write(&home, "pairs.jsonl", &rows), home.join("out"));
+    let begin = ["prefer", &base, "--data", &data, "--out", &out, "--steps", "1"];
+    run(home.path(), &begin).is_error("row 1: both answers are the same");
+    let shown = run(home.path(), &["prefer", "--show-mask", &data, "--model", &base]);
+    assert_eq!(shown.code, Some(1), "{}", shown.stderr);
+    assert!(shown.stdout.starts_with(b"row 2, chosen"), "{:?}", shown.stdout);
+}
+
+#[test]
 fn an_evaluation_of_no_rows_is_refused() {
     let home = Folder::new();
     let (base, chats, out) = (golden("base"), golden("chats.jsonl"), home.join("out"));
@@ -160,6 +250,7 @@ fn an_adapter_or_a_reward_model_is_no_base_and_that_is_said() {
     };
     is_adapter(prefer(&adapter, &[]));
     is_adapter(prefer(&base, &["--reference", &adapter]));
+    is_adapter(run(home.path(), &["serve", &adapter, "--port", "0"]));
     let scores = home.join("scores");
     let train = ["reward", "train", &base, "--data", &pairs, "--out", &scores, "--steps", "1"];
     let trained = run(home.path(), &train);
@@ -361,4 +452,8 @@ fn a_second_run_of_the_same_base_has_a_number() {
     run(home.path(), &["finetune", &base, "--resume", "--steps", "3"]).text();
     assert_eq!((steps("base-finetuned"), steps("base-finetuned-2")), (2, 3));
     run(home.path(), &["prefer", &base, "--resume"]).is_error("there is no run of prefer");
+    // No base need be named for that.
+    run(home.path(), &["finetune", "--resume", "--steps", "4"]).text();
+    assert_eq!((steps("base-finetuned"), steps("base-finetuned-2")), (2, 4));
+    run(home.path(), &["prefer", "--resume"]).is_error("there is no run of prefer in runs");
 }

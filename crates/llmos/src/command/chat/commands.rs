@@ -34,7 +34,7 @@ pub(super) const COMMANDS: [(Command, &str, &str, &str); 14] = [
     (Command::Load, "load", "FILE", "go on with the last row of a JSONL file"),
     (Command::Clear, "clear", "", "begin anew"),
     (Command::Tools, "tools", "", "what the model may call"),
-    (Command::Temp, "temp", "T", "another temperature; 0 takes the likeliest token"),
+    (Command::Temp, "temp", "[T]", "another temperature; 0 takes the likeliest token"),
     (Command::Stats, "stats", "", "tokens, and how full the context is"),
     (Command::Quit, "quit", "", "end; so does Ctrl-D"),
 ];

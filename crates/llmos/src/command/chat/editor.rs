@@ -9,7 +9,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
-    Cmd, CompletionType, Config, Context, Editor, Helper, KeyCode, KeyEvent, Modifiers,
+    Behavior, Cmd, CompletionType, Config, Context, Editor, Helper, KeyCode, KeyEvent, Modifiers,
 };
 
 use super::commands::COMMANDS;
@@ -40,10 +40,16 @@ impl Prompt {
     /// # Errors
     /// The terminal cannot be used.
     pub(super) fn new(terminal: &Terminal) -> anyhow::Result<Prompt> {
+        // Prompts are no data: where answers go to a file, they stay on the terminal.
+        let behavior = match terminal.is_interactive() {
+            true => Behavior::Stdio,
+            false => Behavior::PreferTerm,
+        };
         let config = Config::builder()
             .max_history_size(HISTORY)?
             .completion_type(CompletionType::List)
             .auto_add_history(false)
+            .behavior(behavior)
             .build();
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Words { files: FilenameCompleter::new() }));

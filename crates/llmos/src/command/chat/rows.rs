@@ -43,16 +43,22 @@ impl Rows {
     /// # Errors
     /// The file cannot be read.
     pub(super) fn open(path: &Path, again: bool) -> anyhow::Result<Rows> {
-        let file = File::open(path).explain(
-            || format!("cannot read {}", path.display()),
-            || "--batch names a JSONL file, a row a line".into(),
-        )?;
-        Ok(Rows {
-            path: path.to_path_buf(),
-            reader: BufReader::with_capacity(1 << 16, file),
-            number: 0,
-            again,
-        })
+        let hint = || "--batch names a JSONL file, a row a line".to_string();
+        let cannot = || format!("cannot read {}", path.display());
+        // Nobody waits for a pipe's other end, which opening it would do.
+        check_file(path, "rows are read more than once: write them to a file first")?;
+        let file = File::open(path).explain(cannot, hint)?;
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let begins = reader.fill_buf().explain(cannot, hint)?;
+        // A list, Parquet, gzip, Zstandard: none of its lines would be a row.
+        let others: [&[u8]; 4] = [b"[", b"PAR1", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
+        if others.iter().any(|other| begins.trim_ascii_start().starts_with(other)) {
+            return Err(failure(
+                format!("{} is no JSONL", path.display()),
+                "--batch names a file with a JSON object a line; `jq -c .[]` makes one of a list",
+            ));
+        }
+        Ok(Rows { path: path.to_path_buf(), reader, number: 0, again })
     }
 
     /// How many rows there are.
@@ -232,6 +238,7 @@ impl Answers {
         anew: bool,
     ) -> anyhow::Result<Answers> {
         let hint = || "check the folder of --out, and who may write there".to_string();
+        check_file(path, "--out names a file, in which answers are found again")?;
         let real = std::fs::canonicalize(path).ok();
         if real.is_some() && real == std::fs::canonicalize(&rows.path).ok() {
             return Err(failure(
@@ -326,6 +333,16 @@ impl Answers {
             || format!("cannot write {}", self.path.display()),
             || "make room and run the command again: rows that are there are kept".into(),
         )
+    }
+}
+
+/// Refuses what is there and no file: a folder, a pipe, a terminal.
+fn check_file(path: &Path, hint: &str) -> anyhow::Result<()> {
+    match path.metadata() {
+        Ok(found) if !found.is_file() => {
+            Err(failure(format!("{} is a folder or a pipe, and no file", path.display()), hint))
+        }
+        _ => Ok(()),
     }
 }
 

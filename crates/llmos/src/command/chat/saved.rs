@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llmos_agent::messages::{content, role};
+use llmos_agent::messages::{content, role, shaped};
 use serde_json::{Value, json};
 
 use crate::failure::{Explain, failure};
@@ -24,7 +24,7 @@ pub(super) fn save(path: &Path, messages: &[Value]) -> anyhow::Result<()> {
 /// The messages of the last row of a file.
 ///
 /// # Errors
-/// The file cannot be read, or holds no conversation.
+/// The file cannot be read, or holds no conversation that a model could go on with.
 pub(super) fn load(path: &Path) -> anyhow::Result<Vec<Value>> {
     let hint = || "`/save FILE.jsonl` writes what can be loaded: {\"messages\": [...]}".to_string();
     let text = std::fs::read_to_string(path)
@@ -42,8 +42,10 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Vec<Value>> {
         },
         _ => return Err(none()),
     };
-    let sound = messages.iter().all(|message| !role(message).is_empty());
-    if sound && !messages.is_empty() { Ok(messages) } else { Err(none()) }
+    if messages.is_empty() {
+        return Err(none());
+    }
+    shaped(&messages).map_err(|error| failure(format!("{}: {error}", path.display()), hint()))
 }
 
 /// For people: who said what, calls and their results in quotes.

@@ -155,6 +155,9 @@ impl Session<'_> {
             Command::History => self.history()?,
             Command::Save => self.save(argument)?,
             Command::Load => {
+                if argument.is_empty() {
+                    return Err(failure("/load needs a file", "/load chat.jsonl"));
+                }
                 self.chat.messages = saved::load(Path::new(argument))?;
                 terminal.say(format_args!("{argument}: {}", self.n_said()));
                 if self.chat.messages.last().is_some_and(|last| role(last) == "user") {
@@ -240,6 +243,9 @@ impl Session<'_> {
     }
 
     fn history(&self) -> anyhow::Result<()> {
+        if self.chat.messages.is_empty() {
+            return self.tell("nothing was said yet");
+        }
         let mut number = 0;
         for message in &self.chat.messages {
             let who = match role(message) {
@@ -296,9 +302,15 @@ impl Session<'_> {
     }
 
     fn temperature(&mut self, argument: &str) -> anyhow::Result<()> {
+        if argument.is_empty() {
+            return self.tell(format_args!("temperature {}", self.chat.sampling.temperature()));
+        }
         let value = argument.parse().ok().filter(|value: &f32| (0.0..=100.0).contains(value));
         let value = value.ok_or_else(|| {
-            failure(format!("/temp {argument}"), "a temperature is a number from 0, such as 0.8")
+            failure(
+                format!("/temp {argument}"),
+                "a temperature is a number from 0 to 100, such as 0.8",
+            )
         })?;
         self.chat.sampling.set_temperature(value);
         self.terminal.say(format_args!("temperature {value}"));

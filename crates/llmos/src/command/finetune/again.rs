@@ -1,15 +1,20 @@
 //! A run that goes on: what is asked for again must be what it is.
 
-use llmos_train::recipe::{Draft, Facts, Recipe};
+use llmos_train::recipe::{Draft, Facts, Recipe, Resolved};
 
-use super::lesson::Order;
+use super::lesson::{Order, lora_text};
 use super::moved::refuse;
+use super::recipe::readings;
 use super::{Arguments, Pairwise, lora};
 use crate::failure::failure;
+use crate::terminal::Terminal;
 
 /// Flags' defaults, which nobody need have meant.
 pub(super) const BATCH: u32 = 16;
 pub(super) const SEED: u32 = 1;
+
+/// The key of a run's length.
+const STEPS: &str = "train.steps";
 
 /// The run's recipe with what may change of it: its length, and how often it saves and evaluates.
 ///
@@ -18,17 +23,35 @@ pub(super) const SEED: u32 = 1;
 pub(super) fn changed(stored: &Draft, arguments: &Arguments) -> anyhow::Result<Draft> {
     let mut draft = stored.clone();
     let steps = arguments.steps.map(|steps| steps as i64);
-    for (key, value) in [
-        ("train.steps", steps),
-        ("save_every", arguments.save_every),
-        ("eval_every", arguments.eval_every),
-        ("keep", arguments.keep),
+    for (key, value, flag) in [
+        (STEPS, steps, "--steps"),
+        ("save_every", arguments.save_every, "--save-every"),
+        ("eval_every", arguments.eval_every, "--eval-every"),
+        ("keep", arguments.keep, "--keep"),
     ] {
         if let Some(value) = value {
-            draft.set(key, value, "a flag").map_err(super::explained)?;
+            draft.set(key, value, flag).map_err(super::explained)?;
         }
     }
     Ok(draft)
+}
+
+/// Says that the run keeps its steps where a time or readings are asked for that they were not derived
+/// from. The same command again asks for the same ones.
+pub(super) fn say_length(arguments: &Arguments, before: &Resolved, terminal: &Terminal) {
+    let (asked, is_usual) = match (arguments.minutes, arguments.epochs) {
+        (Some(minutes), _) => (format!("--minutes {minutes}"), false),
+        (None, Some(epochs)) => {
+            (format!("--epochs {epochs}"), before.reason(STEPS) == readings(epochs))
+        }
+        (None, None) => return,
+    };
+    if !is_usual && before.reason(STEPS) != format!("given: {asked}") {
+        terminal.warn(format_args!(
+            "the run goes on to its {} steps, whatever {asked}; --steps N changes them",
+            before.recipe.train.steps
+        ));
+    }
 }
 
 /// Refuses flags that ask for another run than this one, of the same command.
@@ -43,20 +66,29 @@ pub(super) fn check(
 ) -> anyhow::Result<()> {
     let (draft, recipe) = stored;
     if arguments.format.is_some() && arguments.format != order.format {
-        return refuse("--format", format!("{:?}", order.format));
+        let is = match &order.format {
+            Some(form) => format!("rows of the form {form}"),
+            None => "rows whose form was found out by looking".to_string(),
+        };
+        return refuse("--format", is);
     }
     let asked = lora(arguments);
     if asked.is_some() && asked != order.lora {
-        return refuse("--lora", format!("{:?}", order.lora));
+        let is = match &order.lora {
+            Some(lora) => format!("the adapter {}", lora_text(lora)),
+            None => "no adapter".to_string(),
+        };
+        return refuse(if arguments.lora.is_some() { "--lora" } else { "--dora" }, is);
     }
-    for (flag, is_given, is_so) in [
-        ("--full", arguments.full, order.lora.is_none()),
-        ("--no-pack", arguments.no_pack, !order.pack),
-        ("--no-shuffle", arguments.no_shuffle, !order.shuffle),
-        ("--skip-bad-rows", arguments.skip_bad_rows, order.skip_bad_rows),
+    for (flag, is_given, is_so, is) in [
+        ("--full", arguments.full, order.lora.is_none(), "an adapter"),
+        ("--pack", arguments.pack, order.pack, "rows each by itself"),
+        ("--no-pack", arguments.no_pack, !order.pack, "packed rows"),
+        ("--no-shuffle", arguments.no_shuffle, !order.shuffle, "shuffled rows"),
+        ("--skip-bad-rows", arguments.skip_bad_rows, order.skip_bad_rows, "no row left out"),
     ] {
         if is_given && !is_so {
-            return refuse(flag, "it otherwise".to_string());
+            return refuse(flag, is.to_string());
         }
     }
     let (train, optimizer) = (&recipe.train, &recipe.optimizer);

@@ -155,8 +155,7 @@ impl Answers {
                 Ok(Answers::Tagged(example(row)?, liked))
             }
             Some(judgement) => {
-                let (chosen, rejected) = conversations::pair(row)?;
-                let pair = [learner.example(&chosen)?, learner.example(&rejected)?];
+                let pair = learner.pair(row)?;
                 Ok(Answers::Pair(match judgement {
                     Judgement::Scores => pair.map(score_example),
                     _ => pair,

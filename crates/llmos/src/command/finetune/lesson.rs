@@ -216,8 +216,22 @@ pub(super) fn parse_lora(text: &str) -> Result<Lora, String> {
     Ok(lora)
 }
 
+/// LoRA as [`parse_lora`] reads it, what is usual left out.
+pub(super) fn lora_text(lora: &Lora) -> String {
+    let mut text = format!("r={},alpha={}", lora.rank, lora.alpha);
+    if lora.targets != TARGETS {
+        text += &format!(",targets={}", lora.targets.join("+"));
+    }
+    for (is_so, word) in [(lora.rank_stabilised, "rslora"), (lora.dora, "dora")] {
+        if is_so {
+            text += &format!(",{word}");
+        }
+    }
+    text
+}
+
 /// Refuses a template that is none for these rows, which is no fault of theirs.
-fn check_template(faults: &[(String, Fault)], all_faulty: bool) -> anyhow::Result<()> {
+pub(super) fn check_template(faults: &[(String, Fault)], all_faulty: bool) -> anyhow::Result<()> {
     let lacks = faults.iter().find(|(_, fault)| *fault == Fault::NoTemplate);
     if let Some((_, fault)) = lacks {
         return Err(failure(

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use llmos_train::conversations::{Example, Fault, Form, Learner, liked, pair};
+use llmos_train::conversations::{Example, Fault, Form, Learner, liked};
 use serde::Serialize;
 
-use super::lesson::Speech;
+use super::lesson::{Speech, check_template};
 use super::rows::read;
 use crate::terminal::{Style, Terminal, plain};
 use crate::{Outcome, load};
@@ -44,7 +44,10 @@ pub(super) fn show(
             Ok(answers) => answers,
             Err(fault) => {
                 faulty = true;
-                terminal.warn(format_args!("row {}: {fault}", i + 1));
+                let faults = [(rows.place(i), fault)];
+                check_template(&faults, false)?;
+                let [(row, fault)] = faults;
+                terminal.warn(format_args!("{row}: {fault}"));
                 continue;
             }
         };
@@ -71,8 +74,7 @@ fn answers(
     learner: &Learner<'_>,
 ) -> Result<Vec<(Option<&'static str>, Example)>, Fault> {
     if form == Form::Preference {
-        let (chosen, rejected) = pair(row)?;
-        let (chosen, rejected) = (learner.example(&chosen)?, learner.example(&rejected)?);
+        let [chosen, rejected] = learner.pair(row)?;
         return Ok(vec![(Some("chosen"), chosen), (Some("rejected"), rejected)]);
     }
     let example = learner.example(&form.conversation(row)?)?;

@@ -85,7 +85,7 @@ pub(super) fn now(
         )
     };
     if !now.base.exists() {
-        return Err(gone("the base", &now.base, "llmos finetune BASE --out RUN --resume"));
+        return Err(gone("the base", &now.base, "BASE before --resume RUN"));
     }
     if let Some(path) = now.data.iter().find(|path| !path.exists()) {
         return Err(gone("a file of rows", path, "--data FILE"));
@@ -93,7 +93,7 @@ pub(super) fn now(
     Ok(now)
 }
 
-/// Whether what lies elsewhere is what the run began with.
+/// Whether what the run goes on with is what it began with, wherever that lies.
 ///
 /// # Errors
 /// It is something else.
@@ -102,16 +102,28 @@ pub(super) fn check(order: &Order, now: &Order, own: &Identity) -> anyhow::Resul
     if own.rows != identity.rows && now.data != order.data {
         return refuse("--data", format!("the rows of {}", listed(&order.data)));
     }
-    if own.base != identity.base && now.template != order.template {
+    if own.base == identity.base {
+        return Ok(());
+    }
+    if now.template != order.template {
         return refuse("--template", "another template".to_string());
     }
-    if own.base != identity.base && now.base != order.base {
+    if now.base != order.base {
         return refuse(
             &now.base.display().to_string(),
             format!("the base {}", order.base.display()),
         );
     }
-    Ok(())
+    let template = order.template.as_ref();
+    let template = template.map_or(String::new(), |path| format!(", with {}", path.display()));
+    Err(failure(
+        format!(
+            "the base {}{template} is not what it was when the run began: its weights, words or \
+             template are others",
+            now.base.display()
+        ),
+        "bring back what it was; --out begins another run",
+    ))
 }
 
 fn listed(paths: &[PathBuf]) -> String {

@@ -36,7 +36,14 @@ pub(super) fn out(arguments: &Arguments, command: &str) -> anyhow::Result<PathBu
         }
         return Ok(out.clone());
     }
-    let names = names(arguments, command);
+    let names = match is_resumed && arguments.base.is_none() {
+        true => std::fs::read_dir(RUNS)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect(),
+        false => names(arguments, command),
+    };
     if !is_resumed {
         return Ok(names.into_iter().find(|name| resume::is_free(name)).unwrap_or_default());
     }
@@ -45,7 +52,10 @@ pub(super) fn out(arguments: &Arguments, command: &str) -> anyhow::Result<PathBu
     let newest = resume::newest(names.iter().filter(is_meant));
     newest.or(names.first().filter(|_| is_whole)).cloned().ok_or_else(|| {
         failure(
-            format!("there is no run of {command} in {}", names[0].display()),
+            match &arguments.base {
+                None => format!("there is no run of {command} in {RUNS}"),
+                Some(_) => format!("there is no run of {command} in {}", names[0].display()),
+            },
             "--resume RUN names the folder to go on with",
         )
     })

@@ -10,6 +10,7 @@ use llmos_train::recipe::{Draft, Dtype, Facts, ModelShape, Resolved};
 use llmos_train::run::{Lesson, Preference};
 
 use super::{Arguments, again, longest};
+use crate::command::pretrain;
 use crate::failure::failure;
 use crate::processors;
 
@@ -36,24 +37,49 @@ const EPOCHS: f64 = 3.0;
 pub(super) fn check_assignments(assignments: &[String]) -> anyhow::Result<()> {
     for assignment in assignments {
         let key = assignment.split('=').next().unwrap_or_default().trim();
-        let hint = match key {
-            "train.steps" | "train.tokens" | "train.minutes" => {
-                "--steps, --epochs or --minutes says how long the run is"
-            }
-            "train.batch" => "--batch says how many rows a step has",
-            "train.seed" => "--seed says it",
-            "train.dtype" => "--dtype says it",
-            "train.document_attention" => "a row always sees itself alone: leave the key out",
-            "data" | "data.path" => "--data says what is learnt from",
-            "data.held_out" => "--held-out says it",
-            key if key.starts_with("data.") => "rows are no running text: leave the key out",
-            key if key.starts_with("model.") => "the model is what BASE is: leave the key out",
-            _ => continue,
-        };
-        let problem = format!("--set {key}: finetuning has no such key");
-        return Err(failure(problem, hint));
+        if let Some(hint) = decided(key) {
+            let problem = format!("--set {key}: finetuning has no such key");
+            return Err(failure(problem, hint));
+        }
     }
     Ok(())
+}
+
+/// What decides a key, where that is no --set.
+fn decided(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "train.steps" | "train.tokens" | "train.minutes" => {
+            "--steps, --epochs or --minutes says how long the run is"
+        }
+        "train.batch" => "--batch says how many rows a step has",
+        "train.seed" => "--seed says it",
+        "train.dtype" => "--dtype says it",
+        "train.document_attention" => "a row always sees itself alone: leave the key out",
+        "data" | "data.path" => "--data says what is learnt from",
+        "data.held_out" => "--held-out says it",
+        key if key.starts_with("data.") => "rows are no running text: leave the key out",
+        key if key.starts_with("model.") => "the model is what BASE is: leave the key out",
+        _ => return None,
+    })
+}
+
+/// An error of a run with what can be done about it: the flag that says what is wrong, where there is
+/// one.
+pub(super) fn explained(error: Error) -> anyhow::Error {
+    let hint = match &error {
+        Error::Setting { key, .. } if key == "optimizer.lr" => Some("--lr says it"),
+        Error::Setting { key, .. } if key == "targets" => {
+            Some("--lora r=16,targets=q_proj+v_proj names some of these, each once")
+        }
+        Error::Setting { key, .. } if key == "save_every" => Some("--save-every says it"),
+        Error::Setting { key, .. } if key == "eval_every" => Some("--eval-every says it"),
+        Error::Setting { key, .. } => decided(key),
+        _ => None,
+    };
+    match hint {
+        Some(hint) => failure(error, hint),
+        None => pretrain::explained(error),
+    }
 }
 
 /// The recipe of a lesson.
@@ -141,6 +167,12 @@ pub(super) fn resolve(
         true => draft.set("data.held_out", arguments.held_out, "--held-out")?,
         false => draft.derive("data.held_out", 0.0, "all rows are learnt")?,
     }
+    draft.derive("data.tokenizer", "bpe", "BASE's own; this key is of pretraining alone")?;
+    let order = match lesson.deal.shuffle {
+        true => "every row once before any comes again, in an order of its own each time",
+        false => "every row once before any comes again, in the files' order",
+    };
+    draft.derive("data.order", "epochs", order)?;
     let epoch = lesson.train.n_group() as f64 / f64::from(arguments.batch);
     let steps = |epochs: f64| ((epochs * epoch).ceil().max(1.0)) as i64;
     match (arguments.steps, arguments.minutes, arguments.epochs) {
@@ -153,14 +185,18 @@ pub(super) fn resolve(
             draft.set("train.steps", steps(epochs), &format!("--epochs {epochs}"))?;
         }
         (None, None, None) => {
-            let readings = match epochs == 1.0 {
-                true => "one reading of all rows".to_string(),
-                false => format!("{epochs} readings of all rows"),
-            };
-            draft.derive("train.steps", steps(epochs), &readings)?;
+            draft.derive("train.steps", steps(epochs), &readings(epochs))?;
         }
     }
     draft.resolve(&Facts::default())
+}
+
+/// Why a run has its steps, where nobody said how long it is.
+pub(super) fn readings(epochs: f64) -> String {
+    match epochs == 1.0 {
+        true => "one reading of all rows".to_string(),
+        false => format!("{epochs} readings of all rows"),
+    }
 }
 
 /// The learning rate and the readings of the rows where none were given.

@@ -67,6 +67,10 @@ fn explained(error: llmos_train::Error) -> anyhow::Error {
             "the file is damaged or cut off: fetch it again"
         }
         Error::Io { .. } => "check the path, and who may read there",
+        Error::Format { got, .. } if got.contains("Disabled feature") => {
+            "its columns are compressed in a way that llmos does not read: write them with snappy, gzip \
+             or lz4"
+        }
         Error::Format { got, .. } if got.contains("compressed") => {
             "unpack it first: `gzip -d` or `zstd -d`"
         }

@@ -10,7 +10,7 @@ use llmos_train::plan::amount;
 use llmos_train::run::RunFolder;
 use serde::{Deserialize, Serialize};
 
-use super::stages::Given;
+use super::stages::{Given, Words};
 use crate::failure::{Explain, failure};
 use crate::terminal::{Terminal, count, size};
 use crate::{processors, registry};
@@ -22,8 +22,19 @@ pub(super) struct Done {
     pub(super) about: String,
     pub(super) makes: String,
     pub(super) command: Vec<String>,
+    /// The command wherever the run's folder lies, and from wherever it is run; none of runs that an
+    /// older llmos began.
+    #[serde(default)]
+    pub(super) form: Vec<String>,
     pub(super) seconds: f64,
     pub(super) done: bool,
+}
+
+impl Done {
+    /// Whether it was run by this command.
+    fn is_of(&self, command: &Words) -> bool {
+        self.command == command.words || !self.form.is_empty() && self.form == command.form
+    }
 }
 
 /// The record of a run, in RUN/speedrun.json.
@@ -110,7 +121,7 @@ impl Record {
     /// A stage was run by another command, or is none of these.
     pub(super) fn check<'a>(
         &self,
-        stages: impl Iterator<Item = (&'a str, &'a Vec<String>)> + Clone,
+        stages: impl Iterator<Item = (&'a str, &'a Words)> + Clone,
     ) -> anyhow::Result<()> {
         let folder = self.folder.display();
         let mut seen = BTreeSet::new();
@@ -120,11 +131,11 @@ impl Record {
             }
             let now = stages.clone().find(|(name, _)| *name == part.stage);
             let problem = match now {
-                Some((_, command)) if *command == part.command => continue,
+                Some((_, command)) if part.is_of(command) => continue,
                 Some((_, command)) => format!(
                     "was run as\n  {}\nand would now be\n  {}",
                     super::shown(&part.command),
-                    super::shown(command)
+                    super::shown(&command.words)
                 ),
                 None => "is none of this recipe's".to_string(),
             };
@@ -138,8 +149,8 @@ impl Record {
     }
 
     /// Whether a stage was run to its end by the same command.
-    pub(super) fn is_done(&self, stage: &str, command: &[String]) -> bool {
-        let is_it = |part: &&Done| part.stage == stage && part.command == command;
+    pub(super) fn is_done(&self, stage: &str, command: &Words) -> bool {
+        let is_it = |part: &&Done| part.stage == stage && part.is_of(command);
         self.contents.parts.iter().rfind(is_it).is_some_and(|part| part.done)
     }
 

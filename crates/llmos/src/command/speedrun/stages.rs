@@ -38,7 +38,7 @@ pub(super) struct Stage {
 }
 
 /// What commands are filled in with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) out: PathBuf,
     pub(super) here: PathBuf,
@@ -46,6 +46,15 @@ pub(super) struct Given {
     /// In place of the recipe's own, where there is any.
     pub(super) data: Vec<PathBuf>,
     pub(super) dtype: &'static str,
+}
+
+/// A stage's command.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Words {
+    /// As it is run.
+    pub(super) words: Vec<String>,
+    /// As it is known again: `{out}` left as it is, other paths from the root.
+    pub(super) form: Vec<String>,
 }
 
 const HINT: &str = "`llmos speedrun --list` prints the stages of recipes/speedrun.toml; a recipe has \
@@ -87,15 +96,11 @@ impl Stages {
         })
     }
 
-    /// The words of each stage's command.
+    /// Each stage's command.
     ///
     /// # Errors
     /// A placeholder is unknown, or lacks what it stands for.
-    pub(super) fn commands(&self, given: &Given) -> anyhow::Result<Vec<Vec<String>>> {
-        let data: Vec<String> = match given.data.is_empty() {
-            true => self.data.clone(),
-            false => given.data.iter().map(|path| path.display().to_string()).collect(),
-        };
+    pub(super) fn commands(&self, given: &Given) -> anyhow::Result<Vec<Words>> {
         let takes_data =
             |stage: &Stage| stage.command.split_whitespace().any(|word| word == "{data}");
         if !given.data.is_empty() && !self.stage.iter().any(takes_data) {
@@ -104,7 +109,36 @@ impl Stages {
                 "leave the flag out, or put {data} into a copy of the recipe",
             ));
         }
-        self.stage.iter().map(|stage| words(stage, &data, given)).collect()
+        let anywhere = given.anywhere();
+        let stages = self.stage.iter();
+        stages
+            .map(|stage| {
+                let (words, form) = (self.words(stage, given)?, self.words(stage, &anywhere)?);
+                Ok(Words { words, form })
+            })
+            .collect()
+    }
+
+    fn words(&self, stage: &Stage, given: &Given) -> anyhow::Result<Vec<String>> {
+        let data: Vec<String> = match given.data.is_empty() {
+            true => self.data.clone(),
+            false => given.data.iter().map(|path| path.display().to_string()).collect(),
+        };
+        words(stage, &data, given)
+    }
+}
+
+impl Given {
+    /// The same wherever the run's folder lies and whatever the working folder is.
+    fn anywhere(&self) -> Given {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+        Given {
+            out: "{out}".into(),
+            // Here is no path at all where the recipe's name is one alone.
+            here: absolute(&self.here.join(".")),
+            data: self.data.iter().map(|path| absolute(path)).collect(),
+            ..self.clone()
+        }
     }
 }
 
@@ -180,7 +214,7 @@ mod tests {
                 command: command.into(),
             }],
         };
-        Ok(stages.commands(given)?.remove(0))
+        Ok(stages.commands(given)?.remove(0).words)
     }
 
     #[test]
