@@ -194,9 +194,13 @@ fn dreams_by_keys() {
     let text = "document.querySelector('.dream pre').textContent";
     assert!(tab.evaluate(text).as_str().unwrap().starts_with("import java.util"));
     let first = tab.evaluate(text);
-    // Again, kept, and let go.
+    // Again, kept, and let go. That it has begun again may last a moment only.
+    tab.evaluate(
+        "new MutationObserver(() => { window.again ||= !!document.querySelector('.dream .badge.good') })\
+         .observe(document.body, { subtree: true, childList: true, attributes: true })",
+    );
     tab.enter(".dream footer button");
-    tab.wait(&format!("{done} && {text} === {first}"));
+    tab.wait(&format!("window.again && {done} && {text} === {first}"));
     tab.enter(".dream footer button:nth-of-type(2):not(:disabled)");
     tab.enter(".dream .danger");
     tab.wait("document.querySelectorAll('.dreams').length === 1");
