@@ -312,12 +312,11 @@ fn one_key_cannot_take_all_places() {
     let engine = EngineOptions { cache_bytes, ..EngineOptions::default() };
     let server = serve(Kind::Endless, options, engine);
     let crowd: Vec<Connection> = (0..4).map(|_| send(&server, "ann", &long(1_000_000))).collect();
-    let in_flight = || {
-        let reply = with_key(&server, "ann", "GET", "/readyz", &Value::Null);
-        reply.json()["in_flight"].as_u64().unwrap()
-    };
+    // A place is a key's once its request is read, and not while it only is in flight.
+    let at_work =
+        || told(&server, "llmos_sequences_running") + told(&server, "llmos_requests_waiting");
     let start = Instant::now();
-    while in_flight() < 4 {
+    while at_work() < 4.0 {
         assert!(start.elapsed() < Duration::from_secs(30));
     }
     let refused = send(&server, "ann", &long(1)).finish();
