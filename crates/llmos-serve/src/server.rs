@@ -350,6 +350,16 @@ impl Service {
         Ticket::take(&self.flights, most).ok_or_else(|| Refusal::busy(most, self.wait()))
     }
 
+    /// A place for a request of a caller's, whose quotas have room for it.
+    ///
+    /// # Errors
+    /// As [`Service::ticket`] and [`Service::admit`].
+    pub(crate) fn place(&self, caller: Caller) -> Result<Arc<Ticket>, Refusal> {
+        let ticket = self.ticket()?;
+        self.admit(caller, &ticket)?;
+        Ok(ticket)
+    }
+
     /// Notes whose a place is. Where there are several keys, one cannot take all places: half of the
     /// queue is left for others. Then its quotas are looked at.
     ///

@@ -47,8 +47,7 @@ pub(crate) async fn lens(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let ticket = service.ticket()?;
-    service.admit(caller, &ticket)?;
+    let ticket = service.place(caller)?;
     let body = body::object(request, service.body_limits()).await?;
     let looking = async {
         let model = Fields::new(&body).text("model")?.map(str::to_string);

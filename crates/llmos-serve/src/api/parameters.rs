@@ -21,8 +21,7 @@ pub(crate) async fn parameters(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let ticket = service.ticket()?;
-    service.admit(caller, &ticket)?;
+    let _ticket = service.place(caller)?;
     let query = Query::of(&uri)?;
     let found = async {
         let resident = service.models.get(query.text("model"), &service.scheduling()).await?;

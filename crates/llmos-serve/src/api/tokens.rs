@@ -23,8 +23,7 @@ pub(crate) async fn tokenize(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let ticket = service.ticket()?;
-    service.admit(caller, &ticket)?;
+    let _ticket = service.place(caller)?;
     let body = body::object(request, service.body_limits()).await?;
     let model = Fields::new(&body).text("model")?;
     let resident = service.models.get(model, &service.scheduling()).await?;
@@ -68,8 +67,7 @@ pub(crate) async fn detokenize(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let ticket = service.ticket()?;
-    service.admit(caller, &ticket)?;
+    let _ticket = service.place(caller)?;
     let body = body::object(request, service.body_limits()).await?;
     let fields = Fields::new(&body);
     let resident = service.models.get(fields.text("model")?, &service.scheduling()).await?;

@@ -59,8 +59,7 @@ pub(in crate::api) async fn show(
     Extension(caller): Extension<Caller>,
     request: HttpRequest,
 ) -> Result<Response, Refusal> {
-    let ticket = service.ticket()?;
-    service.admit(caller, &ticket)?;
+    let _ticket = service.place(caller)?;
     let mut body = body::object(request, service.body_limits()).await?;
     name_model(&service, &mut body)?;
     let id = Fields::new(&body).text("model")?;
